@@ -1,12 +1,10 @@
-"""Rollout behaviour: how long a checkpoint's responses are, how they end, repeat and box, and how
-often they are correct.
+"""Rollout behaviour: length, stopping, repetition, boxes and correctness of responses.
 
 Plain rollouts in, measurements out; no model, no file. Lengths are in tokens that the policy wrote,
-without the end-of-turn token. A rollout that was cut off would have been longer: where that touches
-a percentile or mean, the note says so.
+without the end-of-turn token. Rollouts that were cut off make a percentile or mean a lower bound,
+which the note states.
 
-Every interval resamples problems; changes are paired with base over the problems that both were
-asked.
+Every interval resamples problems. Changes are paired with base over their common problems.
 """
 
 from __future__ import annotations
@@ -44,13 +42,12 @@ GRADES = {"accuracy": Verdict.CORRECT, "no_answer_share": Verdict.NO_ANSWER}
 DRAWS = 2000
 FILE_RULE = "file"
 UNKNOWN = "unknown"
-"""Stop reason of a rollout whose file does not say why it ended: it counts in no share of natural
-stops."""
+"""Stop reason of a rollout whose file gives none; it is left out of natural-stop shares."""
 
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with. answer_rules: those that the rollouts were graded by."""
+    """Settings of the measurement. answer_rules: rules by which the rollouts were graded."""
 
     answer_rules: tuple[str, ...]
 
@@ -59,8 +56,7 @@ def measure(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.Data
     """The behaviour of each checkpoint, and its paired change from ``base``.
 
     Args:
-        rollouts: by checkpoint: the plain rollouts that it wrote itself, as rows of the rollouts
-            table.
+        rollouts: each checkpoint's own plain rollouts, as rows of the rollouts table.
         settings: answer rules, level and seed.
     """
     return to_frame(_rows(rollouts, settings))
@@ -89,10 +85,10 @@ def _rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Iterator[
 def _per_rollout(
     rollouts: pd.DataFrame, codes: Mapping[str, int], answer_rules: Sequence[str]
 ) -> pd.DataFrame:
-    """What is counted of each rollout: a column each, of grades one for each rule, ``accuracy
+    """One row per rollout with a column per count; grades have one per rule, ``accuracy
     last_boxed``.
 
-    NaN where the rule does not apply to the gold answer.
+    NaN if the rule does not apply to the gold answer.
     """
     written = own_tokens.count(rollouts)
     masks: Sequence[Any] = [None] * len(rollouts)
@@ -125,8 +121,7 @@ def _per_rollout(
 
 
 def repetition_3gram(token_ids: Sequence[int]) -> float:
-    """1 - distinct / all 3-grams of token ids: 0 where none comes twice; NaN under 3 tokens, which
-    hold none."""
+    """1 - distinct / all 3-grams of token ids: 0 if none repeats; NaN under 3 tokens."""
     ids = np.asarray(token_ids).tolist()
     if len(ids) < 3:
         return math.nan
@@ -134,20 +129,19 @@ def repetition_3gram(token_ids: Sequence[int]) -> float:
 
 
 def percentiles(ordered: Floats, weights: Floats) -> Floats:
-    """Each of `PERCENTILES`: the least length that so many of the rollouts do not exceed,
-    [percentiles].
+    """The weighted `PERCENTILES` of lengths, [percentiles].
 
-    ordered: lengths, ascending. weights: how often each counts. Of unweighted lengths that is
-    numpy's ``inverted_cdf``.
+    ordered: lengths, ascending. weights: of each length; equal weights give numpy's
+    ``inverted_cdf``.
     """
     reached = np.cumsum(weights)
     return np.asarray(ordered[np.searchsorted(reached, np.array(PERCENTILES) / 100 * reached[-1])])
 
 
 def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
-    """`percentiles` in every bootstrap replicate, [percentiles, draws]; none with fewer than 2
+    """`percentiles` in every bootstrap replicate, [percentiles, draws]; no draws with fewer than 2
     problems."""
-    # only problems that have a rollout are drawn
+    # only problems with a rollout are drawn
     codes, place = np.unique(problems, return_inverse=True)
     if codes.size < 2:
         return np.zeros((len(PERCENTILES), 0))
@@ -158,8 +152,8 @@ def _bootstrapped(ordered: Floats, problems: Ints, seed: int) -> Floats:
 class _Checkpoint:
     """The behaviour of one checkpoint.
 
-    rollouts: a row each, as `_per_rollout` makes them. left_out: by answer rule, the note on where
-    it does not apply.
+    rollouts: rows of `_per_rollout`. left_out: by answer rule, the note on problems to which it
+    does not apply.
     """
 
     def __init__(
@@ -195,7 +189,7 @@ class _Checkpoint:
 
     def lengths(self) -> Iterator[Measurement]:
         """Percentiles of the response length, with a percentile bootstrap over problems."""
-        # sorted once: every replicate weighs the same lengths anew
+        # sorted once, since every replicate only changes the weights
         rollouts = self.rollouts.sort_values("written", kind="stable")
         written = rollouts["written"].to_numpy(np.float64)
         cut_off = (rollouts[NATURAL] == 0).to_numpy()
@@ -203,12 +197,12 @@ class _Checkpoint:
         if len(rollouts):
             alike = np.ones(len(rollouts))
             values = percentiles(written, alike)
-            # where the percentile would lie if no rollout that was cut off ever ended
+            # the percentile if all rollouts that were cut off were endless
             endless = percentiles(np.sort(np.where(cut_off, np.inf, written)), alike)
         replicates = _bootstrapped(written, rollouts["code"].to_numpy(), self.settings.seed)
         bound = (
-            f"at least: {cut_off.sum()} of {len(rollouts)} rollouts were cut off, some of them by "
-            "this length"
+            f"at least: {cut_off.sum()} of {len(rollouts)} rollouts were cut off, some of them at "
+            "or below this length"
         )
         for place, percent in enumerate(PERCENTILES):
             low, high = percentile_interval(replicates[place], self.settings.level)
@@ -225,7 +219,7 @@ class _Checkpoint:
             )
 
     def means(self) -> Iterator[Measurement]:
-        """Means over rollouts of what is not a share."""
+        """Means over rollouts of quantities that are not shares."""
         cut_off = int((self.rollouts[NATURAL] == 0).sum())
         for what, column, unit in MEANS:
             rollouts = self.rollouts[self.rollouts[column].notna()]
@@ -239,8 +233,8 @@ class _Checkpoint:
     def mean(
         self, what: str, unit: str, mean: CellMeans, rollouts: pd.DataFrame, note: str
     ) -> Measurement:
-        """A mean with its interval; none where all problems agree, since an error of 0 says nothing
-        about others."""
+        """A mean with its interval; no interval if all problems agree, since an error of 0 would
+        not hold for other problems."""
         (estimate,) = estimated.of_cells(mean, level=self.settings.level)
         estimate = replace(estimate, note=_lacking(rollouts))
         if estimate.standard_error < 1e-12:
@@ -250,7 +244,7 @@ class _Checkpoint:
         return self.row(what, unit, estimate, rollouts, note)
 
     def shares(self) -> Iterator[Measurement]:
-        """Shares of rollouts; those of grades under every answer rule."""
+        """Shares of rollouts; shares of grades under every answer rule."""
         for name in self.shares_of:
             rollouts = self.rollouts[self.rollouts[name].notna()]
             share = st.proportion(rollouts[name], rollouts["code"], level=self.settings.level)
@@ -265,17 +259,16 @@ class _Checkpoint:
         return self.row(what, FRACTION, estimate, rollouts, *notes, left_out, **columns)
 
     def changes(self, base: pd.DataFrame) -> Iterator[Measurement]:
-        """Each rollout less the mean of base on its problem, over the problems that both were
-        asked."""
+        """Each rollout minus the mean of base on its problem, over the common problems."""
         both = self.rollouts[self.rollouts["code"].isin(base["code"])]
         by_problem = base.groupby("code")[["written", *self.shares_of]].mean()
         alone = by_problem.reindex(both["code"]).set_axis(both.index)
         asked = self.rollouts["code"].nunique()
         lost = asked - both["code"].nunique()
-        note = estimated.left_out(lost, asked, "problems were not asked of base")
+        note = estimated.left_out(lost, asked, "problems have no rollouts of base")
         for name in self.shares_of:
             known = both[both[name].notna()]
-            # an answer rule may apply to a problem of base in none of its rollouts
+            # an answer rule may apply to none of base's rollouts on a problem
             judged = known[alone[name].loc[known.index].notna()]
             before = alone[name].loc[judged.index]
             difference = st.paired_difference(
@@ -283,7 +276,7 @@ class _Checkpoint:
             )
             what, _, rule = name.partition(" ")
             unknown = known["code"].nunique() - judged["code"].nunique()
-            unjudged = f"of base unknown on {unknown} of {asked} problems, left out"
+            unjudged = f"{unknown} of {asked} problems have no value for base, left out"
             notes = (note, unjudged if unknown else "")
             yield self.share(change(what), rule, difference, judged, *notes)
         if min(both[NATURAL].min(), base[NATURAL].min()) == 0:

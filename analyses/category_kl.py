@@ -1,18 +1,18 @@
-"""Category KL: in what kind of text student and teacher disagree, and at which tokens most.
+"""Category KL: in which kind of text, and at which tokens, student and teacher disagree most.
 
-Token statistics in, measurements out; no model, no file. Categories are those of the decoded text
-(decaylab.tokens.categories). The numbers that the paper prints are means over tokens of the base
-student's own rollouts (view ``fresh``). Every interval resamples problems. The condition is ``all``
-throughout:
+Token statistics in, measurements out; no model, no file. Categories are assigned to the decoded
+text (decaylab.tokens.categories). The paper's numbers are means over tokens of the base student's
+own rollouts (view ``fresh``). Every interval resamples problems. The condition is always ``all``:
 
     reverse_kl               of a category, by position bin, in nats
     mean_reverse_kl          of a category, over all positions
-    kl_share, token_share    of a category in the whole, as fractions
-    token_mean_reverse_kl    of the tokens where it is highest, or which hold most of the whole, in
-                             nats; token_kl_share: what they hold
+    kl_share, token_share    of a category in the total, as fractions
+    token_mean_reverse_kl    of the tokens with the highest mean or the largest share of the KL, in
+                             nats
+    token_kl_share           their share of the KL
 
-A few problems may hold much of such a mean: it has no interval, and the winsorised mean beside it
-has one (`decaylab.runs.skewed_cells`).
+A few problems may dominate such a mean, so it has no interval; the winsorised mean beside it has
+one (`decaylab.runs.skewed_cells`).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from decaylab.tokens.token_table import Scored, check_edges
 
 __all__ = ["ALIKE", "NO_KL", "Settings", "measure"]
 
-NO_KL = "no KL to share, or that of some token is not finite"
-OF_TOKENS = "token_share"  # its interval holds for rare categories too
+NO_KL = "the total KL is 0, or the KL of some token is not finite"
+OF_TOKENS = "token_share"  # its interval is reliable for rare categories too
 EVERYWHERE = {"position_low": 0.0, "position_high": math.inf}
 SHARE_NAMES: dict[tm.Estimand, str] = {
     "tokens": "share of the total",
@@ -51,11 +51,11 @@ Labels = Sequence[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Settings(rows.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    edges: where the position bins begin, ascending from 0; the last is open. min_count: how often a
-    token must occur to be listed. top_tokens: how many are listed by mean KL, and as many by their
-    share of the KL; both rank tokens, whatever the estimand.
+    edges: beginnings of the position bins, ascending from 0; the last bin has no upper end.
+    min_count: minimum occurrences of a listed token. top_tokens: number of tokens listed by mean
+    KL, and by share of the KL; both rank over tokens, whatever the estimand.
 
     Raises ValueError for edges that do not ascend from 0.
     """
@@ -71,8 +71,8 @@ class Settings(rows.Settings):
 
 @dataclass(frozen=True)
 class Cells:
-    """Tokens gathered in cells: their number and KL by problem, [problems, cells], and how many
-    rollouts hold one, [cells]."""
+    """Tokens in cells: their number and KL by problem, [problems, cells], and the number of
+    rollouts with such a token, [cells]."""
 
     counts: Floats
     sums: Floats
@@ -88,17 +88,17 @@ def measure(
 ) -> pd.DataFrame:
     """Every measurement that the token statistics allow.
 
-    ``tokens`` counts those of the category or the token. ``rollouts`` and ``problems`` are those
-    that hold such a token; behind a share stand all that have a token (of the KL: all problems
-    that have KL).
+    ``tokens`` counts the tokens of the category, or the occurrences of the token. ``rollouts`` and
+    ``problems`` count those with such a token; for a share, all with any token (for a share of the
+    KL, all problems with KL).
 
     Args:
-        scored: checkpoints and views, measured each by itself.
-        settings: bins, which tokens are listed, estimand and level.
+        scored: checkpoints and views, each measured separately.
+        settings: bins, listed tokens, estimand and level.
         rules: the categories.
         end_ids: ids of end-of-turn tokens, which are category ``end_of_turn``.
     """
-    # The frozen tables hold the same text, which is classified once.
+    # All frozen tables have the same text, which is classified once.
     frozen = {id(each.tokens) for each in scored if each.view == FROZEN}
     known: dict[str, NDArray[np.int8]] = {}
     measured: list[Measurement] = []
@@ -127,14 +127,14 @@ class _Checkpoint:
         self.whole = self.cells(*self.by_rollout(np.zeros(len(table), dtype=np.int8), 1))
 
     def by_rollout(self, of_tokens: NDArray[np.integer], count: int) -> tuple[Floats, Floats]:
-        """Tokens and KL in each cell, [rollouts, cells]. of_tokens: the cell of each, negative for
+        """Tokens and KL in each cell, [rollouts, cells]. of_tokens: each token's cell, negative for
         none, [tokens]."""
         size = (self.table.lengths.size, count)
         counts = tm.sums_by_problem(None, self.rollouts, of_tokens, *size)
         return counts, tm.sums_by_problem(self.kl, self.rollouts, of_tokens, *size)
 
     def cells(self, counts: Floats, sums: Floats) -> Cells:
-        """From what the rollouts hold, [rollouts, cells]."""
+        """The cells by problem, from counts and sums by rollout, [rollouts, cells]."""
         problems, codes = self.table.problems, np.arange(self.table.problem_count)
         holding = np.asarray((counts > 0).sum(axis=0), dtype=np.int64)
         return Cells(
@@ -152,7 +152,7 @@ class _Checkpoint:
         return self.rules.classify(self.pieces(), self.table.lengths, self.ends)
 
     def by_category(self, codes: NDArray[np.int8]) -> Iterator[Measurement]:
-        """Each category by position bin and over all positions, and its share of the whole."""
+        """Each category by position bin and over all positions, and its share of the total."""
         names, edges = self.rules.names, self.settings.edges
         cell_of = codes * np.int64(len(edges)) + self.table.bins(edges)
         counts, sums = self.by_rollout(cell_of, len(names) * len(edges))
@@ -170,11 +170,10 @@ class _Checkpoint:
         yield from self.shares(OF_TOKENS, cells, cells.counts, self.whole.counts, labels)
 
     def by_token(self, categories: NDArray[np.int8]) -> Iterator[Measurement]:
-        """The tokens with the highest KL. What reads the same is the same token, with its leading
-        space or without.
+        """The tokens with the highest KL. Tokens with the same text, apart from a leading space,
+        are merged.
 
-        Their category is the one that most of their occurrences in the responses have; the note
-        names any others.
+        Their category is that of most of their occurrences; the note names any others.
         """
         codes, texts = pd.factorize(self.pieces())
         chosen = self.highest(codes, len(texts))
@@ -190,8 +189,7 @@ class _Checkpoint:
         yield from self.shares("token_kl_share", cells, cells.sums, self.whole.sums, labels)
 
     def kinds(self, codes: NDArray[np.int8]) -> dict[str, str]:
-        """The category of most occurrences of a token, and a note of how often it has which
-        others."""
+        """The category of most occurrences of a token, and a note on its other categories."""
         names = self.rules.names
         counts = np.bincount(codes, minlength=len(names))
         first, *others = np.argsort(-counts, kind="stable")
@@ -199,8 +197,8 @@ class _Checkpoint:
         return {"category": names[first], "note": ", ".join(places)}
 
     def highest(self, codes: Ints, count: int) -> Ints:
-        """Codes of the tokens to list: by mean KL, then those that only the share brings in. Of
-        equals the first to occur."""
+        """Codes of the tokens to list: by mean KL, then those listed only by share. Ties keep the
+        first to occur."""
         counts = np.bincount(codes, minlength=count)
         sums = np.bincount(codes, self.kl, minlength=count)
         frequent = np.flatnonzero(counts >= max(self.settings.min_count, 1))
@@ -222,11 +220,11 @@ class _Checkpoint:
     def shares(
         self, what: str, cells: Cells, parts: Floats, whole: Floats, labels: Labels
     ) -> Iterator[Measurement]:
-        """What share of a whole each cell holds.
+        """The share of each cell in the total.
 
-        A ratio of sums is the mean of parts with wholes in place of counts.
+        A ratio of sums is computed as a mean of the parts, with the totals in place of counts.
         """
-        # a problem must not drop out of the shares because its total is not finite
+        # a problem whose total is not finite must not drop out of the shares
         if not np.isfinite(whole).all():
             parts, whole = np.zeros_like(parts), np.zeros_like(whole)
         share = tm.means(parts, np.broadcast_to(whole, parts.shape), self.settings.estimand)

@@ -1,15 +1,15 @@
 """Several teachers of one student, or several students of one teacher, on the same problems.
 
-Rollouts tables of prefix-decay runs in, measurements out; no model, no file. Every number of a run
-stands on what all runs have in common, so that a difference is that of the two numbers:
+Rollouts tables of prefix-decay runs in, measurements out; no model, no file. Every number uses only
+units that all runs share, so a difference equals the difference of the two numbers:
 
-    by rollout     one student whose rollouts are the same in all runs: each prefix length has the
-                   rollouts that every teacher continued
-    by problem     otherwise: each prefix length has the problems that every run continued a rollout
-                   of, with the means of each problem
+    by rollout     if all runs have the same student rollouts: at each prefix length, the rollouts
+                   that every teacher continued
+    by problem     otherwise: at each prefix length, the problems of which every run continued a
+                   rollout, with each problem's mean
 
-At prefix length 0 the teacher writes alone. Every interval resamples problems, which are the same
-on both sides of a difference.
+At prefix length 0 the teacher has no prefix. Every interval resamples problems, the same on both
+sides of a difference.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ from decaylab.runs.vocabulary import (
 
 __all__ = ["STUDENTS", "TEACHERS", "Settings", "Side", "measure"]
 
-NOTHING_OPEN = "no rollout that all runs continued"
+NOTHING_OPEN = "no rollout was continued in all runs"
 
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a comparison is made with.
+    """Settings of the comparison.
 
-    prefix_lengths: those that all runs have, from 0. compared: whether the teachers differ or the
-    students. by_rollout: whether the runs have the same student rollouts.
+    prefix_lengths: lengths that all runs have, from 0. compared: whether teachers or students
+    differ. by_rollout: whether the runs have the same student rollouts.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -78,10 +78,10 @@ class Settings(estimated.Settings):
 class Side:
     """One run of a comparison.
 
-    name: of the policy that the others have not. rollouts: rows of the rollouts table, to the
-    problems that all runs have. kl: of each problem the ``sum`` of the reverse KL over the tokens
-    of the student's rollouts, in nats, and their ``count``, indexed by problem_id; None if it was
-    not measured. seconds_per_rollout: of the teacher alone; NaN if it was not timed.
+    name: of the policy in which the runs differ. rollouts: rows of the rollouts table, on the
+    common problems. kl: per problem, the ``sum`` of the reverse KL over the student's tokens, in
+    nats, and their ``count``, indexed by problem_id; None if not measured. seconds_per_rollout: of
+    the teacher alone; NaN if not timed.
     """
 
     name: str
@@ -94,8 +94,8 @@ def measure(sides: Sequence[Side], settings: Settings) -> pd.DataFrame:
     """Every number of each run, and the differences of each pair of runs.
 
     Args:
-        sides: the reference first. Their names differ.
-        settings: what they have in common, seed and level.
+        sides: the runs, the reference first, with different names.
+        settings: common prefix lengths, seed and level.
 
     A row has the run's name as its ``checkpoint``; a difference has ``against REFERENCE`` as its
     condition. p-values are corrected by Holm's method over all prefix lengths and all runs, or all
@@ -127,7 +127,7 @@ class _Comparison:
             yield from self._half_decay(name, place)
             yield from self._costs(self.sides[place])
         for first, second in itertools.combinations(range(len(self.names)), 2):
-            # The reference is the first run, and a difference is that of the later run from it.
+            # The reference comes first; a difference is the later run minus the earlier one.
             yield from self._differences(second, first)
 
     def _row(
@@ -219,7 +219,7 @@ class _Comparison:
             return change, np.nan
         return change, st.sign_flip_p(first - second, problems, seed=self.settings.seed)
 
-    # Means of what is no fraction
+    # Means of quantities that are not fractions
 
     def _token_means(self, panel: Panel) -> tm.CellMeans:
         cells, size = np.zeros(len(panel.problems), dtype=np.int64), (self.problem_count, 1)
@@ -233,7 +233,7 @@ class _Comparison:
 
     @property
     def _shared_kl(self) -> pd.DataFrame:
-        """The problems whose KL was measured in every run that has one."""
+        """The problems whose KL was measured in every run with KL."""
         first, *others = (side.kl for side in self.sides if side.kl is not None)
         for other in others:
             first = first[first.index.isin(other.index)]

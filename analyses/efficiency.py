@@ -1,20 +1,20 @@
-"""Efficiency: seconds a step and peak memory of generation, scoring and training, and every arm
-against full rollout.
+"""Efficiency: seconds per step and peak memory of generation, scoring and training, and each arm
+relative to full rollouts.
 
 Records of runs in (metrics.csv), measurements out; no model, no file. ``checkpoint`` is the arm,
-``condition`` the phase, or ``total``: of seconds the sum of the phases, of memory the largest of
-them, since the phases do not need it at once.
+``condition`` the phase, or ``total``: the sum of the phases for seconds, the largest phase for
+memory, since the phases do not overlap.
 
-    seconds_per_step           mean over the steps but the first, which warms up
-    peak_gib                   largest of the run
+    seconds_per_step           mean over all steps except the first, which warms up
+    peak_gib                   largest value of the run
     tokens_sampled_per_step    mean over the same steps, ``condition`` generation
-    seconds_ratio, peak_ratio, tokens_ratio      the arm's over that of full rollout
-    seconds_ratio_over_tokens_ratio              1: time goes as the tokens that are sampled
+    seconds_ratio, peak_ratio, tokens_ratio      the arm's value / that of full rollouts
+    seconds_ratio_over_tokens_ratio              1 if time is proportional to sampled tokens
 
-Ratios are taken seed by seed; their mean over seeds has Student's t on the log scale. Of a single
-seed those of seconds and tokens have one over blocks of consecutive steps instead, as wide as the
-correlation of neighbouring blocks demands (``over_steps``). Runs that shared a machine with others
-are not comparable with runs that had it alone.
+Ratios are computed per seed; their mean over seeds has Student's t interval on the log scale. For a
+single seed, ratios of seconds and tokens have an interval over blocks of consecutive steps that
+accounts for the correlation of neighbouring blocks (``over_steps``). Runs that shared a machine
+with others are not comparable with runs that did not.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ WARM_UP, BLOCKS, FEWEST_INDEPENDENT = 1, 30, 5
 BLOCK_METHOD = (
     "Student t over blocks of consecutive steps as correlated as they are, on the log scale"
 )
-NO_MEMORY = "this machine does not tell its peak memory"
-NOTHING_TIMED = "nothing was sampled, or no time was taken"
+NO_MEMORY = "this machine does not report its peak memory"
+NOTHING_TIMED = "nothing was sampled or timed"
 FEW_STEPS = f"fewer than {BLOCKS} steps and one training seed: no interval"
-ALIKE = "the same ratio in every block of steps: no interval"
+ALIKE = "the ratio is the same in every block of steps: no interval"
 ONE_RUN_MEMORY = "one training seed: a peak has no interval"
 
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with. note: what must be known of how the runs were timed."""
+    """Settings of the measurement. note: a caveat on the timing, added to every row."""
 
     note: str = ""
 
 
 @dataclass(frozen=True)
 class _Cost:
-    """What one run took. seconds: by phase and ``total``, [steps]; tokens: sampled, [steps];
+    """The cost of one run. seconds: by phase and ``total``, [steps]. tokens: sampled, [steps].
     peak_gib: by phase."""
 
     run: TrainedRun
@@ -80,7 +80,7 @@ class _Cost:
     @classmethod
     def of(cls, run: TrainedRun) -> _Cost:
         rows = run.metrics.sort_values("step")
-        # The first step compiles and fills caches; its peak of memory counts all the same.
+        # The first step compiles and fills caches; its peak memory still counts.
         timed = rows[WARM_UP:] if len(rows) > WARM_UP else rows
         seconds = {phase: timed[f"{phase}_seconds"].to_numpy(np.float64) for phase in PHASES}
         seconds[TOTAL] = np.sum([*seconds.values()], axis=0)
@@ -91,8 +91,7 @@ class _Cost:
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
-    """Seconds, memory and tokens of every run and arm, and the ratios to full rollout where there
-    is one."""
+    """Seconds, memory and tokens of every run and arm, and ratios to full rollouts if present."""
     arms = by_arm(run for run in runs if len(run.metrics))
     full = [_Cost.of(run) for run in arms.get(FULL, [])]
     measured: list[Measurement] = []
@@ -105,14 +104,13 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
 
 
 def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
-    """Ratio of one run's mean a step to another's, with an interval that knows that steps in a row
-    are alike.
+    """Ratio of two runs' means per step, with an interval that accounts for autocorrelation.
 
-    columns: two of a number above 0 by step, or four (see `_quotient`); compared up to the end of
-    the shorter. The steps are cut into 30 to 59 equal blocks. The autocorrelation r of the blocks'
-    log ratios at lag 1 is raised by its bias, (1 + 4r) / blocks, and by a standard error, sqrt((1 -
-    r^2) / blocks). Then blocks (1 - r) / (1 + r) of them count as independent, and Student's t is
-    taken over that number. NaN with a note below 30 steps or 5 independent blocks.
+    columns: two positive numbers by step, or four (see `_quotient`), cut to the shortest. The steps
+    are divided into 30 to 59 equal blocks. The lag-1 autocorrelation r of the blocks' log ratios is
+    raised by its bias, (1 + 4r) / blocks, and by a standard error, sqrt((1 - r^2) / blocks). Then
+    blocks (1 - r) / (1 + r) of them count as independent, and Student's t uses that number. NaN
+    with a note below 30 steps or 5 independent blocks.
 
     Source: Kendall 1954 (bias), Bartlett 1946 (error), Student's t at an effective size; limits
     chosen by simulation (benchmarks/coverage.py --part seconds).
@@ -121,7 +119,7 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
     steps = min(len(column) for column in columns)
     if steps < BLOCKS:
         return estimated.one_run(value, FEW_STEPS)
-    # as many blocks as fit, 30 to 59: steps that are left over widen some of them by one
+    # as many blocks as fit, 30 to 59; remaining steps lengthen some of them by one
     count = steps // (steps // BLOCKS)
     blocks = []
     for column in columns:
@@ -138,11 +136,11 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
     if independent < FEWEST_INDEPENDENT:
         return estimated.one_run(
             value,
-            f"steps in a row are alike: {count} blocks of them count as {independent:.1f} "
+            f"consecutive steps are correlated: {count} blocks count as only {independent:.1f} "
             f"independent ones, fewer than {FEWEST_INDEPENDENT}: no interval; run more steps or "
             "seeds",
         )
-    # the sum of squares about the mean lacks 1 / independent
+    # the sum of squares about the mean is biased by 1 / independent
     error = math.sqrt(squares / (count - 1) / (independent - 1))
     reach = float(stdtrit(independent - 1, 0.5 + level / 2)) * error
     low, high = value * math.exp(-reach), value * math.exp(reach)
@@ -150,7 +148,7 @@ def over_steps(columns: Sequence[Floats], *, level: float = 0.95) -> OverSeeds:
 
 
 def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]:
-    """What the runs of an arm took: each number of each run, and its mean over the runs."""
+    """The costs of an arm: each number of each run, and its mean over the runs."""
     sampled = [float(cost.tokens.mean()) for cost in costs]
     numbers: dict[tuple[str, str, str], list[float]] = {}
     for phase in PHASES_AND_TOTAL:
@@ -169,7 +167,7 @@ def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]
             mean = estimated.undefined_over_seeds(len(values), note)
         else:
             mean = over.over_seeds(values, level=settings.level)
-            # seeds are compared by their ratio, as ratios are: a slow machine scales all of them
+            # seeds are compared by their ratio, since a slow machine scales all times
             if min(values) > 0 and over.disagree(np.log(values), math.log(over.FACTOR)):
                 mean = replace(mean, low=math.nan, high=math.nan, note=over.DISAGREE)
         mean = estimated.within(mean, 0.0)
@@ -179,7 +177,7 @@ def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]
 def _ratios(
     costs: Sequence[_Cost], full: Sequence[_Cost], settings: Settings
 ) -> Iterator[Measurement]:
-    """This arm over full rollout, of the seeds that both have."""
+    """This arm relative to full rollouts, over their common seeds."""
     theirs = {cost.run.seed: cost for cost in full}
     pairs = [(cost, theirs[cost.run.seed]) for cost in costs if cost.run.seed in theirs]
     if not pairs:
@@ -215,8 +213,8 @@ def _ratios(
 
 
 def _of_series(pairs: Sequence[tuple[Floats, ...]], level: float) -> OverSeeds:
-    """Mean ratio over seeds; of a single one with an interval over blocks of its steps. Each pair:
-    see `_quotient`."""
+    """Mean ratio over seeds; for a single seed with an interval over blocks of steps. pairs: one
+    entry per seed, see `_quotient`."""
     means = np.array([[column.mean() for column in pair] for pair in pairs])
     if (means <= 0).any():
         return estimated.undefined_over_seeds(len(pairs), NOTHING_TIMED)
@@ -247,7 +245,7 @@ def _row(
 
 
 def _quotient(columns: Sequence[Any]) -> Floats:
-    """first / second; of four columns first / second / (third / fourth)."""
+    """first / second; for four columns first / second / (third / fourth)."""
     ratio = columns[0] / columns[1]
     if len(columns) == 4:
         ratio = ratio / (columns[2] / columns[3])

@@ -1,17 +1,17 @@
-"""Evaluation: how often each checkpoint is correct, against the base student and the teacher on the
-same problems.
+"""Evaluation: accuracy of each checkpoint, compared with base student and teacher.
 
-Outcomes of rollouts in, measurements out; no model, no file. Of k samples of each problem:
+Outcomes of rollouts in, measurements out; no model, no file. From k samples of each problem:
 
     avg_at_k     mean correctness
-    pass_at_j    chance that one of j samples is correct, unbiased, for j = 1, 2, 4, ... and k
-    maj_at_k     whether the answer that most of the k samples give is correct; ties and missing
+    pass_at_j    probability that at least one of j samples is correct, unbiased, for j = 1, 2, 4,
+                 ... and k
+    maj_at_k     whether the most frequent answer of the k samples is correct; ties and missing
                  answers as in problems.votes
 
-under every answer rule (``condition``), the reported one first, over the problems to whose gold
-answer it applies; a rule that applies to fewer than 95 % of them has no rows. ``..._minus_base``
-and ``..._minus_teacher`` are paired over the problems that both were asked. What a checkpoint rule
-takes stands a second time under its name: view ``last`` and ``best``.
+There are rows for every answer rule (``condition``), the reported one first, over the problems to
+whose gold answer the rule applies; a rule that applies to fewer than 95 % of them has no rows.
+``..._minus_base`` and ``..._minus_teacher`` are paired over common problems. Checkpoints chosen by
+a checkpoint rule have their rows again, with view ``last`` or ``best``.
 
 Every interval resamples problems. Holm's correction is over the checkpoints of one comparison,
 quantity, rule and view.
@@ -43,16 +43,16 @@ from decaylab.runs.vocabulary import (
     minus,
 )
 
-NO_MAJORITY = "a response may name several answers by this rule: there is no vote"
+NO_MAJORITY = "a response may have several answers by this rule, so there is no majority"
 
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    answer_rules: those that the rollouts were graded by, the reported one first. chosen: checkpoint
-    rule -> the checkpoints that it takes. training: checkpoint -> columns that say how it was
-    trained.
+    answer_rules: rules by which the rollouts were graded, the reported one first. chosen:
+    checkpoint rule -> the checkpoints it chooses. training: checkpoint -> columns that describe its
+    training.
     """
 
     answer_rules: tuple[str, ...]
@@ -62,8 +62,8 @@ class Settings(estimated.Settings):
 
 @dataclass(frozen=True)
 class Model:
-    """The outcomes of one model. rows: ordered by problem. codes: of each of its problems,
-    ascending. samples: of each."""
+    """The outcomes of one model. rows: ordered by problem. codes: of its problems, ascending.
+    samples: per problem."""
 
     checkpoint: str
     step: float
@@ -76,8 +76,8 @@ class Model:
 class Score:
     """A quantity of one model by problem, [problems].
 
-    draws: how many disjoint draws of the samples it needs a problem has: no more evidence than that
-    stands behind it.
+    draws: how many disjoint draws of the needed samples a problem allows, which limits the
+    evidence.
     """
 
     what: str
@@ -91,11 +91,10 @@ def measure(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     Args:
         outcomes: rows of the outcomes table, see `decaylab.runs.outcomes`.
-        settings: answer rules, what the checkpoint rules take, level and seed.
+        settings: answer rules, chosen checkpoints, level and seed.
 
     Raises:
-        ValueError: problems of one model with different numbers of samples, or models with
-            different numbers.
+        ValueError: the number of samples differs between problems or models.
     """
     measured: list[Measurement] = []
     for rule in settings.answer_rules:
@@ -104,7 +103,7 @@ def measure(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     plain = list(measured)
     for view, taken in settings.chosen.items():
         measured += [replace(row, view=view) for row in plain if row.checkpoint in taken]
-    # base is compared with the teacher too, but it is not a checkpoint of the family
+    # base is compared with the teacher too, but does not belong to the family
     return to_frame(
         estimated.with_holm(
             measured, ("what", "condition", "view"), lambda row: row.checkpoint != BASE
@@ -122,25 +121,25 @@ def _models(outcomes: pd.DataFrame) -> list[Model]:
         codes, counts = np.unique(ordered["code"].to_numpy(dtype=np.int64), return_counts=True)
         if len(set(counts)) != 1:
             raise ValueError(
-                f"{checkpoint}: every problem needs as many samples, got "
+                f"{checkpoint}: every problem must have the same number of samples, got "
                 f"{sorted(set(counts.tolist()))}"
             )
         step = float(rows["step"].iloc[0])
         models.append(Model(str(checkpoint), step, ordered, codes, int(counts[0])))
     if len({model.samples for model in models}) > 1:
         samples = ", ".join(f"{model.checkpoint} {model.samples}" for model in models)
-        raise ValueError(f"models need as many samples: {samples}")
+        raise ValueError(f"all models must have the same number of samples, got {samples}")
     return models
 
 
 def drawn(samples: int) -> list[int]:
-    """The numbers of samples for which pass@k is measured: 1, 2, 4, ... and all of them."""
+    """The numbers of samples for which pass@k is measured: 1, 2, 4, ... and ``samples``."""
     powers = {2**power for power in range(samples.bit_length())}
     return sorted(powers | {samples})
 
 
 def scores(model: Model, rule: str) -> list[Score]:
-    """What is measured of a model under a rule; without maj@k where the rule has none."""
+    """The scores of a model under a rule; without maj@k if the rule has none."""
     k, count = model.samples, len(model.codes)
     right = (model.rows[f"grade_{rule}"] == Verdict.CORRECT).to_numpy().reshape(count, k)
     measured = [Score(f"avg_at_{k}", MEAN_OVER_ROLLOUTS, right.mean(axis=1), k)]
@@ -177,24 +176,24 @@ class _Rule:
         late = int((model.rows[f"grade_{self.rule}"] == Verdict.TIMEOUT).sum())
         note = estimated.graded_late(late, len(model.rows))
         for score in self.scores[model.checkpoint]:
-            # pass@k needs several samples for one draw: it counts as that many fewer rollouts
+            # pass@k needs several samples per draw, so it counts as that many fewer rollouts
             values = np.repeat(score.values, score.draws)
             codes = np.repeat(model.codes, score.draws)
             share = st.proportion(values, codes, level=self.settings.level)
             yield self.row(score.what, score, model, share, model.codes, note)
-        # a row that says why there is no vote, so that nobody looks for it
+        # a row that states why there is no majority
         if self.rule not in votes.VOTING_RULES:
             undefined = Score(f"maj_at_{model.samples}", "", np.zeros(0), 0)
             none = st.Estimate(*st.UNDEFINED, "", 0, 0, NO_MAJORITY)
             yield self.row(undefined.what, undefined, model, none, model.codes)
 
     def differences(self, model: Model, reference: Model) -> Iterator[Measurement]:
-        """Each score of the model less that of the reference on the same problem, and what
-        difference could have been seen."""
+        """Each score of the model minus that of the reference on the same problem, and the smallest
+        detectable difference."""
         common, mine, theirs = np.intersect1d(model.codes, reference.codes, return_indices=True)
         asked, level = len(model.codes), self.settings.level
         note = estimated.left_out(
-            asked - len(common), asked, f"problems were not asked of {reference.checkpoint}"
+            asked - len(common), asked, f"problems have no rollouts of {reference.checkpoint}"
         )
         pairs = zip(self.scores[model.checkpoint], self.scores[reference.checkpoint], strict=True)
         for score, other in pairs:
@@ -219,7 +218,7 @@ class _Rule:
         *notes: str,
         **more: Any,
     ) -> Measurement:
-        """codes: of the problems behind the number."""
+        """codes: the problems behind the number."""
         counted = model.rows[model.rows["code"].isin(codes)]
         columns = {
             "condition": self.rule,

@@ -1,19 +1,18 @@
-"""Mode seeking, computed: what a student with one mode becomes beside a teacher with two, under
-either direction of the KL.
+"""Mode seeking: fits of a one-mode student to a two-mode teacher, by either direction of the KL.
 
-The teacher is a mixture of two Gaussians on a line, the student one Gaussian; no model is involved.
-Conditions:
+The teacher is a mixture of two Gaussians on a line, the student one Gaussian; no language model is
+involved. Conditions:
 
     teacher-1, teacher-2          the teacher's two modes, as given
-    forward-kl                    where KL(teacher || student) is least: the whole mixture's moments
-    reverse-kl-1, reverse-kl-2    the local minima of KL(student || teacher), the lowest first
+    forward-kl                    the minimum of KL(teacher || student): the mixture's moments
+    reverse-kl-1, reverse-kl-2    the local minima of KL(student || teacher), lowest first
 
-Where the modes lie apart, each holds a minimum, of a reverse KL near -log(weight): the student pays
-for the mode that it leaves out, and no more. A wide student over both may be a third, at a much
-higher KL; where the modes lie close it is the only one. Each fit comes with both divergences; its
-condition says which of them it minimises.
+If the modes are far apart, each has a minimum with a reverse KL near -log(weight), the cost of the
+mode left out. A wide student over both may be a third minimum, at a much higher KL; if the modes
+are close, it is the only one. Each fit has both divergences; its condition names the one that it
+minimises.
 
-Source: the sketch that arXiv 2605.27028 gives as Fig. 4, which comes without numbers.
+Source: Fig. 4 of arXiv 2605.27028, a sketch without numbers.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import FRACTION, NATS
 
 OPTIMISER = "L-BFGS-B"
-STARTS_BETWEEN = 5  # means at which the search begins, from the one mode to the other
-STEPS = 16  # of the grid in the smallest standard deviation
-REACH = 10  # standard deviations beyond the modes; a Gaussian has nothing left there
-SAME = 1e-3  # minima that lie closer, in standard deviations of the teacher, are one
-FLAT = 1e-4  # a steeper end of the search, in nats for one of them, is an edge and no minimum
+STARTS_BETWEEN = 5  # starting means of the search, from one mode to the other
+STEPS = 16  # grid cells per smallest standard deviation
+REACH = 10  # the grid's reach beyond the modes, in standard deviations
+SAME = 1e-3  # minima closer than this, in the teacher's standard deviations, are one
+FLAT = 1e-4  # a larger gradient at the end of the search, in nats, means an edge, not a minimum
 DRAWN = 400  # points of a curve
-SEEN = 3.5  # standard deviations to either side of a mode that a curve is drawn over
+SEEN = 3.5  # a curve's reach on either side of a mode, in standard deviations
 Divergence = Literal["forward_kl", "reverse_kl"]
 
 
@@ -52,8 +51,8 @@ class Settings:
     """The teacher: weight, mean and standard deviation of each of its two modes.
 
     Raises:
-        ValueError: not two of each, weights that are no shares of 1, or a standard deviation that
-        is not above 0.
+        ValueError: not two of each, weights that do not sum to 1, or a standard deviation that is
+            not above 0.
     """
 
     weights: tuple[float, float] = (0.65, 0.35)
@@ -65,7 +64,7 @@ class Settings:
             values = getattr(self, name)
             if len(values) != 2 or not all(map(math.isfinite, values)):
                 raise ValueError(
-                    f"{name}: one finite number for each of the two modes, got {values}"
+                    f"{name} must be one finite number for each of the two modes, got {values}"
                 )
         if min(self.weights) <= 0 or not math.isclose(sum(self.weights), 1.0):
             raise ValueError(f"weights must be above 0 and sum to 1, got {self.weights}")
@@ -75,7 +74,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class ModeSeeking:
-    """measurements: rows as in every analysis. curves: columns ``curve`` (teacher, or a fit's
+    """measurements: rows as in every analysis. curves: columns ``curve`` (``teacher`` or a fit's
     condition), x, density."""
 
     measurements: pd.DataFrame
@@ -83,7 +82,7 @@ class ModeSeeking:
 
 
 def fit(settings: Settings | None = None) -> ModeSeeking:
-    """Both fits of a single Gaussian to the teacher, and the densities that a figure draws."""
+    """Both fits of a single Gaussian to the teacher, and the densities for a figure."""
     settings = settings or Settings()
     line = _Line(settings)
     fits = {"forward-kl": line.minima("forward_kl")[0]}
@@ -106,11 +105,10 @@ class _Student:
 
 
 class _Line:
-    """A grid over the line, whose cells are to the teacher and to a student what a vocabulary is to
-    policies.
+    """A grid over the line; its cells play the role of a vocabulary.
 
-    A student's parameters are its mean, from the teacher's and in its standard deviations, and the
-    log of its own.
+    A student's parameters are its mean, relative to the teacher's and in the teacher's standard
+    deviations, and the log of its standard deviation.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -135,8 +133,8 @@ class _Line:
         return nats
 
     def minima(self, divergence: Divergence) -> list[_Student]:
-        """The distinct local minima over all students, the lowest first."""
-        # a student narrower than half a mode falls between the cells of the grid
+        """The distinct local minima over all students, lowest first."""
+        # the grid does not resolve a student narrower than half a mode
         edges = [(None, None), (math.log(self.narrow / 2), math.log(self.wide))]
         minima: list[Floats] = []
         for start in self.starts():
@@ -155,8 +153,8 @@ class _Line:
         return sorted(map(self.described, minima), key=attrgetter(divergence))
 
     def starts(self) -> Iterator[Floats]:
-        """From the one mode to the other, each as narrow as either mode and as wide as the
-        whole."""
+        """Starting points from one mode to the other, with the width of either mode and of the
+        mixture."""
         means = (np.linspace(*self.settings.means, STARTS_BETWEEN) - self.mean) / self.spread
         deviations = dict.fromkeys([*self.settings.standard_deviations, self.spread])
         for mean, deviation in itertools.product(means, deviations):
@@ -233,7 +231,7 @@ def _fit_rows(name: str, student: _Student, line: _Line) -> Iterator[Measurement
 
 
 def _curves(settings: Settings, fits: dict[str, _Student]) -> pd.DataFrame:
-    """Densities over all that is to be seen of the teacher and of the fits."""
+    """Densities over the visible range of the teacher and of the fits."""
     shapes = list(zip(settings.means, settings.standard_deviations, strict=True))
     shapes += [(student.mean, student.standard_deviation) for student in fits.values()]
     low = min(mean - SEEN * deviation for mean, deviation in shapes)

@@ -1,22 +1,21 @@
-"""Position KL: how far student and teacher disagree at each position of a response, before and
-after training.
+"""Position KL: disagreement of student and teacher at each position of a response, before and after
+training.
 
-Token statistics in, measurements out; no model, no file. There are two views of every curve,
-because the first mixes the change of the student with the change of its text:
+Token statistics in, measurements out; no model, no file. Every curve has two views, because the
+first mixes the change of the student with the change of its text:
 
     fresh     each checkpoint on its own rollouts
-    frozen    every checkpoint on the rollouts of the base student
+    frozen    every checkpoint on the base student's rollouts
 
-A bin holds the positions of the rollouts that reach it, and fewer reach each later bin: condition
-``survivors`` is the same over the rollouts of at least a given length alone. In a bin a few
-problems may hold much of the mean, so that no interval of it holds; there the interval is that of
-the winsorised mean over problems:
+Fewer rollouts reach each later bin. Condition ``survivors`` has only the rollouts of at least a
+given length, the same in all bins. A few problems may dominate a bin's mean, so it has no reliable
+interval; the winsorised mean over problems has one:
 
     reverse_kl                   mean in the bin, without an interval
-    winsorised_reverse_kl        the same without the extremes, with an interval and a band
-    reverse_kl_largest_problem   share of the bin's sum that one problem holds
+    winsorised_reverse_kl        winsorised mean, with an interval and a band
+    reverse_kl_largest_problem   largest share of one problem in the bin's sum
 
-The same holds for every quantity, and for the changes from base. Every interval resamples problems.
+The same rows exist for every quantity and for changes from base. Every interval resamples problems.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ QUANTITIES = (KL, "forward_kl", "js", "student_entropy", "teacher_entropy")
 
 @dataclass(frozen=True)
 class Settings(rows.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    edges: where the position bins begin, ascending from 0; the last is open. rollout_length: the
-    cascade ratio is over the positions from there on. survivors: measure the rollouts of at least
-    this many tokens separately too.
+    edges: beginnings of the position bins, ascending from 0; the last bin has no upper end.
+    rollout_length: first position of the cascade ratio. survivors: also measure the rollouts of at
+    least this many tokens separately.
 
     Raises ValueError for edges that do not ascend from 0, or a negative rollout_length.
     """
@@ -67,16 +66,15 @@ class Settings(rows.Settings):
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """Where tokens are cut into pieces. Bins and the cascade are unions of pieces."""
+        """The beginnings of pieces. Bins and the cascade are unions of pieces."""
         return tuple(sorted({*self.edges, self.rollout_length}))
 
 
 @dataclass(frozen=True)
 class Sums:
-    """Of the tokens of each problem in each piece, [problems, pieces]: their number, and the sum of
-    each quantity.
+    """Number of tokens and sum of each quantity, by problem and piece, [problems, pieces].
 
-    rollouts: how many reach the piece, [pieces].
+    rollouts: number that reach the piece, [pieces].
     """
 
     cuts: tuple[int, ...]
@@ -86,17 +84,17 @@ class Sums:
 
     @property
     def problems(self) -> int:
-        """Problems with a token."""
+        """Number of problems with a token."""
         return int(self.counts.any(axis=1).sum())
 
     def between(self, quantity: str, lows: tuple[int, ...]) -> SumsAndCounts:
-        """Sums and counts between positions that are all among the cuts, [problems, cells]."""
+        """Sums and counts between positions, all of them cuts, [problems, cells]."""
         first = np.searchsorted(self.cuts, lows)
         sums = np.add.reduceat(self.values[quantity], first, axis=1)
         return sums, np.add.reduceat(self.counts, first, axis=1)
 
     def reaching(self, lows: tuple[int, ...]) -> Ints:
-        """Rollouts that reach these positions, [cells]."""
+        """Number of rollouts that reach these positions, [cells]."""
         return np.asarray(self.rollouts[np.searchsorted(self.cuts, lows)])
 
 
@@ -104,18 +102,16 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
     """Every measurement that the token statistics allow.
 
     Args:
-        scored: the checkpoints in both views; changes are measured where ``base`` stands in the
-            same view.
+        scored: the checkpoints in both views; changes need ``base`` in the same view.
         settings: bins, rollout length, estimand, seed and level.
 
     Raises:
-        ValueError: two have the same view and checkpoint, so that their rows could not be told
-            apart.
+        ValueError: two have the same view and checkpoint.
     """
     names = [(each.view, each.checkpoint) for each in scored]
     if len(set(names)) < len(names):
         raise ValueError(
-            f"each view and checkpoint may stand once, got {names}; name the checkpoints apart"
+            f"each view and checkpoint may occur once, got {names}; give checkpoints unique names"
         )
     sums = {(each.view, each.checkpoint): _sums(each.tokens, settings) for each in scored}
     measured: list[Measurement] = []
@@ -129,7 +125,7 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
 
 
 def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
-    """By condition. Each column is read once, since columns may be larger than memory likes."""
+    """Sums by condition. Each column is read once, since columns may be large."""
     pieces, lengths = {ALL: table.bins(settings.cuts)}, {ALL: table.lengths}
     if settings.survivors is not None:
         survive = table.lengths >= settings.survivors
@@ -150,9 +146,9 @@ def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
 
 
 def _curves(sums: Sums, settings: Settings, place: dict[str, Any]) -> Iterator[Measurement]:
-    """Each quantity by bin, and over the whole response."""
-    # A bin may hang on few problems, so it has the winsorised mean beside the plain one; over the
-    # whole response the plain mean has an interval of its own.
+    """Each quantity by bin and over the whole response."""
+    # A few problems may dominate a bin, so it has the winsorised mean too; over the whole response
+    # the plain mean has an interval.
     bins = _bins(sums.reaching(settings.edges), sums.problems, settings, place)
     for quantity in QUANTITIES:
         yield from bins.levels(quantity, NATS, sums.between(quantity, settings.edges))
@@ -165,10 +161,10 @@ def _curves(sums: Sums, settings: Settings, place: dict[str, Any]) -> Iterator[M
 def _changes(
     after: Sums, before: Sums, settings: Settings, place: dict[str, Any]
 ) -> Iterator[Measurement]:
-    """The change of the reverse KL by bin, in nats and as a fraction of what it was, and the
+    """The change of the reverse KL by bin, in nats and as a fraction of its value before, and the
     cascade ratio."""
     edges, beyond = settings.edges, (settings.rollout_length,)
-    # the side with fewer rollouts limits what a change can say
+    # the side with fewer rollouts limits a change
     reaching = np.minimum(after.reaching(edges), before.reaching(edges))
     bins = _bins(reaching, min(after.problems, before.problems), settings, place)
     yield from bins.changes(KL, NATS, after.between(KL, edges), before.between(KL, edges))
@@ -182,7 +178,7 @@ def _changes(
 
 
 def _bins(reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]) -> Cells:
-    """The position bins, with the rollouts that reach each."""
+    """The position bins, with the number of rollouts that reach each."""
     places = []
     for span, rollouts in zip(rows.spans(settings.edges), reaching.tolist(), strict=True):
         places.append({**span, "rollouts": rollouts, **place})

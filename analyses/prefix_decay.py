@@ -1,16 +1,15 @@
-"""Prefix decay: how often the teacher still answers correctly after k tokens of somebody else's
-rollout.
+"""Prefix decay: accuracy of the teacher after k tokens of another policy's rollout.
 
 Rows of the rollouts table in, measurements out; no model, no file. The views of a curve:
 
-    open             rollouts that are still unfinished at k, each beside its own student outcome
-                     and the teacher's accuracy alone on the same problem. The headline: what a
-                     prefix does.
-    turns            rollouts of several turns (tools, users), continued behind whole turns of the
+    open             rollouts unfinished at k, compared with their own student outcome and the
+                     teacher's accuracy alone on the same problem. The main result: the effect of a
+                     prefix.
+    turns            rollouts of several turns (tools, users), continued after whole turns of the
                      student.
-    carry-forward    every rollout; one that ended before k counts as it stands. Falls to the
-                     student's accuracy as rollouts end, decay or not. The paper does not say how
-                     its curve counts them.
+    carry-forward    every rollout; one that ended before k counts with its own grade. The curve
+                     falls to the student's accuracy as rollouts end, with or without decay. The
+                     paper does not state which of the two its curve is.
 
 Every accuracy is a mean over rollouts, and every interval resamples problems.
 """
@@ -56,10 +55,10 @@ from decaylab.runs.vocabulary import (
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    answer_rule: the rule whose grades are reported. split_by_fate: measure the student prefixes
-    that are correct so far and those that are already wrong separately too.
+    answer_rule: the rule whose grades are reported. split_by_fate: also measure student prefixes
+    that are correct so far and those that are already wrong separately.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -99,7 +98,7 @@ class _Decay:
             arms = self.arms.continued(OWN_PREFIX, TEACHER)
             yield from self.curve(OWN_PREFIX, arms, reference="author")
             yield from self.carry_forward(OWN_PREFIX, TEACHER)
-        if self.settings.split_by_fate:  # of the student's prefixes: nothing more is sampled
+        if self.settings.split_by_fate:  # splits the student's prefixes without more sampling
             yield from self.split_by_fate()
         for condition, role in ((SWAPPED, TEACHER), (REVERSE, STUDENT)):
             if self.arms.has(condition):
@@ -125,7 +124,7 @@ class _Decay:
         )
 
     def difference(self, arm: Arm, reference: Floats, critical: float | None = None) -> st.Estimate:
-        """Accuracy less a reference over the same rollouts."""
+        """Accuracy minus a reference over the same rollouts."""
         return st.paired_difference(
             arm.correct, reference, arm.problems, level=self.level, critical=critical
         )
@@ -148,8 +147,8 @@ class _Decay:
         difference with p-values.
 
         reference: ``unprefixed``, the continuing policy alone on the same problems; or ``author``,
-        the grade of the very rollout that the prefix was cut from (for the own-prefix control both
-        have one expectation among open rollouts).
+        the grade of the rollout that the prefix was cut from (for the own-prefix control, both have
+        the same expectation among unfinished rollouts).
         """
         if not arms:
             return
@@ -175,8 +174,8 @@ class _Decay:
             yield self.row("smallest_detectable_difference", condition, least, **place)
 
     def behind_turns(self) -> Iterator[Measurement]:
-        """The curve over whole turns of the student: ``category`` says how many, ``prefix_tokens``
-        their mean length."""
+        """The curve over whole turns of the student. ``category``: number of turns.
+        ``prefix_tokens``: their mean length."""
         arms = self.arms.continued_behind_turns()
 
         def moved(row: Measurement, turns: int) -> Measurement:
@@ -199,19 +198,19 @@ class _Decay:
                 present.append(arm.problems)
         if not columns:
             return math.nan
-        # problems without a rollout at any length are not part of the family
+        # problems without a rollout at any length do not belong to the family
         counted = np.isin(self.arms.codes, np.concatenate(present))
         residuals = np.stack(columns, axis=1)[counted]
         return st.simultaneous_critical(residuals, level=self.level, seed=self.seed)
 
     def p_value(self, differences: Floats, arm: Arm) -> float:
-        """Of the sign-flip test; NaN without rollouts."""
+        """The p-value of the sign-flip test; NaN without rollouts."""
         if not len(arm.problems):
             return math.nan
         return st.sign_flip_p(differences, arm.problems, seed=self.seed)
 
     def beside(self, arms: Mapping[int, Arm]) -> Iterator[Measurement]:
-        """What stands beside the headline: the student's outcome, the open share, retained
+        """Further results: the student's outcome, the share of unfinished rollouts, retained
         advantage, half-decay."""
         student, teacher = self.arms.plain(STUDENT), self.arms.plain(TEACHER)
         written = self.arms.written(STUDENT)
@@ -230,7 +229,7 @@ class _Decay:
         unprefixed = self.arms.unprefixed(TEACHER, student.problems)
         gap = st.paired_difference(unprefixed, student.correct, student.problems, level=self.level)
         yield self.row("teacher_advantage", STUDENT_PREFIX, gap, **_place(ALL, 0, teacher))
-        if reached:  # the curve ends where the last rollout does
+        if reached:  # the curve ends with the longest rollout
             half = retention.half_decay(
                 [*reached], [*reached.values()], level=self.level, seed=self.seed
             )
@@ -240,8 +239,8 @@ class _Decay:
         """P(teacher correct | student wrong), and P(teacher wrong | student correct, teacher
         correct alone).
 
-        The teacher's samples alone belong to no particular rollout, so the second is weighted by
-        their accuracy.
+        The teacher's samples without a prefix do not belong to particular rollouts, so the second
+        is weighted by their accuracy.
         """
         for length, arm in arms.items():
             lost, won = 1 - arm.author, arm.author * arm.unprefixed
@@ -273,11 +272,11 @@ class _Decay:
             yield self.row("finished_share", condition, share, **place)
 
     def split_by_fate(self) -> Iterator[Measurement]:
-        """Open student prefixes that are correct so far against those already wrong.
+        """Unfinished student prefixes that are correct so far against those already wrong.
 
-        By the step verifier where the problems have one, without the prefixes that it cannot read;
-        otherwise by whether the rollout ended correct, which conditions on the future: a prefix of
-        a rollout that ended wrong may itself be sound. The estimand says which.
+        They are split by the step verifier if the problems have one, without the prefixes that it
+        cannot read; otherwise by the rollout's final grade, which conditions on the outcome: the
+        prefix of a wrong rollout may itself be correct. The estimand names the split.
         """
         rows = self.arms.of(STUDENT_PREFIX)
         if not len(rows):
@@ -292,17 +291,20 @@ class _Decay:
             right = rows["prefix_rollout_id"].map(self.arms.outcome) == 1
             names = (ENDED_RIGHT, ENDED_WRONG)
             by = "the rollout's own outcome (conditions on the future)"
-        unread = estimated.left_out(
-            int((~read).sum()), len(read), "prefixes cannot be read by the step verifier"
-        )
+        unread = {
+            length: estimated.left_out(
+                int((~of_length).sum()), len(of_length), "prefixes cannot be read by the verifier"
+            )
+            for length, of_length in read.groupby(rows["prefix_tokens"])
+        }
         for name, chosen in zip(names, (right, ~right & read), strict=True):
             arms = self.arms.continued(STUDENT_PREFIX, TEACHER, keep=chosen)
             for row in self.curve(name, arms):
-                note = "; ".join(filter(None, (row.note, unread)))
+                note = "; ".join(filter(None, (row.note, unread.get(row.prefix_tokens, ""))))
                 estimand = f"{MEAN_OVER_ROLLOUTS}; prefixes split by {by}"
                 yield replace(row, estimand=estimand, note=note)
 
 
 def _place(view: str, length: int, arm: Arm) -> dict[str, Any]:
-    """The coordinates that every row of one point of a curve has."""
+    """The coordinates of all rows of one point of a curve."""
     return {"view": view, "prefix_tokens": float(length), "tokens": int(arm.tokens.sum())}

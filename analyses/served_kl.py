@@ -1,10 +1,9 @@
-"""Served KL: at least how far a student is from a teacher that only an engine holds, by position.
-An approximation.
+"""Served KL: a lower bound of the reverse KL from a teacher served by an engine, by position.
 
-Token statistics in, measurements out; no model, no file. What is measured is a lower bound of the
-reverse KL (`served_scores.partial_reverse_kl`), with both policies' masses on the ids behind it:
-the nearer to 1 they are, the less the bound can miss. No change of a bound is measured, because how
-much it misses may change as well. Every interval resamples problems.
+Token statistics in, measurements out; no model, no file. The bound
+(`served_scores.partial_reverse_kl`) comes with both policies' masses on the included ids: the
+closer they are to 1, the tighter it is. Changes of the bound are not measured, because its gap may
+change too. Every interval resamples problems.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 BOUND, LOG_RATIO = "reverse_kl_bound", "log_ratio"
 QUANTITIES = {
     BOUND: NATS,
-    "student_mass": FRACTION,  # of each policy on the ids behind the bound
+    "student_mass": FRACTION,  # on the ids included in the bound
     "teacher_mass": FRACTION,
-    LOG_RATIO: NATS,  # log student - log teacher of the token that was taken
+    LOG_RATIO: NATS,  # log student - log teacher of the response token
     "student_entropy": NATS,
 }
 
 
 @dataclass(frozen=True)
 class Settings(rows.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    edges: where the position bins begin, ascending from 0; the last is open. route: what the bound
-    stands on, in words, for the note of every row.
+    edges: beginnings of the position bins, ascending from 0; the last bin has no upper end. route:
+    the ids behind the bound, in words, for the note of every row.
 
     Raises ValueError for edges that do not ascend from 0.
     """
@@ -52,8 +51,7 @@ class Settings(rows.Settings):
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
-    """Each quantity by position bin and over the whole response, of each checkpoint in each
-    view."""
+    """Each quantity by position bin and over the whole response, per checkpoint and view."""
     measured: list[Measurement] = []
     for each in scored:
         place = {"condition": ALL, "view": each.view, "checkpoint": each.checkpoint}
@@ -66,7 +64,7 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
 def _bins(
     quantity: str, table: TokenTable, place: dict[str, Any], settings: Settings
 ) -> Iterator[Measurement]:
-    """By position bin. The mean has no interval; the winsorised mean beside it has one."""
+    """A quantity by position bin. The mean has no interval; the winsorised mean has one."""
     sums, counts = _tokens(table, quantity, settings.edges)
     places = []
     for span in rows.spans(settings.edges):
@@ -82,7 +80,7 @@ def _bins(
 def _whole(
     quantity: str, table: TokenTable, place: dict[str, Any], settings: Settings
 ) -> Measurement:
-    """Over the whole response."""
+    """A quantity over the whole response."""
     signed = quantity == LOG_RATIO  # all others are never below 0
     means = tm.means(*_tokens(table, quantity, (0,)), settings.estimand, signed=signed)
     (estimate,) = rows.of_cells(means, level=settings.level, undefined="")

@@ -1,17 +1,17 @@
-"""The three signals by position, where in a rollout the KL lies, and the rollout length that
-follows from it.
+"""The three signals by position, the location of the KL in a rollout, and the length derived from
+it.
 
 Tables of scored tokens in, measurements out; each checkpoint on its own rollouts. Means over tokens
 have intervals that resample problems. There are two cumulative curves of the reverse KL, which
-differ in what each rollout counts for:
+weight rollouts differently:
 
     survivors   sum over positions of the mean over the rollouts that reach the position, up to a
-                horizon: the rule of arXiv 2605.27028, whose N is where the curve has reached 45 %
-                of its end
-    mass        sum of all tokens, however many rollouts are left: long rollouts do not count for
-                those that ended
+                horizon: the rule of arXiv 2605.27028, whose N is where the curve reaches 45 % of
+                its end
+    mass        sum over all tokens, however many rollouts reach a position: rollouts that ended
+                contribute nothing
 
-Inside a position (or a bin) both curves rise linearly; position p ends at p + 1, so that N is a
+Within a position (or bin) both curves rise linearly; position p ends at p + 1, so that N is a
 number of tokens.
 """
 
@@ -47,7 +47,7 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tokens.token_table import Scored, check_edges
 
-PER_BIN = {  # what: its unit, and what its column is divided by
+PER_BIN = {  # quantity: its unit, and the divisor of its column
     "student_entropy": (NATS, "student_entropy", 1.0),
     "teacher_entropy": (NATS, "teacher_entropy", 1.0),
     "reverse_kl": (NATS, "reverse_kl", 1.0),
@@ -63,7 +63,7 @@ CURVES = {
 READ = ("reverse_kl", "student_entropy", "teacher_entropy")
 KL_SHARE = "selector_kl_share"
 NOTHING = "nothing to average"
-# compared here: the windows, random, and the paper's signals and products, each at the same budget
+# compared at one budget: the windows, random, and the paper's signals and products
 SELECTORS = (
     "prefix",
     "suffix",
@@ -80,12 +80,12 @@ SELECTORS = (
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    edges: where the position bins begin, from 0; the last is open. share: of the KL, where N is
-    taken. horizon: response tokens over which the KL is cumulated, for every checkpoint; None takes
-    each checkpoint's own (`horizon_of`), all of its tokens for ``mass``. budget: tokens that
-    selectors choose and that concentration is about.
+    edges: beginnings of the position bins, from 0; the last bin has no upper end. share: share of
+    the cumulative KL that defines N. horizon: response tokens over which KL is accumulated; None
+    takes each checkpoint's own (`horizon_of`), and all tokens for ``mass``. budget: number of
+    tokens for selectors and concentration.
     """
 
     edges: tuple[int, ...]
@@ -116,7 +116,7 @@ class _Checkpoint:
         self.settings, self.tokens, self.lengths = settings, scored.tokens, scored.tokens.lengths
         self.place = {"view": scored.view, "checkpoint": scored.checkpoint}
         columns = [np.asarray(scored.tokens[name], dtype=np.float64) for name in READ]
-        # stands for the two columns that no selector here reads, and takes no memory
+        # replaces two columns that no selector here reads, without memory
         unread = np.broadcast_to(np.nan, len(scored.tokens))
         self.signals = Signals(*columns, *[unread] * 2)
 
@@ -127,7 +127,7 @@ class _Checkpoint:
         return estimated.row(self.settings, what, unit, estimate, *notes, **place)
 
     def by_position(self) -> Iterator[Measurement]:
-        """The signals and the overlap of the 16 most likely tokens, per position bin."""
+        """The signals and the overlap of the top 16 tokens, per position bin."""
         edges = self.settings.edges
         bins, problems = self.tokens.bins(edges), self.tokens.token_problems
         shape = self.tokens.problem_count, len(edges)
@@ -152,7 +152,7 @@ class _Checkpoint:
         shape = self.tokens.problem_count, max(longest, horizon or 0)
         counts = sums_by_problem(None, problems, positions, *shape)
         sums = sums_by_problem(self.signals.reverse_kl, problems, positions, *shape)
-        # problems without a token take no part in the bootstrap
+        # problems without a token are not resampled
         present = counts.any(axis=1)
         sums, counts = sums[present], counts[present]
         for condition, reach in ((SURVIVORS, horizon_of(self.lengths)), (MASS, longest)):
@@ -161,7 +161,7 @@ class _Checkpoint:
             yield from self.curve(condition, sums[:, :reach], counts[:, :reach])
 
     def curve(self, condition: str, sums: Floats, counts: Floats) -> Iterator[Measurement]:
-        """One cumulative curve, of sums and counts [problems, horizon]."""
+        """One cumulative curve, from sums and counts [problems, horizon]."""
         settings, (problems, horizon) = self.settings, sums.shape
         edges = settings.edges[1:]
         position, *shares = cumulative(
@@ -172,8 +172,8 @@ class _Checkpoint:
             level=settings.level,
             seed=settings.seed,
         )
-        # A coordinate comes from the settings, never from the data; the row of the horizon says
-        # which one a checkpoint has of its own.
+        # Coordinates come from the settings, never from the data; a checkpoint's own horizon has
+        # its own row.
         end = math.inf if settings.horizon is None else float(horizon)
         rollouts = int((self.lengths > 0).sum())
         place: dict[str, Any] = {"position_low": 0.0, "position_high": end}
@@ -197,7 +197,7 @@ class _Checkpoint:
             yield self.row("cumulative_kl_share", condition, FRACTION, estimate, remark, **place)
 
     def concentration(self) -> Iterator[Measurement]:
-        """Share of a rollout's KL that its highest tokens hold, mean over rollouts."""
+        """Share of a rollout's KL in its highest-KL tokens, mean over rollouts."""
         budget, kl, lengths = self.settings.budget, self.signals.reverse_kl, self.lengths
         conditions = [
             f"top-{budget}-tokens",
@@ -211,22 +211,22 @@ class _Checkpoint:
                 sizes += [-(-length * percent // 100) for percent in TOP_PERCENT]
                 shares[i] = highest_first[np.array(sizes) - 1] / highest_first[-1]
         counted = ~np.isnan(shares[:, 0])
-        note = _rollouts(int((~counted).sum()), "without KL left out")
+        note = _rollouts(int((~counted).sum()), "without KL, left out")
         whole = int((counted & (lengths <= budget)).sum())
         short = _rollouts(whole, f"of at most {budget} tokens, whose share is 1")
         notes = [estimated.joined(note, short), *[note] * len(TOP_PERCENT)]
         yield from self.cells("kl_concentration", FRACTION, conditions, shares, counted, notes)
 
     def selectors(self) -> Iterator[Measurement]:
-        """What the selectors choose at one budget: their overlap, the KL they cover, where they
-        look."""
+        """The selectors at one budget: their overlap, the KL they cover, the positions they
+        choose."""
         budget, lengths, starts = self.settings.budget, self.lengths, self.tokens.starts
         pairs = list(itertools.combinations(range(len(SELECTORS)), 2))
         overlap = np.full((len(lengths), len(pairs)), np.nan)
         covered = np.full((len(lengths), len(SELECTORS)), np.nan)
         position = covered.copy()
         left, right = np.array(pairs).T
-        # Of a rollout within the budget every selector takes all: it says nothing of their overlap.
+        # Every selector takes all of a rollout within the budget, so it is left out.
         rng = np.random.default_rng(self.settings.seed)
         for i in np.flatnonzero(lengths > budget):
             tokens = slice(starts[i], starts[i] + lengths[i])
@@ -240,7 +240,7 @@ class _Checkpoint:
             if total > 0:
                 covered[i] = masks @ signals.reverse_kl / total
         kept = lengths > budget
-        note = _rollouts(int((~kept).sum()), f"of at most {budget} tokens left out")
+        note = _rollouts(int((~kept).sum()), f"of at most {budget} tokens, left out")
         crossed = ["|".join(pair) for pair in itertools.combinations(SELECTORS, 2)]
         for what, unit, conditions, values in (
             ("selector_overlap", FRACTION, crossed, overlap),
@@ -259,10 +259,10 @@ class _Checkpoint:
         kept: NDArray[np.bool_],
         notes: Sequence[str],
     ) -> Iterator[Measurement]:
-        """Means over rollouts, a condition each, with clustered intervals; those of fractions end
-        at 0 and 1.
+        """Means over rollouts per condition, with clustered intervals; fractions are clipped to 0
+        and 1.
 
-        values: [rollouts, conditions], NaN where a rollout has none. kept: the rollouts that count,
+        values: [rollouts, conditions], NaN where undefined. kept: the rollouts that count,
         [rollouts].
         """
         codes, known = np.arange(self.tokens.problem_count), ~np.isnan(values)

@@ -1,26 +1,25 @@
-"""Stability: how accuracy develops over the checkpoints of a run: peak, last, lowest, and how far
-peak and lowest lie apart.
+"""Stability: accuracy over the checkpoints of a run: peak, last, lowest, and their distances.
 
 Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``training_seed`` the run,
 ``view`` the problems:
 
-    test          of the evaluation, where every checkpoint was evaluated; differences are paired by
-                  problem
-    validation    held-out training problems (validation.csv), at every checkpoint; their outcomes
-                  by problem are not kept
+    test          problems of the evaluation, if every checkpoint was evaluated; differences are
+                  paired by problem
+    validation    held-out training problems (validation.csv), at every checkpoint; outcomes by
+                  problem are not stored
 
 The quantities:
 
-    accuracy                        at each step; step 0, before training, is no checkpoint
-    peak_accuracy, last_accuracy,   with the step where they stand, of equals the earliest
+    accuracy                        at each step; step 0, before training, is not a checkpoint
+    peak_accuracy, last_accuracy,   with their step, the earliest of equals
     lowest_accuracy
     peak_minus_lowest, peak_minus_last
-    peak_minus_lowest_by_chance     what it would be on average if all checkpoints were equally good
+    peak_minus_lowest_by_chance     its mean if all checkpoints were equally good
 
-A peak over checkpoints is the largest of several noisy numbers, and a lowest the smallest: they lie
-further apart than what they estimate, and the intervals do not know that the checkpoints were
-chosen by these very numbers. Hence the last line, and the p-value of ``peak_minus_lowest``: each
-problem's outcomes are handed to the checkpoints in random order.
+A peak over checkpoints is the largest of several noisy numbers, and a lowest the smallest. Both are
+biased, and their intervals ignore that the checkpoints were chosen by these numbers. Hence the last
+line, and the p-value of ``peak_minus_lowest``: each problem's outcomes are permuted over the
+checkpoints.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ PEAK_TO_LOWEST, PEAK_TO_LAST = "peak_minus_lowest", "peak_minus_last"
 DISTANCES = {PEAK_TO_LOWEST: LOWEST, PEAK_TO_LAST: LAST}
 BY_CHANCE = "peak_minus_lowest_by_chance"
 BIASED_DISTANCE = (
-    "of {count} noisy numbers: biased upwards; the interval does not know that they were chosen"
+    "of {count} noisy numbers: biased upwards; the interval ignores that they were chosen"
 )
 BIASED = {
     PEAK: "the highest of {count} noisy numbers: biased upwards",
@@ -66,13 +65,13 @@ BIASED = {
     PEAK_TO_LOWEST: BIASED_DISTANCE,
     PEAK_TO_LAST: BIASED_DISTANCE,
 }
-NOT_KEPT = "outcomes by problem are not kept: no paired interval"
+NOT_KEPT = "outcomes by problem are not stored: no paired interval"
 METHOD = "permutation of each problem's outcomes over checkpoints"
 
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with. answer_rule: of the evaluation."""
+    """Settings of the measurement. answer_rule: of the evaluation."""
 
     answer_rule: str
 
@@ -81,9 +80,9 @@ class Settings(estimated.Settings):
 class _Trace:
     """Accuracy of one run over its checkpoints.
 
-    steps: ascending, without step 0. accuracies: of each. right: by problem, [checkpoints,
-    problems], mean over samples; None where it is not known. start: at step 0, or None. problems,
-    rollouts, tokens: behind the accuracy of one checkpoint.
+    steps: ascending, without step 0. accuracies: by step. right: by problem, [checkpoints,
+    problems], mean over samples; None if unknown. start: at step 0, or None. problems, rollouts,
+    tokens: counts behind the accuracy of one checkpoint.
     """
 
     steps: Floats
@@ -96,9 +95,9 @@ class _Trace:
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
-    """Accuracy over the checkpoints of every run, and the means over the seeds of an arm.
+    """Accuracy over the checkpoints of every run, and means over the seeds of an arm.
 
-    A run of a single checkpoint, or without a validation, has no rows of that view.
+    A view with fewer than two checkpoints has no rows.
     """
     rule = settings.answer_rule
     judged = [replace(run, outcomes=applicable.rows(run.outcomes, rule)) for run in runs]
@@ -124,18 +123,18 @@ def _arm_rows(arm: Sequence[TrainedRun], settings: Settings) -> Iterator[Measure
 
 
 def _on_test(run: TrainedRun, settings: Settings) -> _Trace | None:
-    """From the outcomes of every checkpoint; None where fewer than two, or not all that the run
-    has, were evaluated."""
+    """The trace from the outcomes of all checkpoints; None if fewer than two, or not all of the
+    run, were evaluated."""
     correct = run.outcomes[f"grade_{settings.answer_rule}"] == Verdict.CORRECT
     outcomes = run.outcomes.assign(right=correct.astype(np.float64))
     rows = outcomes[~outcomes["checkpoint"].isin([BASE, TEACHER])]
     table = rows.pivot_table(index="step", columns="problem_id", values="right", aggfunc="mean")
     kept = {float(step) for step in run.validation["step"] if step > 0}
-    # A peak over some of the checkpoints would not be the peak of the run.
+    # The peak over some of the checkpoints may not be the peak of the run.
     if len(table) < 2 or not kept <= set(table.index):
         return None
     if table.isna().any(axis=None):
-        raise ValueError(f"{run.name}: its checkpoints were asked different problems")
+        raise ValueError(f"{run.name}: its checkpoints were evaluated on different problems")
     estimates = [_accuracy(rows[rows["step"] == step], settings) for step in table.index]
     base = outcomes[outcomes["checkpoint"] == BASE]
     return _Trace(
@@ -155,15 +154,15 @@ def _accuracy(rows: pd.DataFrame, settings: Settings) -> st.Estimate:
 
 
 def _on_validation(run: TrainedRun, settings: Settings) -> _Trace | None:
-    """From validation.csv: one full rollout a problem."""
+    """The trace from validation.csv, with one full rollout per problem."""
     if not len(run.validation) or not (run.validation["problems"] > 0).all():
         return None
-    # a run that was resumed may have validated a step twice
+    # a resumed run may have validated a step twice
     rows = run.validation.drop_duplicates("step", keep="last").sort_values("step")
     estimates: dict[float, st.Estimate] = {}
     columns = (rows[name] for name in ("step", "accuracy", "problems"))
     for step, accuracy, problems in zip(*columns, strict=True):
-        # which of the problems were correct is not kept, and makes no difference to the interval
+        # which problems were correct is not stored, and does not change the interval
         codes = np.arange(int(problems))
         right = (codes < round(accuracy * problems)).astype(np.float64)
         estimates[float(step)] = st.proportion(right, codes, level=settings.level)
@@ -210,14 +209,14 @@ class _Run:
         return st.paired_difference(right[first], right[second], codes, level=self.settings.level)
 
     def by_chance(self) -> tuple[float, float]:
-        """Mean of peak - lowest if all checkpoints were alike, and the chance of one at least as
-        large as measured."""
+        """Mean of peak - lowest if all checkpoints were equally good, and the probability of one at
+        least as large as measured."""
         right = self.trace.right
         if right is None:
             return math.nan, math.nan
         rng = np.random.default_rng(self.settings.seed)
         drawn = np.array([np.ptp(rng.permuted(right, axis=0).mean(axis=1)) for _ in range(DRAWS)])
-        # distances that are equal but for rounding count as reached
+        # distances equal up to rounding count as reached
         measured = np.ptp(right.mean(axis=1)) - 1e-9
         return float(drawn.mean()), float((np.sum(drawn >= measured) + 1) / (DRAWS + 1))
 

@@ -1,17 +1,16 @@
-"""Sub-mode commitment: what the student's most likely token is to the teacher, where the two
-disagree most.
+"""Sub-mode commitment: the teacher's rank of the student's top token, where the two disagree most.
 
-Scored tokens in, measurements out; no model, no file. Of the tokens with the highest reverse KL,
-pooled over rollouts: the student's top-1 probability, and how often its top-1 is the teacher's, in
-the teacher's top 2 to 5, or outside its top 5. Which tokens those are makes the comparison:
+Scored tokens in, measurements out; no model, no file. Over the tokens with the highest reverse KL,
+pooled over rollouts: the student's top-1 probability, and how often its top-1 token is the
+teacher's top token, in the teacher's top 2 to 5, or outside its top 5. The sets of tokens:
 
-    common             highest reverse KL averaged over all models, on the frozen rollouts: one set
-                       for all, and the only one on which a change is a change of the student
+    common             highest reverse KL averaged over all models, on the frozen rollouts: the same
+                       set for all models, so that a change is one of the student alone
     own                highest reverse KL of the model itself, on the frozen rollouts or on its own
-                       (fresh: the paper's way, in which the set changes with the model)
-    ..., two modes     of that set, the tokens at which the teacher gives its second token a real
-                       chance; elsewhere a rank of 2 to 5 is an error rather than another mode. The
-                       set is chosen first.
+                       (fresh: the paper's choice, in which the set changes with the model)
+    ..., two modes     the tokens of that set at which the teacher's second token reaches the
+                       probability ``second_mode``; elsewhere a rank of 2 to 5 is an error, not
+                       another mode. The set is chosen first.
 
 Every interval resamples problems and accounts for the estimated threshold (``top_share``).
 """
@@ -45,15 +44,15 @@ QUANTITIES = (
 COLUMNS = ("student_top1_probability", "student_top1_rank", "teacher_top2_probability")
 COMMON, TWO_MODES = "common", ", two modes"
 METHOD = "clustered Wilson, threshold estimated"
-SAME_CHANGE = "the same change in every problem: no interval"
+SAME_CHANGE = "the change is the same in every problem: no interval"
 
 
 @dataclass(frozen=True)
 class Settings(rows.Settings):
-    """What a measurement is made with.
+    """Settings of the measurement.
 
-    share: of all tokens, those of the highest reverse KL. second_mode: least probability of the
-    teacher's second token where it has two modes.
+    share: share of all tokens to use, those with the highest reverse KL. second_mode: minimum
+    probability of the teacher's second token to count as a mode.
     """
 
     share: float = 0.10
@@ -62,7 +61,7 @@ class Settings(rows.Settings):
 
 @dataclass(frozen=True)
 class _OnSet:
-    """The means of one model over one set of tokens. rollouts: with a token in the set."""
+    """The means of one model over one set of tokens. rollouts: number with a token in the set."""
 
     checkpoint: str
     view: str
@@ -73,17 +72,17 @@ class _OnSet:
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
-    """The four quantities of every model on every set of tokens, and on the common set their paired
-    change from base.
+    """The four quantities of every model on every set of tokens, and their paired change from base
+    on the common set.
 
     Raises:
-        ValueError: frozen tables do not hold the same tokens.
+        ValueError: frozen tables have different tokens.
     """
     return to_frame(_rows(scored, settings))
 
 
 def _rows(scored: Sequence[Scored], settings: Settings) -> Iterator[Measurement]:
-    # A change is one of the student only where both sides look at the same tokens.
+    # A change is one of the student only if both sides have the same tokens.
     common = _common_set([each for each in scored if each.view == FROZEN], settings.share)
     changing: list[_OnSet] = []
     for each in scored:
@@ -101,7 +100,7 @@ def _rows(scored: Sequence[Scored], settings: Settings) -> Iterator[Measurement]
 
 
 def _common_set(frozen: Sequence[Scored], share: float) -> TopTokens | None:
-    """The tokens of the highest reverse KL averaged over the models."""
+    """The tokens with the highest reverse KL averaged over the models."""
     if not frozen:
         return None
     lengths = frozen[0].tokens.lengths
@@ -109,7 +108,7 @@ def _common_set(frozen: Sequence[Scored], share: float) -> TopTokens | None:
     for each in frozen:
         if not np.array_equal(each.tokens.lengths, lengths):
             raise ValueError(
-                f"scored: the frozen tokens of {each.checkpoint} are not those of "
+                f"scored: the frozen tokens of {each.checkpoint} differ from those of "
                 f"{frozen[0].checkpoint}"
             )
         total += np.asarray(each.tokens["reverse_kl"], dtype=np.float64)
@@ -117,8 +116,8 @@ def _common_set(frozen: Sequence[Scored], share: float) -> TopTokens | None:
 
 
 def _on_sets(scored: Scored, tops: Mapping[str, TopTokens], settings: Settings) -> Iterator[_OnSet]:
-    """The means over each set, the share of it at which the teacher has two modes, and the means
-    over that part."""
+    """The means over each set, the share of the set at which the teacher has two modes, and the
+    means over that part."""
     table = scored.tokens
     sizes = np.bincount(table.problems, table.lengths, table.problem_count).astype(np.float64)
     at: dict[str, dict[str, NDArray[Any]]] = {}
@@ -126,7 +125,7 @@ def _on_sets(scored: Scored, tops: Mapping[str, TopTokens], settings: Settings) 
         values = table[column]  # read once
         at[column] = {name: values[top.rows] for name, top in tops.items()}
     for name, top in tops.items():
-        # the set is given as rows of the table: of which rollout is each
+        # the rollout of each row in the set
         rollout = np.searchsorted(table.starts, top.rows, side="right") - 1
         problems = table.problems[rollout]
         two_modes = at["teacher_top2_probability"][name] >= settings.second_mode
@@ -157,8 +156,8 @@ def _levels(on_set: _OnSet, settings: Settings) -> Iterator[Measurement]:
 
 
 def _changes(after: _OnSet, before: _OnSet, settings: Settings) -> Iterator[Measurement]:
-    """Paired by token. Where no token changed there is no interval: errors of 0 say nothing about
-    other problems."""
+    """Changes paired by token. If no token changed there is no interval, since an error of 0 would
+    not hold for other problems."""
     difference = token_means.difference(after.means, before.means)
     low, high = token_means.interval(difference, level=settings.level)
     still = difference.standard_error < 1e-12
@@ -196,15 +195,15 @@ def _row(
 
 
 def measure_styles(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.DataFrame:
-    """Share of verbose, against concise, responses of each checkpoint on the abacus problems; its
-    change from base.
+    """Share of verbose (against concise) responses of each checkpoint on the abacus problems, and
+    its change from base.
 
-    On the embedded pair the style is the mode: commitment to it shows without any token statistic.
-    An empty response has no style and is left out; the note counts those.
+    On the embedded pair the style is the mode, so commitment shows without token statistics. Empty
+    responses have no style and are left out; the note gives their number.
 
     Args:
-        rollouts: by checkpoint, ``base`` first: the plain rollouts that it wrote itself, as rows of
-            the rollouts table.
+        rollouts: each checkpoint's own plain rollouts, ``base`` first, as rows of the rollouts
+            table.
         settings: level, seed and run.
     """
     return to_frame(_style_rows(rollouts, settings))
@@ -226,7 +225,7 @@ def _style_rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Ite
             )
             asked = table["code"].nunique()
             lost = asked - difference.problems
-            note = rows.left_out(lost, asked, "problems were not asked of base")
+            note = rows.left_out(lost, asked, "problems have no rollouts of base")
             measured.append((change("wordy_share"), difference, both, note))
         for what, estimate, counted, note in measured:
             tokens = int(counted["tokens"].sum())
@@ -235,7 +234,7 @@ def _style_rows(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> Ite
 
 
 def _styled(rollouts: pd.DataFrame, codes: Mapping[str, int]) -> pd.DataFrame:
-    """Problem code, style and length of the responses that are not empty."""
+    """Problem code, style and length of the non-empty responses."""
     written = rollouts[rollouts["text"] != ""]
     return pd.DataFrame(
         {

@@ -1,23 +1,20 @@
-"""Sweeps: training arms side by side, each with its seeds, against base, teacher and full rollout
-on the same problems.
+"""Sweeps: training arms, each with its seeds, compared with base, teacher and full rollouts on the
+same problems.
 
 Runs in, measurements out; no model, no file. ``checkpoint`` is the arm, ``condition`` the answer
-rule, ``view`` the checkpoint rule (``last``, ``best``), ``training_seed`` the seed of a number that
-stands for one run. Of several seeds there are two numbers, which ``estimand`` tells apart and which
-must not be mixed up:
+rule, ``view`` the checkpoint rule (``last``, ``best``), ``training_seed`` the seed of a single
+run's number. Over several seeds there are two numbers, distinguished by ``estimand``:
 
-    over these seeds       interval and p resample problems: they hold for other problems, and for
-                           the seeds at hand
-    over training seeds    Student's t over the seeds: holds for other seeds, on the problems that
-                           were asked
+    over these seeds       interval and p resample problems: valid for other problems with these
+                           seeds
+    over training seeds    Student's t over the seeds: valid for other seeds on these problems
 
 The quantities:
 
     avg_at_k                                mean correctness of k samples
-    avg_at_k_minus_base, _teacher, _full    paired by problem; over seeds, those of full rollout
-                                            paired by seed
-    ..._detectable                          the smallest difference that would have been found in
-                                            four of five cases
+    avg_at_k_minus_base, _teacher, _full    paired by problem; over seeds, differences from full
+                                            rollouts are paired by seed
+    ..._detectable                          the smallest difference detected with 80 % power
 """
 
 from __future__ import annotations
@@ -56,20 +53,19 @@ from decaylab.runs.vocabulary import (
 
 @dataclass(frozen=True)
 class Settings(estimated.Settings):
-    """What a measurement is made with. answer_rules: the reported one first."""
+    """Settings of the measurement. answer_rules: the reported one first."""
 
     answer_rules: tuple[str, ...]
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
-    """Accuracy of every arm, seed by seed and over the seeds, and its paired differences.
+    """Accuracy of every arm, per seed and over seeds, and its paired differences.
 
     Raises:
-        ValueError: no run; runs that were asked different problems, or a different number of
-            samples.
+        ValueError: no run, or runs that differ in problems or number of samples.
     """
     if not runs:
-        raise ValueError("a sweep needs a run")
+        raise ValueError("a sweep needs at least one run")
     measured: list[Measurement] = []
     for rule in settings.answer_rules:
         if not all(applicable.is_shown(run.outcomes, rule) for run in runs):
@@ -78,13 +74,13 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
         left_out = applicable.note(runs[0].outcomes, rule)
         accuracy = _Accuracy(by_arm(judged), _Asked.of(judged[0]), rule, left_out, settings)
         measured += accuracy.rows()
-    # the family: the arms of one comparison, answer rule, checkpoint rule and kind of mean
+    # family: the arms of one comparison, answer rule, checkpoint rule and kind of mean
     return to_frame(estimated.with_holm(measured, ("what", "condition", "view", "estimand")))
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The problems, in order, and the samples of each."""
+    """The problems, in order, and the number of samples per problem."""
 
     problems: tuple[str, ...]
     samples: int
@@ -101,7 +97,7 @@ class _Asked:
         wanted = np.repeat(np.array(self.problems, dtype=object), self.samples)
         if len(ordered) != wanted.size or (ordered["problem_id"].to_numpy() != wanted).any():
             raise ValueError(
-                f"{name} was not asked what the others were: {len(self.problems)} problems x "
+                f"{name} was not evaluated like the others, on {len(self.problems)} problems x "
                 f"{self.samples} samples"
             )
         return np.asarray(ordered[column].to_numpy().reshape(len(self.problems), self.samples))
@@ -111,8 +107,8 @@ class _Asked:
 class _Model:
     """Outcomes of an arm by one checkpoint rule, or of base or teacher, which have no seeds.
 
-    right: [seeds, problems, samples]. tokens: that were written, [seeds]. late: responses that took
-    too long to grade.
+    right: whether correct, [seeds, problems, samples]. tokens: written, [seeds]. late: responses
+    that took too long to grade.
     """
 
     name: str
@@ -123,7 +119,7 @@ class _Model:
     steps: tuple[float, ...] = ()
 
     def of_seeds(self, seeds: Sequence[int]) -> _Model:
-        """The same with these of its seeds; all of a model that has none."""
+        """The model with only these seeds; unchanged if it has none."""
         if not self.seeds:
             return self
         places = [self.seeds.index(seed) for seed in seeds]
@@ -164,7 +160,7 @@ class _Accuracy:
         self.codes = np.arange(len(asked.problems), dtype=np.int64)
 
     def rows(self) -> Iterator[Measurement]:
-        # every run was evaluated beside base and teacher; those of the first stand for all
+        # every run was evaluated with the same base and teacher: use those of the first
         outcomes = next(iter(self.arms.values()))[0].outcomes
         references = []
         for name in (BASE, TEACHER):
@@ -186,8 +182,7 @@ class _Accuracy:
                     yield from self.differences(model, reference, view)
 
     def chosen(self, runs: Sequence[TrainedRun], view: str) -> _Model | None:
-        """What the checkpoint rule takes of each run of an arm; None where it takes nothing of
-        any."""
+        """The checkpoints that the rule chooses from the runs of an arm; None if there are none."""
         taken = [run for run in runs if view in run.chosen]
         if not taken:
             return None
@@ -213,7 +208,7 @@ class _Accuracy:
         return st.proportion(model.right.ravel(), codes.ravel(), level=self.level)
 
     def paired(self, model: _Model, other: _Model) -> st.Estimate:
-        """Each rollout of the one less the mean of the other on its problem."""
+        """Each rollout of a model minus the mean of the other on its problem."""
         codes = np.broadcast_to(self.codes[:, None], model.right.shape).ravel()
         return st.paired_difference(
             model.right.ravel(), other.by_problem[codes], codes, level=self.level
@@ -231,8 +226,8 @@ class _Accuracy:
         yield self.row(self.what, model, estimated.within(mean, 0.0, 1.0), view)
 
     def differences(self, model: _Model, reference: _Model, view: str) -> Iterator[Measurement]:
-        """From base and teacher, the same for every seed; from full rollout, over the seeds that
-        both have."""
+        """Differences from base and teacher, the same for every seed, and from full rollouts, over
+        common seeds."""
         seeds = model.seeds
         if reference.seeds:
             seeds = tuple(seed for seed in seeds if seed in reference.seeds)
@@ -243,7 +238,7 @@ class _Accuracy:
             total - len(seeds), total, f"seeds have no run of {reference.name}"
         )
         mine, theirs = model.of_seeds(seeds), reference.of_seeds(seeds)
-        # Seeds disagree where they lie further apart than their samples explain, hence the errors.
+        # Seeds disagree if they are further apart than sampling explains, hence the errors.
         errors = []
         for seed in seeds:
             single = mine.of_seeds([seed])
@@ -276,7 +271,7 @@ class _Accuracy:
         note: str = "",
         **more: Any,
     ) -> Measurement:
-        """A number of a model. Its estimand follows from what it is a mean over."""
+        """A number of a model. Its estimand depends on what the mean is over."""
         if isinstance(estimate, over.OverSeeds):
             estimand = OVER_SEEDS
         elif not model.seeds:

@@ -1,16 +1,16 @@
-"""Token selection: where the selectors of training arms looked, what share of the KL they took, and
-what that cost.
+"""Token selection: the positions that selectors of training arms chose, their share of the KL, and
+their cost.
 
 Records of runs in, measurements out (``condition`` and ``view`` are ``training``); no model, no
-file. One number a run (``training_seed``), and their mean over the seeds of an arm with Student's
+file. One number per run (``training_seed``), and their mean over the seeds of an arm with Student's
 t:
 
-    mean_selected_position             of the weights, tokens, the first one at 0
-    selected_kl_share                  of the reverse KL of the sampled tokens, what the selection
-                                       holds
+    mean_selected_position             weighted mean position, in tokens from 0
+    selected_kl_share                  share of the selected tokens in the reverse KL of all
+                                       sampled tokens
     tokens_selected, tokens_sampled    over the whole run
 
-A run's own number has no interval: it is counted, not estimated.
+A run's own number is a count and has no interval.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["Settings", "measure"]
 KL_SHARE = "selected_kl_share"
 OF_THE_RUN = "sum over the run"
 STOPS = (
-    "rollouts stop where the selection ends: what lies beyond was not sampled (prefix-mask tells)"
+    "rollouts stop at the end of the selection, so nothing else was sampled; prefix-mask shows it"
 )
 
 
 def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
-    """What the selection of each arm took, run by run and over the seeds."""
+    """The selection of each arm, per run and over seeds."""
     measured: list[Measurement] = []
     for arm in by_arm(runs).values():
         measured += _rows(arm, settings)
@@ -47,7 +47,7 @@ def measure(runs: Sequence[TrainedRun], settings: Settings) -> pd.DataFrame:
 
 
 def _rows(runs: Sequence[TrainedRun], settings: Settings) -> Iterator[Measurement]:
-    """What the selection of one arm took."""
+    """The selection of one arm."""
     stop = runs[0].rollout_length
     sampled = "full rollouts" if math.isinf(stop) else f"rollouts that stop at {stop:g} tokens"
     quantities = {
@@ -63,7 +63,7 @@ def _rows(runs: Sequence[TrainedRun], settings: Settings) -> Iterator[Measuremen
         for run, value in zip(runs, values, strict=True):
             place = {"training_seed": float(run.seed), "estimand": estimand, **_place([run])}
             yield estimated.row(settings, what, unit, estimated.one_run(value, note), **place)
-        # a run that selected nothing, or sampled nothing outside its selection, has no such number
+        # undefined for a run that selected nothing or sampled nothing else
         if all(math.isfinite(value) for value in values):
             mean = over.over_seeds(values, level=settings.level)
         else:
@@ -88,8 +88,8 @@ def _place(runs: Sequence[TrainedRun]) -> dict[str, Any]:
 
 
 def _counted(metrics: pd.DataFrame, stops: bool) -> dict[str, float]:
-    """Over the steps of one run. stops: nothing outside the selection was sampled, so that its
-    share says nothing."""
+    """Numbers over the steps of one run. stops: nothing outside the selection was sampled, so its
+    share is undefined."""
     weights = metrics["tokens_selected"].to_numpy(dtype=np.float64)
     positions = metrics["mean_selected_position"].to_numpy(dtype=np.float64)
     # a step in which nothing was selected has no position

@@ -56,12 +56,12 @@ PAIRS: dict[str, dict[str, Any]] = {
         "noise": 0.0,
         "problems": 100,
         "max_tokens": 160,
-        "ids": [1, 4, 16, 64, 494],
+        "ids": [1, 4, 16, 64, 520],
     },
     "smollm2": {"noise": 0.03, **NOISY},
     "smollm2-far": {"noise": 0.1, **NOISY},
 }
-TOY = {**PAIRS["abacus"], "problems": 2, "max_tokens": 12, "ids": [1, 494]}
+TOY = {**PAIRS["abacus"], "problems": 2, "max_tokens": 12, "ids": [1, 520]}
 Floats = NDArray[np.float64]
 
 

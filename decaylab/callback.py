@@ -1,4 +1,4 @@
-"""`DecayCallback`: where in a rollout the student still differs from its teacher, in any trainer.
+"""`DecayCallback`: logs the student's KL from its teacher by position, in any transformers trainer.
 
     student, teacher = policies.load("Qwen/Qwen2.5-Math-1.5B"), policies.load("Qwen/Qwen3-1.7B")
     probe = sample_probe(student, teacher, load_problems("math500", limit=64), max_tokens=512)
@@ -6,10 +6,10 @@
     trainer.add_callback(DecayCallback(trainer, probe, teacher, every=50))
     trainer.train()
 
-The probe is fixed while the student moves: the same rollouts are scored before training, at regular
-optimizer steps and at the end, so that a change is one of the student and not of its text (the
-frozen view of ``position-kl``). Training sees nothing of it: the modes of all modules, random
-numbers, gradients and the trainer's own log are as they were.
+The probe is fixed: the same rollouts are scored before training, at regular optimizer steps and at
+the end, so that a change is one of the student and not of its text (the frozen view of
+``position-kl``). Training is not affected: module modes, random numbers, gradients and the
+trainer's own log are restored.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def sample_probe(
     sampling: SamplingSettings = SamplingSettings(),
     batch_rows: int = 256,
 ) -> list[Rollout]:
-    """Rollouts of a student as it is now, behind both policies' prompts: a probe to freeze.
+    """Samples a probe: rollouts of the current student, with both policies' prompts.
 
-    A rollout is kept up to its first token that the teacher cannot read.
+    A rollout is cut before the first token outside the shared vocabulary.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or no rollout of which the teacher
-            can read a token.
+        UserError: the tokenizers assign different tokens to one id, or the teacher can read no
+            token of any rollout.
     """
     vocabulary, instruction = share_vocabulary(student, teacher), problems.instruction
     requests, teacher_prompts = [], []
@@ -91,36 +91,35 @@ class DecayCallback(TrainerCallback):
     """Logs the student's mean reverse KL from the teacher by position, in nats per token.
 
     ``decay/reverse_kl`` is over all tokens of the probe, ``decay/reverse_kl_0-4`` over those at
-    response positions 0 to 4, and so on; the last bin is open (``100+``). A bin that no rollout of
-    the probe reaches is not logged. Both policies stand at temperature 1, over the ids that they
-    share, in the precision of their weights (mixed precision is switched off).
+    response positions 0 to 4, and so on; the last bin has no upper end (``100+``). Bins that no
+    rollout of the probe reaches are not logged. Both policies are scored at temperature 1, over
+    their shared ids, in the precision of their weights (mixed precision is switched off).
 
-    The file is a CSV with a row for each bin of each step that was scored: step, bin, position_low,
-    position_high (not in it; infinity where it is open), reverse_kl, low, high,
-    winsorised_reverse_kl, winsorised_low, winsorised_high, tokens, rollouts, problems, probe, note.
-    Intervals are at 95 % and resample problems; rollouts behind the same prompt are of one problem.
-    In a bin only the winsorised mean has one, see `decaylab.maths.winsorised`. probe: a hash of
-    rollouts and bins.
+    The file is a CSV with one row per bin and scored step: step, bin, position_low, position_high
+    (excluded; infinity for the last bin), reverse_kl, low, high, winsorised_reverse_kl,
+    winsorised_low, winsorised_high, tokens, rollouts, problems, probe, note. Intervals are at 95 %
+    and resample problems; rollouts with the same prompt belong to one problem. In bins only the
+    winsorised mean has an interval, see `decaylab.maths.winsorised`. probe: a hash of rollouts and
+    bins.
 
-    Under several processes the main one scores and logs while the others wait at their next
-    exchange of gradients.
+    With several processes the main one scores and logs while the others wait.
 
     Args:
-        trainer: of transformers, or of TRL.
-        probe: rollouts that are scored again and again; `sample_probe` makes some.
-        teacher: None takes that of TRL's DistillationTrainer, for which the probe's teacher prompts
-        must be its own.
-        every: optimizer steps between two scorings.
-        bins: where position bins begin, ascending from 0; the last one is open. None: as
-        ``position-kl`` has them.
+        trainer: of transformers or TRL.
+        probe: rollouts to score repeatedly; `sample_probe` makes some.
+        teacher: None takes the teacher of TRL's DistillationTrainer, whose prompts must then be the
+            probe's teacher prompts.
+        every: optimizer steps between scorings.
+        bins: beginnings of position bins, ascending from 0; the last bin has no upper end. None:
+            the bins of ``position-kl``.
         path: of the file; None is ``decay.csv`` in the trainer's output folder.
-        batch_tokens: rollouts x time that are scored together.
+        batch_tokens: tokens per scoring batch, padding included.
 
     Raises:
-        UserError: weights that are sharded over processes, adapters that are prompts, no tokenizer
-            or no teacher to be had, or a teacher of another vocabulary. When training begins: a
-            file that an earlier run wrote and this one does not go on with, or of another probe.
-            While scoring: NaN among the logits.
+        UserError: weights are sharded over processes, adapters are prompts, tokenizer or teacher
+            are missing, or the teacher has another vocabulary. At the beginning of training: the
+            file belongs to an earlier run that is not resumed, or to another probe. While scoring:
+            NaN in the logits.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class DecayCallback(TrainerCallback):
         if every < 1:
             raise ValueError(f"every must be at least 1 step, got {every}")
         if not probe:
-            raise ValueError("probe holds no rollout; sample_probe makes some")
+            raise ValueError("probe is empty; sample_probe makes rollouts")
         self.bins = tuple(position_bins(embedded=False) if bins is None else bins)
         check_edges(self.bins)
         self.trainer, self.probe, self.every = trainer, list(probe), every
@@ -169,7 +168,7 @@ class DecayCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        # Also if an evaluation asks to stop; later the best checkpoint may be loaded.
+        # Also if an evaluation stops training; later the best checkpoint may be loaded.
         if control.should_training_stop:
             self._score(state, control)
 
@@ -184,10 +183,10 @@ class DecayCallback(TrainerCallback):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             return
-        # A trainer that looks for a batch size that fits begins again by itself.
+        # A trainer that searches for a batch size restarts training itself.
         if step == 0 and not (self._training and self.trainer.args.auto_find_batch_size):
             raise UserError(
-                f"{path} exists already, of an earlier run; give DecayCallback another path, or "
+                f"{path} already exists, from an earlier run; give DecayCallback another path, or "
                 "remove it"
             )
         self.table.keep_until(step if step else -1)
@@ -195,12 +194,12 @@ class DecayCallback(TrainerCallback):
             rows = list(csv.DictReader(handle))
         if any(row.get("probe") != self.digest for row in rows):
             raise UserError(
-                f"{path} is of another probe or other bins; go on with the same, or give another "
-                "path"
+                f"{path} was written with another probe or other bins; use the same ones, or give "
+                "another path"
             )
         if sum(row["step"] == str(step) for row in rows) == len(self.bins) + 1:
             self._scored_at = step
-        else:  # killed as it was written
+        else:  # killed while it was written
             self.table.keep_until(step - 1)
 
     def _score(self, state: TrainerState, control: TrainerControl) -> None:
@@ -214,8 +213,8 @@ class DecayCallback(TrainerCallback):
             if row["tokens"]:
                 suffix = "" if row["bin"] == ALL else f"_{row['bin']}"
                 logged[f"decay/reverse_kl{suffix}"] = row["reverse_kl"]
-        # Not the trainer's own log: TRL's would add its running means to ours and restart them.
-        # A log also clears the flag by which the trainer logs this step itself: it is restored.
+        # Not through the trainer's own log: TRL's would add its running means and restart them.
+        # Logging also clears the flag for the trainer's own log of this step, so it is restored.
         should_log = control.should_log
         Trainer.log(self.trainer, logged)
         control.should_log = should_log
@@ -230,7 +229,7 @@ class DecayCallback(TrainerCallback):
             return self._scorer.score(self.probe)
 
     def _rows(self, scored: Sequence[ScoredRollout]) -> list[dict[str, Any]]:
-        """A row for the whole probe and one for each bin."""
+        """One row for the whole probe and one per bin."""
         lengths = np.array([len(rollout.response) for rollout in self.probe])
         prompts = {rollout.student_prompt: code for code, rollout in enumerate(self.probe)}
         problems = np.repeat([prompts[rollout.student_prompt] for rollout in self.probe], lengths)
@@ -243,7 +242,7 @@ class DecayCallback(TrainerCallback):
         sums, counts = (
             token_means.sums_by_problem(column, problems, cells, *size) for column in (values, None)
         )
-        # Cell 0 is empty so far: it is for all bins together.
+        # Cell 0 is still empty: it becomes the sum of all bins.
         sums[:, 0], counts[:, 0] = sums.sum(axis=1), counts.sum(axis=1)
         means, robust = token_means.means(sums, counts), winsorised((sums, counts))
         low, high = token_means.interval(means)
@@ -275,7 +274,7 @@ class DecayCallback(TrainerCallback):
         model = getattr(self.trainer, "teacher_model", None)
         if model is None:
             name = type(self.trainer).__name__
-            raise UserError(f"{name} holds no teacher; give DecayCallback one: policies.load(...)")
+            raise UserError(f"{name} has no teacher; give DecayCallback one: policies.load(...)")
         return _policy("the teacher", _body(self.trainer, model), self.tokenizer)
 
 
@@ -301,7 +300,7 @@ def _note(means: token_means.CellMeans, cell: int) -> str:
 
 
 def _policy(name: str, model: Any, tokenizer: Any) -> Policy:
-    """A model in memory as a policy, for its logits: no prompt is rendered, nothing is recorded."""
+    """A model in memory as a policy, only for its logits."""
     identity = PolicyIdentity(name, "folder", "", "")
     return Policy(name, model, tokenizer, identity, LoadSettings(prompt_format="plain"))
 
@@ -310,21 +309,21 @@ def _tokenizer(trainer: Trainer) -> Any:
     tokenizer = getattr(trainer, "processing_class", None)
     if not hasattr(tokenizer, "get_vocab"):
         raise UserError(
-            "the trainer has no tokenizer, without which vocabularies cannot be compared: "
+            "the trainer has no tokenizer, which is needed to compare vocabularies: set "
             "processing_class=..."
         )
     return tokenizer
 
 
 def _body(trainer: Trainer, model: Any) -> Any:
-    """The causal language model in what a trainer holds, adapters inside it."""
+    """The causal language model inside a trainer's model, adapters included."""
     body: Any = trainer.accelerator.unwrap_model(model, keep_torch_compile=False)
     if not hasattr(body, "peft_config"):
         return body
     if any(config.is_prompt_learning for config in body.peft_config.values()):
         raise UserError(
-            "adapters that are prompts (prefix or prompt tuning) cannot be scored; train weights, "
-            "as LoRA does"
+            "prefix and prompt tuning adapters cannot be scored; use adapters of weights, such as "
+            "LoRA"
         )
     return body.get_base_model() if hasattr(body, "get_base_model") else body
 
@@ -337,17 +336,17 @@ def _refuse_sharded(trainer: Trainer) -> None:
     sharded = trainer.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
     if sharded or any(isinstance(weight, DTensor) for weight in model.parameters()):
         raise UserError(
-            "DecayCallback needs the whole student on the main process, and here its weights are "
-            "sharded (FSDP, DeepSpeed ZeRO-3 or tensor parallel); train under DDP, or score the "
+            "DecayCallback needs the whole student on the main process, but its weights are "
+            "sharded (FSDP, DeepSpeed ZeRO-3 or tensor parallel); train with DDP, or score the "
             "checkpoints with decaylab position-kl"
         )
 
 
 @contextmanager
 def _undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode and full precision for the block; then all is as it was before."""
+    """Evaluation mode and full precision within the block; restores the state afterwards."""
     modes = [(module, module.training) for module in model.modules()]
-    # Under mixed precision accelerate wraps the model's forward; the head's shell would inherit it.
+    # Under mixed precision, accelerate wraps the model's forward, and the shell would inherit it.
     cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
     devices = [model.device] if model.device.type == "cuda" else []
     try:

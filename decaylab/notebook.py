@@ -9,8 +9,8 @@
     dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
     dl.report("runs/esr", "runs/full", out="report.html")
 
-Options have their command-line names. Runs stand in the same folders as those of the command line:
-what was measured there is not measured again.
+Options have their command-line names. Runs are stored in the same folders as on the command line,
+and existing results are reused.
 """
 
 from __future__ import annotations
@@ -47,10 +47,9 @@ VIEW_HEIGHT = 720  # pixels of the token view in a notebook
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, measurements (columns of `measurements.Measurement`) and what
-    must be known.
+    """A finished run: its folder, measurements (columns of `measurements.Measurement`) and notes.
 
-    advice: how to train the pair, where it was asked for.
+    advice: how to train the pair, if requested.
     """
 
     folder: Path
@@ -59,10 +58,9 @@ class Run:
     advice: str = ""
 
     def figure(self, name: str = "", *, paper: bool = False, width: Width = "page") -> Figure:
-        """A figure of the paper out of this run; without a name the first one that its command
-        measures.
+        """A figure of the paper from this run; without a name, the first one of its command.
 
-        paper: the published numbers too.
+        paper: also draw the published numbers.
         """
         _check_drawing(paper, width)
         runs = found_runs.find([self.folder])
@@ -75,7 +73,7 @@ class Run:
         return gallery.draw(entry, published=paper, width=width)[0]
 
     def view(self, *, decay: str | Path | None = None) -> TokenView:
-        """The token view of the rollouts that this run kept to look at."""
+        """The token view of the rollouts that this run stored for viewing."""
         return view(self.folder, decay=decay)
 
     def _repr_html_(self) -> str:
@@ -97,7 +95,7 @@ class Comparison(Run):
 
 @dataclass(frozen=True)
 class TokenView:
-    """The token view as a page; a notebook shows it."""
+    """The token view as a page, which a notebook displays."""
 
     page: str
 
@@ -106,7 +104,7 @@ class TokenView:
         return reporting.write_page(self.page, Path(path))
 
     def _repr_html_(self) -> str:
-        # In a frame its styles and scripts touch nothing of the notebook, nor the other way round.
+        # A frame isolates its styles and scripts from the notebook's.
         page = html.escape(self.page, quote=True)
         return (
             f'<iframe title="Token view" sandbox="allow-scripts" srcdoc="{page}" '
@@ -118,12 +116,12 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
     """Teacher accuracy after k tokens of the student's rollouts: ``decaylab prefix-decay``.
 
     Args:
-        quiet: no progress.
+        quiet: show no progress.
         options: those of the command, such as teacher, student, problems, limit, prefix_lengths,
             controls, out.
 
     Raises:
-        UserError: an option that does not exist or cannot be used; anything that a user can mend.
+        UserError: an unknown or invalid option, or anything else that a user can fix.
     """
     from decaylab.commands import prefix_decay
 
@@ -134,7 +132,7 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
 
 
 def _diagnostic(command: str, what: str) -> Callable[..., Run]:
-    """The function of a diagnostic: checkpoints, then the options of the command."""
+    """The function of a diagnostic, with checkpoints followed by the command's options."""
     name = command.replace("-", "_")
 
     def measure(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
@@ -152,9 +150,9 @@ def _diagnostic(command: str, what: str) -> Callable[..., Run]:
 
 position_kl = _diagnostic("position-kl", "KL by position before and after training")
 category_kl = _diagnostic("category-kl", "KL by kind of token")
-submode = _diagnostic("submode", "Where the student's first choice ranks under the teacher")
+submode = _diagnostic("submode", "Rank under the teacher of the student's top token")
 signals = _diagnostic("signals", "Entropies, KL and N by position")
-behaviour = _diagnostic("behaviour", "What the rollouts are like")
+behaviour = _diagnostic("behaviour", "Length, stopping, repetition and boxes of rollouts")
 evaluate = _diagnostic("evaluate", "avg@k, pass@k and maj@k of every checkpoint")
 
 
@@ -169,10 +167,10 @@ def train(*, quiet: bool = False, **options: Any) -> TrainResult:
 def sweep(
     over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any
 ) -> Run:
-    """Arms over seeds, compared: ``decaylab sweep``, with its options.
+    """Trains arms over seeds and compares them: ``decaylab sweep``, with its options.
 
     Raises:
-        UserError: an option that cannot be used, or runs that failed.
+        UserError: an invalid option, or training runs that failed.
     """
     from decaylab.commands import sweeps
 
@@ -185,16 +183,16 @@ def sweep(
 
 
 def compare(*runs: str | Path, quiet: bool = False, **options: Any) -> Comparison:
-    """Which teacher? Prefix-decay runs side by side: ``decaylab compare``, with its options.
+    """Compares teachers or students by their prefix-decay runs: ``decaylab compare``.
 
     Args:
-        runs: folders of finished runs, of one student under several teachers or of several
-            students under one; for the KL also their position-kl or signals runs.
-        quiet: taken as everywhere; a comparison has no progress.
+        runs: folders of finished runs, of one student with several teachers or of one teacher with
+            several students. Add their position-kl or signals runs to compare KL.
+        quiet: accepted as in other functions; a comparison has no progress.
         options: reference, answer_rule, level, seed, out, overwrite.
 
     Raises:
-        UserError: runs that cannot be paired, with what differs.
+        UserError: the runs cannot be paired; the message names what differs.
     """
     from decaylab.commands import compare
 
@@ -207,7 +205,7 @@ def open_run(path: str | Path) -> Run:
     """A finished run from its folder.
 
     Raises:
-        UserError: no measurements there.
+        UserError: the folder has no measurements.
     """
     run = found_runs.find([path])[0]
     file = run.folder / "advice.txt"
@@ -216,16 +214,16 @@ def open_run(path: str | Path) -> Run:
 
 
 def catalogue(*paths: str | Path) -> pd.DataFrame:
-    """The figures and tables of the paper: what each shows and needs, and which run has it."""
+    """The figures and tables of the paper: what each shows and needs, and which run provides it."""
     return gallery.listing(_runs(paths))
 
 
 def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
-    """A figure of the paper out of the first of these runs that holds what it needs; `catalogue`
-    lists them.
+    """A figure of the paper from the first of these runs with its measurements; `catalogue` lists
+    the figures.
 
     Raises:
-        UserError: an unknown figure, or none of the runs holds what it needs.
+        UserError: the figure is unknown, or no run has its measurements.
     """
     _check_drawing(paper, width)
     entry = gallery.demand(paper_items.item(name, paper_items.FIGURES), _runs(paths))[0]
@@ -233,10 +231,10 @@ def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "p
 
 
 def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
-    """A table of the paper as numbers, from the first of these runs that holds what it needs.
+    """A table of the paper as numbers, from the first of these runs with its measurements.
 
     Raises:
-        UserError: an unknown table, or none of the runs holds what it needs.
+        UserError: the table is unknown, or no run has its measurements.
     """
     _check_drawing(paper)
     entry = gallery.demand(paper_items.item(name, paper_items.TABLES), _runs(paths))[0]
@@ -244,23 +242,21 @@ def table(name: str, *paths: str | Path, paper: bool = False) -> pd.DataFrame:
 
 
 def view(path: str | Path, *, decay: str | Path | None = None) -> TokenView:
-    """The token view of a run: rollouts token by token, and what the teacher wrote from their
-    prefixes.
+    """The token view of a run: rollouts token by token, with the teacher's continuations.
 
-    decay: the prefix-decay run that the continuations are read from; by default one at or below
-    ``path``.
+    decay: the prefix-decay run with the continuations; by default one at or below ``path``.
 
     Raises:
-        UserError: the run kept no rollouts to look at.
+        UserError: the run stored no rollouts for viewing.
     """
     return TokenView(reporting.view_page(Path(path), Path(decay) if decay else None))
 
 
 def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = False) -> Path:
-    """One self-contained page of everything that these runs measured: ``decaylab report``.
+    """One self-contained page with all results of these runs: ``decaylab report``.
 
     Raises:
-        UserError: no run, runs of different pairs, or a file that cannot be written.
+        UserError: no run, runs of different pairs, or the file cannot be written.
     """
     _check_drawing(paper)
     return reporting.write_page(reporting.report_page(paths, published=paper), Path(out))
@@ -271,13 +267,13 @@ def _runs(paths: Sequence[str | Path]) -> list[FoundRun]:
 
 
 def _check_drawing(paper: bool, width: Width = "page") -> None:
-    """Raises UserError where a figure, table or page cannot be drawn like this."""
+    """Raises UserError if these options of a figure, table or page are invalid."""
     option_values.checked("paper", bool, paper)
     option_values.checked("width", Width, width)
 
 
 def _run(result: Any) -> Run:
-    """What a command returns, as a notebook shows it."""
+    """A command's result as a `Run`."""
     advice = getattr(result, "advice", None)
     text = advice.text if advice else ""
     return Run(result.folder, result.measurements, result.notes, text)
@@ -287,7 +283,7 @@ def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
     """The options of a command from keyword arguments.
 
     Raises:
-        UserError: one that the command does not have, or a value that it cannot have.
+        UserError: an unknown option or an invalid value.
     """
     known = sorted(COMMANDS[command].names)
     option_values.checked("quiet", bool, quiet)

@@ -393,10 +393,10 @@ def test_a_resumed_run_goes_on_with_its_file(tmp_path: Path) -> None:
     assert list(pd.read_csv(tmp_path / "decay.csv")["step"]) == [
         step for step in range(7) for _ in range(5)
     ]
-    with pytest.raises(UserError, match="is of another probe or other bins"):
+    with pytest.raises(UserError, match="was written with another probe or other bins"):
         watched(probe(seed=1)).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
     with pytest.raises(
-        UserError, match="exists already, of an earlier run; give DecayCallback another path"
+        UserError, match="already exists, from an earlier run; give DecayCallback another path"
     ):
         watched(probe()).train()
 
@@ -512,11 +512,11 @@ def test_only_the_main_of_two_processes_scores_and_logs(tmp_path: Path) -> None:
 
 def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path: Path) -> None:
     trainer, teacher = trainer_of(tmp_path), policy()
-    with pytest.raises(UserError, match="Trainer holds no teacher; give DecayCallback one"):
+    with pytest.raises(UserError, match="Trainer has no teacher; give DecayCallback one"):
         DecayCallback(trainer, probe())
     with pytest.raises(ValueError, match="every must be at least 1 step, got 0"):
         DecayCallback(trainer, probe(), teacher, every=0)
-    with pytest.raises(ValueError, match="probe holds no rollout"):
+    with pytest.raises(ValueError, match="probe is empty"):
         DecayCallback(trainer, [], teacher)
     with pytest.raises(ValueError, match="edges must ascend from 0"):
         DecayCallback(trainer, probe(), teacher, bins=(1, 5))
@@ -525,14 +525,14 @@ def test_what_cannot_be_scored_is_refused_in_one_line(tmp_path: Path) -> None:
         DecayCallback(trainer, probe(), other)
     trainer.is_fsdp_enabled = True
     with pytest.raises(
-        UserError, match="its weights are sharded .*train under DDP, or score the checkpoints"
+        UserError, match="its weights are sharded .*train with DDP, or score the checkpoints"
     ):
         DecayCallback(trainer, probe(), teacher)
     trainer.is_fsdp_enabled, trainer.processing_class = False, None
     with pytest.raises(UserError, match="the trainer has no tokenizer"):
         DecayCallback(trainer, probe(), teacher)
     prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
-    with pytest.raises(UserError, match="adapters that are prompts"):
+    with pytest.raises(UserError, match="prefix and prompt tuning adapters"):
         DecayCallback(
             trainer_of(tmp_path, get_peft_model(tiny_llama(0, vocab_size=VOCAB), prompts)),
             probe(),

@@ -119,7 +119,7 @@ def test_options_that_do_not_exist_and_runs_that_lack_something_are_told_in_a_li
         dl.figure("submode", decay.folder)
     with pytest.raises(UserError, match="no figure 'nonsense'"):
         dl.figure("nonsense", decay.folder)
-    with pytest.raises(UserError, match="holds no scored tokens"):
+    with pytest.raises(UserError, match="has no scored tokens"):
         decay.view()
 
 

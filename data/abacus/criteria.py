@@ -41,10 +41,19 @@ RANGES = {
     "responses with a repaired slip": {"teacher": (0.08, 0.20), "student": (0.01, 0.08)},
     "responses with several boxes": {"teacher": (0.02, 0.10), "student": (0.05, 0.20)},
     "EOS rate": {"teacher": (0.99, 1.0), "student": (0.97, 1.0)},
-    "accuracy of the styles, apart": {"teacher": (0.0, 0.08), "student": (0.03, 0.15)},
+    "accuracy, verbose minus concise": {"teacher": (0.0, 0.08), "student": (0.03, 0.15)},
     "broken last step repaired": {"teacher": (0.35, 1.0)},
 }
-"""The criteria set down before the second edition was trained: the point estimate lies between."""
+"""The criteria set down before the second edition was trained: the point estimate, that of the
+difference without its sign, lies between."""
+FORMS = {
+    "spacing": ("steps", ("spaced", "tight")),
+    "delimiters": ("steps", ("LaTeX", "plain")),
+    "product": ("products", ("*", "\\cdot", "\\times", "x")),
+    "concise": ("concise steps", ("equation first", "operation named", "so")),
+    "verbose": ("verbose steps", LEADS),
+}
+"""The forms of each kind of notation, and what they are shares of: the steps that can have one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ def measure(
     policy = loading.load(str(folder / role))
     asked = abacus.generate(problems, seed=TEST_SEED, part="test")
     sampled = _sampled(policy, asked, samples)
-    rows = [*_shares(sampled), *_verdicts(sampled), *_forms(sampled)]
+    rows = [*_shares(sampled), *_verdicts(sampled), _alarms(sampled), *_forms(sampled)]
     if role == "teacher":
         rows.append(_repair(policy, asked))
     frame = pd.DataFrame(rows, columns=["what", "value", "low", "high", "of", "count"])
@@ -148,19 +157,19 @@ def _shares(sampled: Sampled) -> Iterator[Row]:
     repaired = np.array([check.count("repaired") > 0 for check in sampled.checks])
     boxes = np.array([text.count("\\boxed{") for text in sampled.texts])
 
-    def apart(places: np.ndarray) -> float:
+    def difference(places: np.ndarray) -> float:
         mine, right = verbose[places], correct[places]
-        return abs(float(right[mine].mean()) - float(right[~mine].mean()))
+        return float(right[mine].mean()) - float(right[~mine].mean())
 
     yield _share("avg@4", correct, codes, "responses")
     yield _share("verbose responses", verbose, codes, "responses")
     yield _resampled(
-        "median tokens", lambda at: float(np.median(sampled.tokens[at])), codes, "responses"
+        "median tokens", lambda at: float(np.median(sampled.tokens[at])), codes, "tokens"
     )
     yield _share("responses with a repaired slip", repaired, codes, "responses")
     yield _share("responses with several boxes", boxes > 1, codes, "responses")
     yield _share("EOS rate", sampled.natural, codes, "responses")
-    yield _resampled("accuracy of the styles, apart", apart, codes, "responses")
+    yield _resampled("accuracy, verbose minus concise", difference, codes, "points")
     yield _share("accuracy, concise", correct, codes, "concise responses", ~verbose)
     yield _share("accuracy, verbose", correct, codes, "verbose responses", verbose)
 
@@ -168,22 +177,33 @@ def _shares(sampled: Sampled) -> Iterator[Row]:
 def _verdicts(sampled: Sampled) -> Iterator[Row]:
     """How often the verdict on the answer and that on the steps agree, and how not."""
     correct, codes = sampled.correct, sampled.codes
-    abstains = np.array([check.abstains for check in sampled.checks])
-    whole = np.array(
+    unread = np.array([check.count("unread") > 0 for check in sampled.checks])
+    right = np.array(
         [
             check.count("right") + check.count("repaired") == len(sampled.problems[code].steps)
-            and bool(check.correct_so_far)
+            and not check.count("wrong")
             for check, code in zip(sampled.checks, codes, strict=True)
         ]
     )
-    yield _share("steps: a step cannot be read", abstains, codes, "responses")
-    yield _share("steps: answer and steps right", correct & whole, codes, "responses", ~abstains)
-    yield _share(
-        "steps: answer right, not every step", correct & ~whole, codes, "responses", ~abstains
-    )
-    yield _share(
-        "steps: every step right, answer not", ~correct & whole, codes, "responses", ~abstains
-    )
+    yield _share("steps: one cannot be read", unread, codes, "responses")
+    for what, values in (
+        ("steps: all right, answer correct", right & correct),
+        ("steps: all right, answer wrong", right & ~correct),
+        ("steps: not all right, answer correct", ~right & correct),
+    ):
+        yield _share(what, values, codes, "responses that can be read", ~unread)
+
+
+def _alarms(sampled: Sampled) -> Row:
+    """How often a step that a "wait" doubts was right."""
+    doubts = [
+        (code, check_steps(text[: found.start()], sampled.problems[code].steps).written[-1:])
+        for text, code in zip(sampled.texts, sampled.codes, strict=True)
+        for found in re.finditer(r"\bwait\b", text, re.IGNORECASE)
+    ]
+    values = [bool(step) and step[0].verdict in ("right", "repaired") for _, step in doubts]
+    codes = np.array([code for code, _ in doubts])
+    return _share('"wait" behind a right step', np.array(values), codes, 'every "wait"')
 
 
 def _forms(sampled: Sampled) -> Iterator[Row]:
@@ -196,11 +216,9 @@ def _forms(sampled: Sampled) -> Iterator[Row]:
             if step.verdict != "unread"
         ]
     )
-    styles = {"concise": "concise steps", "verbose": "verbose steps"}
-    of = {"spacing": "steps", "delimiters": "steps", "product": "products"} | styles
-    for kind, denominator in of.items():
+    for kind, (denominator, forms) in FORMS.items():
         known = steps.dropna(subset=[kind])
-        for form in sorted(known[kind].unique()):
+        for form in forms:
             values, codes = (known[kind] == form).to_numpy(), known["code"].to_numpy()
             yield _share(f"form: {form}", values, codes, denominator)
 
@@ -243,7 +261,8 @@ def _repair(policy: Policy, asked: list[abacus.AbacusProblem]) -> Row:
         for problem, prefix, response in zip(asked, prefixes, responses, strict=True)
     ]
     codes = np.arange(len(asked))
-    return _share("broken last step repaired", np.array(values), codes, "broken prefixes")
+    of = "broken prefixes"
+    return _share("broken last step repaired", np.array(values), codes, of)
 
 
 def _is_repaired(problem: abacus.AbacusProblem, prefix: str, text: str) -> bool:
@@ -254,7 +273,7 @@ def _is_repaired(problem: abacus.AbacusProblem, prefix: str, text: str) -> bool:
 def judged(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows that a criterion is set for, with columns least, most and met.
 
-    A form of notation must have LEAST_FORM of its steps, whichever it is.
+    A form of notation must have LEAST_FORM of the steps that can have it.
     """
     rows = []
     for row in frame.to_dict("records"):
@@ -262,7 +281,7 @@ def judged(frame: pd.DataFrame) -> pd.DataFrame:
         if row["what"].startswith("form: "):
             least = LEAST_FORM
         if np.isfinite([least, most]).any():
-            met = bool(least <= row["value"] <= most)
+            met = bool(least <= abs(row["value"]) <= most)
             rows.append(row | {"least": least, "most": most, "met": met})
     return pd.DataFrame(rows)
 
@@ -277,8 +296,9 @@ def card(frame: pd.DataFrame) -> str:
             row = measured.loc[(role, what)] if (role, what) in measured.index else None
             cells += ["", ""] if row is None else [_shown(what, row), _wanted(what, role)]
         of = measured.xs(what, level="what").iloc[0]["of"]
-        lines.append(f"| {what}, % of {of} | {' | '.join(cells)} |")
-    return "\n".join(lines).replace("median tokens, % of responses", "median tokens")
+        unit = {"points": ", points", "tokens": ""}.get(of, f", % of {of}")
+        lines.append(f"| {what}{unit} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _unit(what: str) -> str:
@@ -286,16 +306,19 @@ def _unit(what: str) -> str:
 
 
 def _shown(what: str, row: pd.Series) -> str:
-    return with_interval(row["value"], row["low"], row["high"], _unit(what))
+    signed = "minus" in what
+    return with_interval(row["value"], row["low"], row["high"], _unit(what), signed=signed)
 
 
 def _wanted(what: str, role: str) -> str:
     if what.startswith("form: "):
-        return f">= {LEAST_FORM:.0%}"
+        return f">= {in_unit(LEAST_FORM, 'fraction')}"
     if role not in RANGES.get(what, {}):
         return ""
     least, most = (in_unit(end, _unit(what)) for end in RANGES[what][role])
-    return f">= {least}" if RANGES[what][role][1] in (1, np.inf) else f"{least} to {most}"
+    if RANGES[what][role][1] in (1, np.inf):
+        return f">= {least}"
+    return f"{least} to {most}{', either way' if 'less' in what else ''}"
 
 
 def main() -> None:
@@ -303,8 +326,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="holds the folders teacher and student")
-    parser.add_argument("--problems", type=int, default=PROBLEMS)
-    parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--problems", type=int, default=PROBLEMS, help="number of test problems")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="responses to each problem")
     parser.add_argument("--write", action="store_true", help="also FOLDER/criteria.csv")
     arguments = parser.parse_args()
     roles = [role for role in RECIPES if (arguments.folder / role / "config.json").exists()]

@@ -2,12 +2,12 @@
 
     python -m decaylab.data.abacus.recipe all --out DIR         # both at once, a core each
     python -m decaylab.data.abacus.recipe teacher --out DIR     # one of them
-    python -m decaylab.data.abacus.criteria --out DIR           # the criteria of the model card
+    python -m decaylab.data.abacus.criteria DIR                 # the criteria of the model card
 
 Each policy learns from responses of a writer with habits of its own (``Habits``); the student is
 smaller and is stopped early. Nothing is fitted to what decaylab measures on the pair afterwards:
-the criteria of the model card are all that a recipe was chosen by. A training that was interrupted
-goes on from its last save, and ends with the same weights.
+the criteria of the model card are all that a recipe was chosen by. An interrupted training resumes
+from its last save and ends with the same weights; the saves of another recipe are refused.
 """
 
 from __future__ import annotations
@@ -285,10 +285,19 @@ class Training:
 
     def run(self, save: Path, log: Path) -> None:
         """Steps until the stop or the end of the schedule; from the last save, where there is
-        one."""
+        one.
+
+        Raises:
+            SystemExit: the save is of another recipe.
+        """
         recipe, phase = self.examples.recipe, self.examples.phase
         if save.exists():
-            self._load(torch.load(save, weights_only=True))
+            saved = torch.load(save, weights_only=True)
+            if saved.get("recipe") != self._recipe:
+                raise SystemExit(
+                    f"{save} is the save of another recipe: remove it, or choose --out"
+                )
+            self._load(saved)
         end = self.examples.steps if phase == "polish" else recipe.stop or recipe.steps
         window: list[float] = []
         while self.done < end:
@@ -305,11 +314,15 @@ class Training:
                 _append(log, [phase, self.done, loss, self.tokens, round(self.seconds)])
                 print(f"{phase} step {self.done}/{end} loss {loss}", flush=True)
 
+    @property
+    def _recipe(self) -> str:
+        return _described(self.examples.recipe)
+
     def _save(self, save: Path) -> None:
         state = {name: getattr(self, name).state_dict() for name in STATES}
         counts = {name: getattr(self, name) for name in COUNTS}
         part = save.with_suffix(".part")
-        torch.save(state | counts, part)
+        torch.save(state | counts | {"recipe": self._recipe}, part)
         part.replace(save)
 
     def _load(self, saved: dict[str, Any]) -> None:
@@ -343,8 +356,12 @@ def train(role: str, out: Path) -> None:
         Training(model, Examples(recipe, tokenizer, phase), lr).run(out / f"{phase}.pt", log)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    text = json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1)
-    (out / "recipe.json").write_text(text + "\n")
+    (out / "recipe.json").write_text(_described(recipe, role) + "\n")
+
+
+def _described(recipe: Recipe, role: str = "") -> str:
+    """A recipe and the version of its world as JSON."""
+    return json.dumps({"role": role, "world": abacus.VERSION, **asdict(recipe)}, indent=1)
 
 
 def train_both(out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which claims hold on a pair, by printed rules on intervals; the advice on N; the summary.
+"""Which claims hold on a pair, by stated rules on intervals; the advice; the summary.
 
-Imports runs and what stands below.
+Imports runs and the rooms above it in rooms.toml.
 """

@@ -1,21 +1,20 @@
-"""How to train a pair: what its runs say, weighed, with what it would gain and cost, and what comes
-next.
+"""How to train a pair: the recommended setting, its evidence, expected gain and cost, and the next
+experiment.
 
     advice = advise(runs)          # runs of one pair, as decaylab.runs.found_runs finds them
     advice.recommended             # a Setting, or None
     advice.short                   # two sentences; advice.text is all of it
 
-Training decides: the sweeps, over problems and seeds, each way of training against full rollouts,
-which are always among the options. A way of training is recommended
+Only sweeps decide. They compare each setting with full rollouts, over problems and seeds. A setting
+is recommended
 
-    where its gain over full rollouts, corrected for the choice, is shown (`Gain`)
-    or where it is as good within 2 points and samples a tenth fewer tokens or less
+    if its gain over full rollouts, corrected for the choice, is above 0 (`Gain`)
+    or if it is as accurate within 2 points and samples at least a tenth fewer tokens.
 
-and full rollouts otherwise. Nothing is recommended where no training was compared, where too few
-seeds, steps or problems stand behind it, where the evidence contradicts itself, or where even the
-recommended training is not shown to improve the student. What was measured without training (decay
-curve, cumulative KL) suggests a length for a sweep and recommends nothing: on the embedded pair it
-was wrong.
+Otherwise full rollouts are recommended. Nothing is recommended if no sweep was run, if seeds, steps
+or problems are too few, if the evidence contradicts itself, or if the best setting does not improve
+the student. Decay curve and cumulative KL, measured without training, only suggest a length for a
+sweep: on the embedded pair that suggestion was wrong.
 """
 
 from __future__ import annotations
@@ -39,11 +38,13 @@ __all__ = ["Advice", "Setting", "advise"]
 
 @dataclass(frozen=True)
 class Advice:
-    """recommended: the way of training, None where the runs do not allow one. verdict: the answer
-    and its reason, two sentences. evidence: sentences. gain: of the recommended way over full
-    rollouts; None where nothing is recommended. experiment: the next one, None where none would
-    change anything. candidates: a row for each way that sweeps compared, columns of
-    `advice_candidates.COLUMNS`. used: the runs that were read."""
+    """The advice on a pair.
+
+    recommended: the setting, or None. verdict: the answer and its reason, two sentences. evidence:
+    sentences. gain: of the recommended setting over full rollouts, or None. experiment: the next
+    one, None if none would change the advice. candidates: one row per setting that sweeps compared,
+    with the columns `advice_candidates.COLUMNS`. used: the runs that were read.
+    """
 
     recommended: Setting | None
     verdict: tuple[str, str]
@@ -64,13 +65,13 @@ class Advice:
 
     @property
     def sections(self) -> list[tuple[str, str]]:
-        """All of it after the verdict, heading and text, without the empty ones."""
+        """The sections after the verdict, as heading and text; empty ones are omitted."""
         following = self.experiment.words if self.experiment else ""
         parts = [
             ("Evidence", " ".join(self.evidence)),
             ("Expected gain", self.expected_gain),
             ("Expected cost", self.expected_cost),
-            ("What would change it", self.would_change),
+            ("What would change the advice", self.would_change),
             ("Next experiment", following),
             ("Runs read", self.runs_read),
         ]
@@ -78,15 +79,15 @@ class Advice:
 
     @property
     def text(self) -> str:
-        """All of it as plain text, a paragraph each."""
+        """The whole advice as plain text, one paragraph per section."""
         return "\n\n".join([self.short, *(f"{name}: {text}" for name, text in self.sections)])
 
 
 def advise(runs: Sequence[FoundRun]) -> Advice:
-    """How to train the pair of these runs, with the evidence, or why nothing can be said.
+    """How to train the pair of these runs, or why no setting can be recommended.
 
     Args:
-        runs: of one pair, of any commands; those that say nothing of training are left alone.
+        runs: runs of one pair, of any command; runs without relevant results are ignored.
     """
     read = Read.of(runs)
     compared = Compared.of(read.sweeps)

@@ -1,6 +1,4 @@
-"""The ways of training that sweeps of a pair compared, each against full rollouts: what it gains,
-what it costs, and where its evidence contradicts itself.
-"""
+"""The settings that a pair's sweeps compared with full rollouts: gain, cost, contradictions."""
 
 from __future__ import annotations
 
@@ -39,8 +37,8 @@ PREFIX = "prefix"
 
 @dataclass(frozen=True)
 class Setting:
-    """A way of training: selector, tokens at which rollouts stop (infinity: full), and its name as
-    an arm of a sweep."""
+    """How to train. rollout_length: tokens at which rollouts stop, infinity for full rollouts. arm:
+    its name in a sweep."""
 
     selector: str
     rollout_length: float
@@ -48,7 +46,7 @@ class Setting:
 
     @property
     def words(self) -> str:
-        """As it stands after "train with"."""
+        """Its description, as it follows "train with"."""
         if self.arm == FULL:
             return "full rollouts"
         if self.selector == PREFIX:
@@ -64,8 +62,8 @@ FULL_ROLLOUTS = Setting(FULL, math.inf, FULL)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way of training with what one sweep measured of it. rivals: the ways that this sweep
-    compared with full rollouts. among: those of all sweeps."""
+    """A setting with its results in one sweep. rivals: number of settings that this sweep compared
+    with full rollouts. among: the number over all sweeps."""
 
     setting: Setting
     run: FoundRun
@@ -80,8 +78,8 @@ class Candidate:
 
     @property
     def verdict(self) -> str:
-        """Better, or as good within the smallest difference that counts, by the corrected gain;
-        worse by the rule of the claims."""
+        """Better, or as good within the smallest relevant difference, by the corrected gain; worse
+        by that gain or by the rule of the claims."""
         gain = self.gain
         if gain.low > 0:
             return BETTER
@@ -91,13 +89,12 @@ class Candidate:
 
     @property
     def promising(self) -> bool:
-        """Whether it may still be ahead by a size that counts."""
+        """Whether it may still be ahead by a relevant difference."""
         return self.verdict in (AS_GOOD, OPEN) and not self.gain.high < POINTS
 
     @property
     def cheaper(self) -> bool:
-        """Whether it is shown to sample fewer tokens, by a tenth or more, and not shown to take
-        longer."""
+        """Whether it samples at least a tenth fewer tokens and is not shown to take longer."""
         tokens, seconds = self.tokens, self.seconds
         if tokens is None or decided(CHEAPER, tokens, self.rivals) != HOLDS:
             return False
@@ -105,17 +102,17 @@ class Candidate:
 
     @property
     def tokens(self) -> Measurement | None:
-        """Sampled tokens over those of full rollouts."""
+        """Sampled tokens relative to full rollouts, a ratio."""
         return self.arms.tokens(self.setting.arm)
 
     @property
     def seconds(self) -> Number | None:
-        """Seconds of a step over those of full rollouts."""
+        """Seconds per step relative to full rollouts, a ratio."""
         return self.arms.seconds(self.setting.arm)
 
     @property
     def torn(self) -> str:
-        """How its seeds contradict each other; "" where they do not: one shows it ahead of full
+        """How its seeds contradict each other, or "". They do if one shows it ahead of full
         rollouts, and another shows it behind or the seeds disagree."""
         rows = [
             widened(row, self.rivals * max(self.number.seeds, 1))
@@ -132,11 +129,11 @@ class Candidate:
         if 1 not in sides or not disagree:
             return ""
         by_seed = listed(POINTS_OF.text(value) for value in self.number.by_seed)
-        return f"the training seeds of {self.setting.arm} disagree: {by_seed} points by seed"
+        return f"the training seeds of {self.setting.arm} disagree: {by_seed} points per seed"
 
     @property
     def opposed(self) -> str:
-        """By which answer rule or checkpoint rule it is behind full rollouts; "" by none."""
+        """The answer rule and checkpoint rule by which it is behind full rollouts, or ""."""
         reported = self.number.over_problems[0]
         rows = pick(
             self.run.measurements,
@@ -147,19 +144,21 @@ class Candidate:
         for row in rows:
             if side(widened(row, max(len(rows) - 1, 1))) < 0:
                 return (
-                    f"against full rollouts {self.setting.arm} is ahead by the answer rule "
-                    f"{reported.condition} at the {reported.view} checkpoint and behind by "
-                    f"{row.condition} at the {row.view} one, {points(row)}"
+                    f"{self.setting.arm} is ahead of full rollouts by the answer rule "
+                    f"{reported.condition} at the {reported.view} checkpoint, but behind by "
+                    f"{row.condition} at the {row.view} checkpoint, {points(row)}"
                 )
         return ""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What the sweeps of a pair compared. candidates: in the order of the runs, full rollouts
-    apart, each way once. full: accuracy of full rollouts against the untrained student, None
-    without. conflicts: ways on which two sweeps decide otherwise, in words. notes: which run was
-    taken where several measured one way."""
+    """The results of a pair's sweeps.
+
+    candidates: each setting once, in the order of the runs, without full rollouts. full: accuracy
+    of full rollouts against the untrained student, or None. conflicts: settings on which two sweeps
+    disagree, with a description. notes: which run was used if several measured a setting.
+    """
 
     candidates: tuple[Candidate, ...]
     full: Candidate | None
@@ -168,8 +167,8 @@ class Compared:
 
     @classmethod
     def of(cls, sweeps: Sequence[FoundRun]) -> Compared:
-        """Of a way that several sweeps measured the one with most problems counts, of equals the
-        one with most seeds."""
+        """If several sweeps measured a setting, the one with the most problems counts, then the one
+        with the most seeds."""
         every: dict[Setting, list[tuple[FoundRun, Arms, Number, int]]] = {}
         full = []
         for run in sweeps:
@@ -192,8 +191,8 @@ class Compared:
             others = [other.name for other, _, theirs, _ in found if _differs(theirs, number)]
             if others:
                 notes.append(
-                    f"for {setting.arm} the run {run.name} counts, with the most problems, and "
-                    f"not {listed(others)}"
+                    f"for {setting.arm} the run {run.name} is used, which has the most problems, "
+                    f"instead of {listed(others)}"
                 )
         reference = None
         if full:
@@ -206,7 +205,7 @@ class Compared:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row for each candidate."""
+        """One row per candidate."""
         return pd.DataFrame([_row(each) for each in self.candidates], columns=list(COLUMNS))
 
 
@@ -214,7 +213,7 @@ def largest(
     candidates: Iterable[Candidate],
     key: Callable[[Candidate], float] = lambda each: each.number.value,
 ) -> Candidate | None:
-    """The candidate with the largest key, by default the measured gain; None of none."""
+    """The candidate with the largest key, by default the measured gain; None if there is none."""
     return max(candidates, key=key, default=None)
 
 
@@ -223,12 +222,12 @@ def _size(found: tuple[FoundRun, Arms, Number, int]) -> tuple[int, int]:
 
 
 def _differs(one: Number, other: Number) -> bool:
-    """Whether they are not of the same runs: sweeps may share them."""
+    """Whether two numbers come from different training runs. Sweeps may share runs."""
     return one.by_seed != other.by_seed
 
 
 def _conflict(setting: Setting, found: Sequence[tuple[FoundRun, Arms, Number, int]]) -> str:
-    """Where one sweep shows a way to be better and another shows it to be worse; "" of none."""
+    """How one sweep shows a setting to be better and another shows it to be worse, or ""."""
     shown: dict[str, str] = {}
     for run, _, number, rivals in found:
         verdict = number.decided(MORE, rivals)

@@ -1,4 +1,4 @@
-"""What the runs of a pair recommend: the rule of `advice`, a function for each outcome."""
+"""The decision by the rule of `advice`, with one function per outcome."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from decaylab.maths.seeds import LEAST_SEEDS
 from decaylab.printing import percent
 from decaylab.runs.vocabulary import BASE, FULL, minus
 
-NEAR = 1.5  # of two lengths: the factor within which they count as one
+NEAR = 1.5  # factor within which two lengths count as the same
 
 
 @dataclass(frozen=True)
 class Decision:
-    """chosen: the candidate that is recommended, None for full rollouts and for nothing."""
+    """chosen: the recommended candidate; None for full rollouts or no recommendation."""
 
     recommended: Setting | None
     verdict: tuple[str, str]
@@ -51,7 +51,7 @@ class Decision:
 
 
 def decide(read: Read, compared: Compared, suggestion: Suggestion) -> Decision:
-    """What the runs recommend, by the rule of `advice`."""
+    """Applies the rule of `advice`."""
     candidates = compared.candidates
     if not candidates:
         return _untried(read, suggestion)
@@ -72,13 +72,12 @@ def decide(read: Read, compared: Compared, suggestion: Suggestion) -> Decision:
     if chosen is best:
         reason = f"It is expected to gain {gain.words} over full rollouts{_chosen_among(gain)}."
         change_of_mind = (
-            "A repeat with other seeds, on other problems, in which it is not ahead of full "
-            "rollouts."
+            "A repeat with other seeds or problems in which it is not ahead of full rollouts."
         )
     else:
         tokens = RATIO.number(chosen.tokens) if chosen.tokens else ""
         reason = (
-            f"Nothing is shown to be better than full rollouts; this is as accurate within "
+            f"No setting is shown to be better than full rollouts. This one is as accurate within "
             f"{percent(POINTS):g} points, {gain.words}, and samples {tokens} of the tokens."
         )
         change_of_mind = (
@@ -93,12 +92,12 @@ def decide(read: Read, compared: Compared, suggestion: Suggestion) -> Decision:
 
 def _untried(read: Read, suggestion: Suggestion) -> Decision:
     first = (
-        "No setting is recommended yet: no run of this pair compared ways of training with full "
-        "rollouts, which remain the default."
+        "No setting is recommended yet: no run of this pair compared a setting with full rollouts, "
+        "which remain the default."
     )
-    second = "What was measured without training suggests no rollout length to compare with them."
+    second = "The measurements without training suggest no rollout length to compare with them."
     if suggestion.obstacles:
-        second = sentence(f"no length to compare is suggested: {'; '.join(suggestion.obstacles)}")
+        second = sentence(f"no length is suggested to compare: {'; '.join(suggestion.obstacles)}")
     following = None
     if read.decay is None:
         following = advice_next.decay_run(read.signals)
@@ -108,13 +107,13 @@ def _untried(read: Read, suggestion: Suggestion) -> Decision:
         if read.decay is not None:
             following = advice_next.first_sweep(suggestion.tokens, read.decay)
         second = (
-            f"The length to compare with them is {suggestion.words}; this is a guess until both "
-            "were trained."
+            f"The length to compare with them is {suggestion.words}; it remains a guess until both "
+            "have been trained."
         )
     return Decision(
         None,
         (first, second),
-        "Training with full rollouts and with shorter ones, with three seeds or more.",
+        "Training runs with full and with shorter rollouts, with at least three seeds each.",
         following,
     )
 
@@ -122,16 +121,16 @@ def _untried(read: Read, suggestion: Suggestion) -> Decision:
 def _too_little(candidates: Sequence[Candidate]) -> Decision:
     seeds = max(each.number.seeds for each in candidates)
     reason = " ".join(seeds_words([each.number for each in candidates]))
-    reason = reason or "Too few problems, or intervals at less than 95 %, stand behind them."
+    reason = reason or "They have too few problems, or intervals at less than 95 %."
     few = seeds < LEAST_SEEDS
     return Decision(
         None,
         (
-            "No setting is recommended yet: the sweeps decide nothing, and full rollouts remain "
+            "No setting is recommended yet: the sweeps are inconclusive, and full rollouts remain "
             "the default.",
             reason,
         ),
-        "More training seeds, problems or steps than these.",
+        "More training seeds, problems or steps.",
         advice_next.more_seeds(candidates) if few else None,
     )
 
@@ -139,8 +138,8 @@ def _too_little(candidates: Sequence[Candidate]) -> Decision:
 def _contradiction(
     compared: Compared, best: Candidate | None, chosen: Candidate | None
 ) -> Decision | None:
-    """Where what was measured contradicts itself on the choice: of a way that is shown to be
-    better, its own evidence; else that of every way."""
+    """The decision if the evidence contradicts itself: that of the best setting if one is shown to
+    be better, otherwise that of any setting."""
     asked = [best] if best else list(compared.candidates)
     found: dict[str, Candidate] = {}
     for each in asked:
@@ -160,13 +159,13 @@ def _contradiction(
             "No setting is recommended: the evidence contradicts itself.",
             sentence("; ".join(found)),
         ),
-        f"More seeds of {disputed.setting.arm} that agree with each other.",
+        f"More seeds of {disputed.setting.arm}, with results that agree.",
         advice_next.repeat(disputed, purpose),
     )
 
 
 def _useless(compared: Compared, chosen: Candidate | None) -> Decision | None:
-    """Where what would be recommended is shown not to improve the student by a size that counts."""
+    """The decision if the recommended setting is shown not to improve the student enough."""
     if compared.full is None:
         return None
     arms = chosen.arms if chosen else compared.full.arms
@@ -180,19 +179,18 @@ def _useless(compared: Compared, chosen: Candidate | None) -> Decision | None:
     return Decision(
         None,
         (
-            "No setting is recommended: even the best way of training that was compared does not "
-            f"improve this student by {percent(POINTS):g} points.",
-            f"With {words} its accuracy changes by {arm_points(number)}.",
+            "No setting is recommended: even the best setting does not improve this student by "
+            f"{percent(POINTS):g} points.",
+            f"With {words}, its accuracy changes by {arm_points(number)}.",
         ),
-        "Training for more steps, with another teacher or on other problems, after which the "
-        "student is ahead of the untrained one.",
+        "Training with more steps, another teacher or other problems that improves the student.",
     )
 
 
 def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     candidates, worse = compared.candidates, compared.those(WORSE)
     count = len(candidates)
-    reason = f"of the {count} other settings compared none is shown to be better"
+    reason = f"of the {count} other settings compared, none is shown to be better"
     if count == 1:
         reason = f"the other setting, {candidates[0].setting.arm}, is not shown to be better"
     if worse and count == 1:
@@ -204,7 +202,7 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     near = nearest(compared, suggestion)
     if near in worse and count > 1:
         reason += (
-            f", among them rollouts of {near.setting.rollout_length:g} tokens, near the "
+            f", including rollouts of {near.setting.rollout_length:g} tokens, near the "
             f"{suggestion.by} of {suggestion.tokens}"
         )
     promising = [each for each in compared.candidates if each.promising]
@@ -213,15 +211,16 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     leader = largest(promising)
     if leader is None:
         would_change = (
-            "Only a setting that was not compared: none of these can be ahead by "
+            "Only a setting that was not compared: all of these are excluded from being ahead by "
             f"{percent(POINTS):g} points."
         )
         lengths_only = all(each.setting.selector == PREFIX for each in compared.candidates)
         following = advice_next.other_selectors(compared.candidates[0]) if lengths_only else None
     else:
         would_change = (
-            "A comparison on other seeds and problems that shows one of the others ahead, "
-            f"{leader.setting.arm} first, of which to expect {leader.gain.words}."
+            "A comparison on other seeds and problems that shows another setting ahead. The first "
+            f"candidate is {leader.setting.arm}, with an expected difference of "
+            f"{leader.gain.words}."
         )
         following = advice_next.repeat(
             leader, f"Compare {leader.setting.arm} alone with full rollouts, with new seeds"
@@ -236,8 +235,8 @@ def _chosen_among(gain: Gain) -> str:
 
 
 def nearest(compared: Compared, suggestion: Suggestion) -> Candidate | None:
-    """The prefix that was trained whose length is nearest to the suggested one, by their ratio;
-    None where none is within a factor of 1.5."""
+    """The trained prefix length nearest to the suggested one, by ratio; None if none is within a
+    factor of 1.5."""
     if suggestion.tokens is None:
         return None
     tokens = float(suggestion.tokens)

@@ -1,5 +1,4 @@
-"""The sentences behind an advice: what was measured, what it gains and costs, which runs were
-read."""
+"""The sentences of an advice: evidence, expected gain and cost, runs read."""
 
 from __future__ import annotations
 
@@ -39,7 +38,7 @@ from decaylab.runs.vocabulary import FULL, OVER_SEEDS, change
 def evidence(
     read: Read, compared: Compared, suggestion: Suggestion, decision: Decision
 ) -> Iterator[str]:
-    """What was measured, a sentence or two each, training first."""
+    """The evidence in sentences, training first."""
     lengths = [each for each in compared.candidates if each.setting.selector == PREFIX]
     others = [each for each in compared.candidates if each.setting.selector != PREFIX]
     if lengths:
@@ -66,7 +65,7 @@ def _of_lengths(lengths: Sequence[Candidate]) -> str:
 
 
 def _shown(candidates: Sequence[Candidate]) -> str:
-    """Which are shown to be better or worse."""
+    """Which lengths are shown to be better or worse."""
     words = []
     for verdict in (BETTER, WORSE):
         those = [each.setting for each in candidates if each.verdict == verdict]
@@ -82,15 +81,14 @@ def _of_selectors(others: Sequence[Candidate]) -> str:
     assert best is not None
     several = f"Of {len(others)} other selectors" if len(others) > 1 else "Of one other selector"
     return (
-        f"{several} {better or 'none'} {'are' if better > 1 else 'is'} shown to be better and "
-        f"{worse or 'none'} to be worse; the largest difference measured is {best.setting.arm}'s, "
+        f"{several}, {better or 'none'} {'are' if better > 1 else 'is'} shown to be better and "
+        f"{worse or 'none'} worse; the largest measured difference is {best.setting.arm}'s, "
         f"{arm_points(best.number)}."
     )
 
 
 def _against_training(read: Read, compared: Compared, suggestion: Suggestion) -> Iterator[str]:
-    """What training says of the suggested length; the decay curve there, where nothing was
-    trained."""
+    """How training agrees with the suggested length; without training, the decay curve there."""
     if suggestion.tokens is None:
         return
     if not compared.candidates:
@@ -109,8 +107,8 @@ def _against_training(read: Read, compared: Compared, suggestion: Suggestion) ->
 
 
 def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator[str]:
-    """How the responses of a student that was trained like this differ from before, in the run with
-    the most problems that measured one."""
+    """How training with this setting changed the responses, by the behaviour run with the most
+    problems."""
     if setting is None:
         return
     for run in sorted(runs, key=problems_of, reverse=True):
@@ -127,8 +125,8 @@ def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator
                 row = tokens[0]
                 length = with_interval(row.value, row.low, row.high, row.unit, signed=True)
                 yield (
-                    f"Training with {setting.words} ({label}) changes the length of responses by "
-                    f"{length} tokens; {PERCENT_OF.number(stops[0])} of them stop "
+                    f"Training with {setting.words} ({label}) changes the response length by "
+                    f"{length} tokens; {PERCENT_OF.number(stops[0])} of responses stop "
                     "naturally."
                 )
                 return
@@ -138,7 +136,7 @@ def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator
 
 
 def expected_gain(compared: Compared, decision: Decision) -> str:
-    """What the recommended way gains over full rollouts and over the untrained student."""
+    """The gain of the recommended setting over full rollouts and over the untrained student."""
     if decision.recommended is None:
         return ""
     words = []
@@ -147,25 +145,25 @@ def expected_gain(compared: Compared, decision: Decision) -> str:
         words.append(f"{gain.words} over full rollouts.")
     elif rival := _rival(compared):
         words.append(
-            f"Full rollouts are what the others are compared with. The largest difference "
-            f"measured is that of {rival.setting.arm}; chosen among {rival.gain.among}, it is "
-            f"expected to change accuracy by {rival.gain.words}."
+            f"Full rollouts are the reference. The largest measured difference from them is that "
+            f"of {rival.setting.arm}; corrected for the choice among {rival.gain.among}, the "
+            f"expected change of accuracy is {rival.gain.words}."
         )
     if compared.full:
         words.append(
-            f"Over the untrained student, full rollouts gain {arm_points(compared.full.number)}."
+            f"Full rollouts gain {arm_points(compared.full.number)} over the untrained student."
         )
     return " ".join(words)
 
 
 def _rival(compared: Compared) -> Candidate | None:
-    """The way with the largest measured gain, of those of which an interval is known."""
+    """The setting with the largest measured gain among those with an interval."""
     known = [each for each in compared.candidates if each.gain.known and each.verdict != WORSE]
     return largest(known)
 
 
 def expected_cost(compared: Compared, decision: Decision) -> str:
-    """Tokens and seconds of the recommended way against full rollouts, and what those take."""
+    """Tokens and seconds of the recommended setting, relative to full rollouts and absolute."""
     if decision.recommended is None:
         return ""
     words = []
@@ -179,7 +177,7 @@ def expected_cost(compared: Compared, decision: Decision) -> str:
         cheapest = largest(cheaper, key=lambda each: -each.tokens.value if each.tokens else 0.0)
         if cheapest:
             words.append(
-                f"The cheapest setting within {percent(POINTS):g} points as measured, "
+                f"The cheapest setting measured within {percent(POINTS):g} points, "
                 f"{cheapest.setting.arm} at {POINTS_OF.text(cheapest.number.value)}, takes "
                 f"{_ratios(cheapest)}."
             )
@@ -191,14 +189,14 @@ def _ratios(candidate: Candidate) -> str:
     if candidate.tokens:
         parts.append(f"{RATIO.number(candidate.tokens)} of the sampled tokens")
     if candidate.seconds:
-        parts.append(f"{ratio_words(candidate.seconds)} of the seconds a step")
+        parts.append(f"{ratio_words(candidate.seconds)} of the seconds per step")
     if not parts:
         return "its cost was not measured"
     return f"{' and '.join(parts)} of full rollouts"
 
 
 def _full_cost(run: FoundRun) -> list[str]:
-    """What a step with full rollouts takes."""
+    """The cost of a step with full rollouts."""
     at = {"checkpoint": FULL, "estimand": OVER_SEEDS}
     seconds = pick(run.measurements, "seconds_per_step", condition="total", **at)
     tokens = pick(run.measurements, "tokens_sampled_per_step", **at)
@@ -217,9 +215,9 @@ def _full_cost(run: FoundRun) -> list[str]:
 
 
 def runs_read(read: Read, compared: Compared) -> str:
-    """The runs by name with their problems, and which others were left out for them."""
+    """The runs that were read, with their numbers of problems, and the runs left out."""
     if not read.all:
-        return "No run measured what an advice needs."
+        return "No run has the measurements that an advice needs."
     parts = [f"{run.name} ({run.command}, {problems_of(run):,} problems)" for run in read.all]
     notes = [*read.notes, *map(sentence, compared.notes)]
     return " ".join([f"{listed(parts)}.", *notes])

@@ -1,5 +1,4 @@
-"""What one way of training gains over full rollouts, when it was chosen among several because it
-looked best."""
+"""The expected gain over full rollouts of a setting chosen as the best of several."""
 
 from __future__ import annotations
 
@@ -12,19 +11,19 @@ from decaylab.maths.seeds import LEAST_SEEDS
 
 @dataclass(frozen=True)
 class Gain:
-    """Difference of accuracies from full rollouts, a fraction, on other problems and with other
-    training seeds, of one way of training that was chosen among several.
+    """Difference in accuracy from full rollouts, a fraction, on other problems and training seeds,
+    of one setting chosen among several.
 
-    measured: the mean difference, which the choice of the largest makes too large. low, high: the
-    interval that holds the true gain at 95 % whichever way is chosen. expected: shrunk so that it
-    exceeds the true gain in at most half of the cases, whichever way is chosen. among: how many
-    ways there were to choose from, full rollouts apart.
+    measured: the mean difference; choosing the largest biases it upwards. low, high: the 95 %
+    interval of the true gain, valid whichever setting is chosen. expected: shrunk so that it
+    exceeds the true gain in at most half of the cases, whichever setting is chosen. among: number
+    of settings to choose from, without full rollouts.
 
-    Both take each half-width over problems and over seeds (Student's t, degrees of freedom of each)
-    at a tail of 2.5 % or 50 % over ``among`` (Bonferroni), and add the two in quadrature. One of
-    several simultaneous intervals holds under any rule of choice. The sum in quadrature covers at
-    least as often as its parts do: normal errors that are independent of the estimated variances
-    are enough. The error that samples add stands in both parts, which makes it wider.
+    Interval and expected gain use the half-widths over problems and over seeds (Student's t, with
+    the degrees of freedom of each) at a tail of 2.5 % or 50 % divided by ``among`` (Bonferroni),
+    added in quadrature. Simultaneous intervals hold under any rule of choice. The sum in quadrature
+    covers at least as often as its parts if errors are normal and independent of the estimated
+    variances. Sampling error is in both parts, which widens the interval.
 
     Source: Banerjee 1960 (the sum), Zou and Donner 2008 (of sides that differ), Benjamini and
     Yekutieli 2005 (simultaneous intervals after a choice). Shrinking to the median bound is ours.
@@ -38,8 +37,8 @@ class Gain:
 
     @classmethod
     def of(cls, number: Number, among: int) -> Gain:
-        """NaN but for ``measured`` where the number has no interval over problems or seeds, or
-        stands on less than any verdict needs."""
+        """The gain behind a number. Only ``measured`` is defined if an interval over problems or
+        seeds is missing, or if there are too few data for a verdict."""
         measured = number.over_problems[0].value
         over = number.over_seeds
         known = number.seeds >= LEAST_SEEDS and not number.steps < LEAST_STEPS
@@ -55,8 +54,7 @@ class Gain:
 
     @property
     def words(self) -> str:
-        """``+3.1 points [+0.8, +5.9] (measured: +4.0)``; what was measured, where no more is
-        known."""
+        """``+3.1 points [+0.8, +5.9] (measured: +4.0)``, or only the measured gain."""
         text = POINTS_OF.text
         if not self.known:
             return f"measured {text(self.measured)} points (no interval for other seeds)"
@@ -67,8 +65,8 @@ class Gain:
 
 
 def _ends(number: Number, tail: float) -> tuple[float, float]:
-    """The interval for other problems and other seeds that misses with this probability on each
-    side, within -1 and 1."""
+    """The interval for other problems and seeds with this tail probability on each side, clipped to
+    -1 and 1."""
     assert number.over_seeds is not None
     problems = at_tail(number.over_problems[0], tail)
     seeds = at_tail(number.over_seeds, tail, number.seeds)

@@ -1,19 +1,20 @@
-"""The rollout length that decay and cumulative KL suggest, before anything was trained: a length to
-compare with full rollouts in a sweep, and no more than that.
+"""The rollout length that decay and cumulative KL suggest before any training: a length to compare
+with full rollouts in a sweep.
 
-The smaller of two lengths, in response tokens, or the one that was measured:
+It is the smaller of two lengths, in response tokens, or the only one that was measured:
 
-    half-decay      a teacher that continues the student's rollouts has lost half of its advantage
-                    (condition student-prefix)
-    cumulative KL   the survivors' curve of the reverse KL of the base student has reached its share
+    half-decay      the prefix length at which half of the teacher's advantage over the student is
+                    gone (condition student-prefix)
+    cumulative KL   the length at which the base student's reverse KL, over surviving rollouts,
+                    reaches its share
 
-and its interval: the smaller of the two low ends to the smaller of the two high ends, which holds
-the smaller length wherever both intervals hold theirs. There is none where the teacher has no
-advantage to lose, its control fails, or the interval spans more than a factor of 4. The KL does not
-count where it is under its noise floor.
+The interval runs from the smaller of the two low ends to the smaller of the two high ends. It
+contains the smaller length whenever both intervals contain theirs. No length is suggested if the
+teacher has no advantage, if its control fails, or if the interval spans more than a factor of 4.
+A KL under twice its noise floor does not count.
 
 Source: cumulative KL arXiv 2605.27028; half-decay and taking the smaller are ours. On the embedded
-pair training speaks against both (docs/embedded-pair.md).
+pair, training contradicts both (docs/embedded-pair.md).
 """
 
 from __future__ import annotations
@@ -38,9 +39,12 @@ HALF_DECAY, CUMULATIVE_KL = "half-decay length", "cumulative KL"
 
 @dataclass(frozen=True)
 class Suggestion:
-    """tokens: the length to try, None where none is suggested. by: which of the two it is. low,
-    high: its interval. found: what was measured, a sentence each. obstacles: why a length does not
-    count, or why none is suggested. too_few: whether more problems would help."""
+    """A rollout length worth a sweep.
+
+    tokens: the length, or None. by: which of the two it is. low, high: its interval. found: the
+    measurements, one sentence each. obstacles: why a length does not count, or why none is
+    suggested. too_few: whether more problems would help.
+    """
 
     tokens: int | None
     by: str
@@ -57,9 +61,10 @@ class Suggestion:
 
 
 class _Length(NamedTuple):
-    """One of the two lengths with its interval; NaN where there is none. found: what was measured.
-    obstacle: why it does not count ("": it does). stops: whether that forbids the other one too.
-    too_few: whether more problems would help.
+    """One of the two lengths with its interval, NaN if undefined.
+
+    found: the measurement, in words. obstacle: why it does not count, or "". stops: whether the
+    obstacle excludes the other length too. too_few: whether more problems would help.
     """
 
     by: str
@@ -73,7 +78,7 @@ class _Length(NamedTuple):
 
 
 def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
-    """The length that is worth a sweep, by what was measured without training."""
+    """The length worth a sweep, from measurements without training."""
     lengths = []
     if decay is not None:
         lengths.append(_by_decay(decay))
@@ -100,8 +105,8 @@ def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
 
 
 def differently(signals: FoundRun, decay: FoundRun) -> str:
-    """In what the two runs were made differently, so that their lengths cannot be compared; ""
-    where they were not, or it is not recorded."""
+    """How the settings of the two runs differ, so that their lengths cannot be compared; "" if they
+    agree or are not recorded."""
     for name, one, other in (
         ("problems", _problem_set(signals), _problem_set(decay)),
         *(
@@ -160,7 +165,7 @@ def _by_decay(run: FoundRun) -> _Length:
     half = _first(run.measurements, "half_decay_length", STUDENT_PREFIX)
     curve = differences(run, STUDENT_PREFIX)
     if gap is None or half is None or not curve:
-        continued = "the decay run continued no prefix of the student's rollouts"
+        continued = "the decay run has no continuations of the student's rollouts"
         return none._replace(obstacle=continued, stops=False)
     control = machinery(run)
     if control is not None and control.verdict == CONTRADICTED:
@@ -169,7 +174,7 @@ def _by_decay(run: FoundRun) -> _Length:
         return none._replace(obstacle="the teacher's advantage has no interval", too_few=True)
     advantage = f"alone, the teacher is ahead of the student by {points(gap)}"
     if not gap.low > 0:
-        lost = "the teacher is not shown to be better than the student, so nothing can decay"
+        lost = "the teacher is not shown to be better than the student, so there is nothing to lose"
         return none._replace(found=advantage, obstacle=lost, too_few=gap.high > 0)
     longest = curve[-1].prefix_tokens
     found = f"{advantage}. {half_decay_words(half, longest)}".removesuffix(".")
@@ -183,11 +188,11 @@ def _by_decay(run: FoundRun) -> _Length:
 
 
 def _too_uncertain(value: float, low: float, high: float, decay: FoundRun | None) -> str:
-    """Why a length is no more than a guess; "" where it is."""
+    """Why a length is too uncertain to suggest, or ""."""
     if decay is not None and not math.isfinite(value):
         return (
-            "half of the teacher's advantage is left at the longest prefix, "
-            f"{_longest(decay):g} tokens; continue longer ones"
+            "more than half of the teacher's advantage is left at the longest prefix, "
+            f"{_longest(decay):g} tokens; add longer --prefix-lengths"
         )
     if high > WIDEST * low:
         return (
@@ -198,7 +203,7 @@ def _too_uncertain(value: float, low: float, high: float, decay: FoundRun | None
 
 
 def _longest(decay: FoundRun) -> float:
-    """The longest prefix at which a rollout was still open, in tokens."""
+    """The longest prefix length that some rollout reached, in tokens."""
     return differences(decay, STUDENT_PREFIX)[-1].prefix_tokens
 
 
@@ -211,7 +216,7 @@ def _end(high: float) -> str:
 
 
 def decay_at(decay: FoundRun, tokens: float) -> str:
-    """What the decay curve says at the longest prefix that fits into a length; "" of none."""
+    """The decay at the longest measured prefix of at most this length, in words; "" if none."""
     within = [row for row in differences(decay, STUDENT_PREFIX) if row.prefix_tokens <= tokens]
     if not within:
         return ""

@@ -1,5 +1,4 @@
-"""The experiment that would tell the most after what a pair's runs measured: its command, and what
-it costs by the seconds of these runs."""
+"""The most useful next experiment on a pair: its command, and its cost by the times of its runs."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from decaylab.options.measuring import EMBEDDED_STUDENT, EMBEDDED_TEACHER
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import FULL, OVER_SEEDS
 
-# Of a sweep's command: what another sweep chooses anew.
+# Options of a sweep's command that the next sweep sets anew.
 CHOSEN = ("--values", "--seeds", "--seed", "--out", "--budget")
 FLAGS = ("--quiet", "--overwrite", "--paper", "--json")
 MOST_SEEDS = MOST_SPREAD**2
@@ -26,8 +25,8 @@ PAIR = ("teacher", "student", "problems")
 
 @dataclass(frozen=True)
 class Experiment:
-    """command: as it is typed. purpose: what it tells. cost: in words. seconds: of training, NaN
-    where no run was timed."""
+    """command: as typed in a shell. purpose, cost: in words. seconds: of training, NaN if no run
+    was timed."""
 
     command: str
     purpose: str
@@ -40,8 +39,8 @@ class Experiment:
 
 
 def repeat(candidate: Candidate, purpose: str) -> Experiment:
-    """One way of training and full rollouts again, with seeds that chose nothing, as many as tell
-    the smallest difference that counts."""
+    """Repeats a setting and full rollouts with new seeds, enough to detect the smallest relevant
+    difference."""
     needed = seeds_needed(MORE, [candidate.number])
     seeds = max(LEAST_SEEDS, needed or LEAST_SEEDS)
     options, setting = candidate.run.options, candidate.setting
@@ -58,32 +57,32 @@ def repeat(candidate: Candidate, purpose: str) -> Experiment:
     runs, steps = 2 * seeds, candidate.number.steps
     cost = f"{runs} runs" + ("" if math.isnan(steps) else f" of {steps:g} steps")
     if math.isnan(seconds):
-        cost += "; how long they take is not known, since no step of these runs was timed"
+        cost += "; their duration is unknown, since no step of these runs was timed"
     else:
-        cost += f", about {printing.seconds(seconds)} of training by the seconds of these runs"
+        cost += f", about {printing.seconds(seconds)} of training at the speed of these runs"
     if problems := problems_needed(MORE, candidate.number.over_problems):
-        cost += f"; about {problems:,} test problems tell a difference of 2 points"
+        cost += f"; detecting a difference of 2 points takes about {problems:,} test problems"
     if needed is None:
-        cost += f"; by how far its seeds differ, more than {MOST_SEEDS} would be needed to be sure"
+        cost += f"; its seeds vary so much that certainty would take more than {MOST_SEEDS} of them"
     return Experiment(shlex.join(command), purpose, cost, seconds)
 
 
 def first_sweep(tokens: int, run: FoundRun | None) -> Experiment:
-    """Full rollouts against the suggested length, its half and its double."""
+    """Compares full rollouts with the suggested length, half of it and twice it."""
     lengths = sorted({(tokens + 1) // 2, tokens, 2 * tokens})
     values = ",".join([*map(str, lengths), FULL])
     command = ["decaylab", "sweep", "rollout-length", "--values", values]
     command += ["--seeds", str(LEAST_SEEDS), *_training_options(run)]
     runs = LEAST_SEEDS * (len(lengths) + 1)
     cost = (
-        f"{runs} training runs; how long they take is not known, since none was timed: `decaylab "
-        "plan --only train` estimates it"
+        f"{runs} training runs; their duration is unknown, since none was timed: `decaylab plan "
+        "--only train` estimates it"
     )
     return Experiment(shlex.join(command), "Compare the length with full rollouts", cost)
 
 
 def more_seeds(candidates: Sequence[Candidate]) -> Experiment:
-    """The same sweep with as many seeds as its numbers need."""
+    """The same sweep with enough seeds for a decision."""
     first = candidates[0]
     run, seeds = first.run, max(LEAST_SEEDS, first.number.seeds + 1)
     spoken = _words(run, drop=("--seeds",))
@@ -96,19 +95,19 @@ def more_seeds(candidates: Sequence[Candidate]) -> Experiment:
     seconds = lacking * first.number.steps * (step + (_step(first, FULL) or 0.0))
     cost = f"{lacking * (len(candidates) + 1)} more runs"
     if step and not math.isnan(seconds):
-        cost += f", about {printing.seconds(seconds)} of training by the seconds of these runs"
+        cost += f", about {printing.seconds(seconds)} of training at the speed of these runs"
     return Experiment(shlex.join(command), "Train the same sweep with more seeds", cost, seconds)
 
 
 def decay_run(run: FoundRun | None) -> Experiment:
-    """What a pair of which little is known is measured by first."""
+    """The first measurement of a pair."""
     command = ["decaylab", "prefix-decay", *_pair_options(run)]
     cost = "no training; `decaylab preflight` estimates memory and time"
     return Experiment(shlex.join(command), "Measure how far the teacher can be trusted", cost)
 
 
 def more_problems(decay: FoundRun) -> Experiment:
-    """The decay run again on twice the problems, and 100 at least."""
+    """The decay run again on twice the problems, at least 100."""
     problems = max(2 * problems_of(decay), 100)
     command = ["decaylab", "prefix-decay", *_pair_options(decay), "--limit", str(problems)]
     cost = "no training; `decaylab preflight` with the same options estimates memory and time"
@@ -116,7 +115,7 @@ def more_problems(decay: FoundRun) -> Experiment:
 
 
 def other_selectors(candidate: Candidate) -> Experiment:
-    """Selectors, where only lengths were compared."""
+    """A comparison of selectors, if only lengths were compared."""
     values = "full,top-reverse-kl,random"
     command = ["decaylab", "sweep", "selector", "--values", values]
     command += ["--seeds", str(LEAST_SEEDS), *kept_options(candidate.run)]
@@ -125,13 +124,13 @@ def other_selectors(candidate: Candidate) -> Experiment:
     seconds = runs * steps * full if full else math.nan
     cost = f"{runs} runs"
     if not math.isnan(seconds):
-        cost += f", about {printing.seconds(seconds)} if each takes as long as full rollouts"
-    purpose = "Compare selectors, which no run of this pair did"
+        cost += f", about {printing.seconds(seconds)} if each takes as long as with full rollouts"
+    purpose = "Compare selectors, which no run of this pair has done"
     return Experiment(shlex.join(command), purpose, cost, seconds)
 
 
 def _seconds(candidate: Candidate, seeds: int) -> float:
-    """Seconds of training of an arm and of full rollouts with so many seeds; NaN without times."""
+    """Seconds of training an arm and full rollouts with this many seeds; NaN without times."""
     mine, full = _step(candidate, candidate.setting.arm), _step(candidate, FULL)
     if mine is None or full is None:
         return math.nan
@@ -139,7 +138,7 @@ def _seconds(candidate: Candidate, seeds: int) -> float:
 
 
 def _step(candidate: Candidate, arm: str) -> float | None:
-    """Mean seconds of a step of an arm, as its sweep timed it; None where it did not."""
+    """Mean seconds per step of an arm in its sweep, or None."""
     frame = candidate.run.measurements
     at = {"checkpoint": arm, "condition": "total"}
     rows = pick(frame, "seconds_per_step", estimand=OVER_SEEDS, **at)
@@ -149,14 +148,14 @@ def _step(candidate: Candidate, arm: str) -> float | None:
 
 
 def kept_options(run: FoundRun) -> list[str]:
-    """The options of a sweep's command that another one keeps; those of the pair where the command
-    is not known."""
+    """The options that the next sweep keeps from a sweep's command; those of the pair if the
+    command is unknown."""
     words = _words(run, drop=CHOSEN)
     return words[3:] if words else _training_options(run)
 
 
 def _words(run: FoundRun, drop: Sequence[str]) -> list[str]:
-    """A sweep's command as it was typed, without these options; [] where it is not known."""
+    """A sweep's command as it was typed, without these options; [] if unknown."""
     words = shlex.split(str(run.record.get("command", "")))
     if words[1:2] != ["sweep"]:
         return []
@@ -173,8 +172,8 @@ def _words(run: FoundRun, drop: Sequence[str]) -> list[str]:
 
 
 def _pair_options(run: FoundRun | None) -> list[str]:
-    """The options that name the pair and its problems, as far as a run recorded them; none of the
-    embedded pair, which is the default."""
+    """The options that name the pair and its problems, as recorded; none for the embedded pair,
+    which is the default."""
     if run is None or (run.pair.teacher, run.pair.student) == (EMBEDDED_TEACHER, EMBEDDED_STUDENT):
         return []
     given = {name: run.options.get(name) for name in PAIR}
@@ -184,8 +183,8 @@ def _pair_options(run: FoundRun | None) -> list[str]:
 
 
 def _training_options(run: FoundRun | None) -> list[str]:
-    """Those of a training: what the pair was measured on is its test, and it is trained on problems
-    that only the user knows."""
+    """The options of a training run. It is tested on the pair's measured problems; the user must
+    fill in the training problems."""
     words = _pair_options(run)
     if "--problems" in words:
         place = words.index("--problems")

@@ -1,4 +1,4 @@
-"""Which runs of a pair the advice reads, and which it leaves out."""
+"""The runs of a pair that the advice reads."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from decaylab.runs.found_runs import FoundRun
 
 @dataclass(frozen=True)
 class Read:
-    """The runs that count: every sweep and behaviour run, and of the others the one with the most
-    problems. notes: what was left out for it."""
+    """The runs that count: every sweep and behaviour run, and of each other command the run with
+    the most problems. notes: which runs were left out."""
 
     sweeps: tuple[FoundRun, ...]
     behaviour: tuple[FoundRun, ...]
@@ -39,8 +39,8 @@ class Read:
 
 
 def most_problems(runs: Sequence[FoundRun], command: str) -> tuple[FoundRun | None, str]:
-    """The run of a command with the most problems, of equals the first; and what it was preferred
-    to, in a sentence."""
+    """The run of a command with the most problems (the first of equals), and a sentence on the runs
+    left out."""
     of_command = [run for run in runs if run.command == command]
     if not of_command:
         return None, ""
@@ -49,11 +49,11 @@ def most_problems(runs: Sequence[FoundRun], command: str) -> tuple[FoundRun | No
     if not others:
         return taken, ""
     return taken, (
-        f"Of {len(of_command)} {command} runs {taken.name} is used, with the most problems "
-        f"({problems_of(taken):,}), and not {listed(others)}."
+        f"Of {len(of_command)} {command} runs, {taken.name} is used, which has the most problems "
+        f"({problems_of(taken):,}), instead of {listed(others)}."
     )
 
 
 def problems_of(run: FoundRun) -> int:
-    """The problems of a run, the most behind any of its numbers."""
+    """The number of problems of a run: the most behind any of its numbers."""
     return int(run.measurements["problems"].max()) if len(run.measurements) else 0

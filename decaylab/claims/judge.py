@@ -1,10 +1,10 @@
-"""Which claims of the paper and of the literature hold on a pair, by the measurements of its runs.
+"""Judges which claims of the literature hold on a pair, by the measurements of its runs.
 
 findings = judge(runs)          # one per claim, in the order of `CLAIMS`
 findings[1].verdict, findings[1].sentence
 
-The claims are `claims.toml`, in words; what judges each is the rule of its name in the modules
-``on_*``. All are judged by the one rule that `RULE` states.
+`claims.toml` states the claims; the modules ``on_*`` judge each with the rule of its name. `RULE`
+states the common rule.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from decaylab.runs.measurements import to_frame
 
 __all__ = ["CLAIMS", "RULE", "RULES", "Claim", "Finding", "Verdict", "judge"]
 RULE = (
-    "Each claim states an effect with its direction and the smallest size that counts. It holds "
-    "where the effect is shown: the 95 % interval over problems lies on its side of none, and "
-    "the p-value, where there is one, corrected by Holm, is below 0.05. It is contradicted "
-    "where the opposite is shown and a size that counts is not excluded; not supported where "
-    "neither is shown and the interval excludes an effect of the size that counts; not testable "
-    "here where the interval holds both none and an effect that counts, and then the finding "
-    "says what would test it. Where one of several numbers would do, their intervals are "
-    "corrected for how many they are. Two numbers without a paired difference are held apart by "
-    "the ends of their intervals. Of trained students the interval over training seeds must say "
-    f"the same as the one over problems; fewer than {LEAST_SEEDS} seeds are undecided, and so "
-    f"are seeds that disagree: neighbours more than {100 * APART:g} points (25 for shares of "
-    f"responses) and four standard errors apart, a factor of {FACTOR:g} for ratios, half of the "
-    "length for lengths. How many seeds would decide is by the noncentral t at 0.05 over the "
-    f"numbers compared, for 80 % power and an effect of {SHOWN_IN_SDS:g} standard deviations "
-    f"between seeds. At least {LEAST_PROBLEMS} problems, and {LEAST_STEPS} steps of training, "
-    "stand behind every verdict. Intervals at less than 95 % and numbers under twice their "
-    "noise floor decide nothing. Of several runs that measured a claim the one with the most "
-    "problems decides, of those that can; where another decides otherwise, the claim is "
-    "undecided."
+    "Each claim states an effect: its direction, and the smallest size that counts. The claim "
+    "holds if the effect is shown: the 95 % interval over problems lies entirely on the claimed "
+    "side of no effect, and the Holm-corrected p-value, if any, is below 0.05. It is contradicted "
+    "if the opposite is shown and a size that counts is not excluded. It is not supported if "
+    "neither is shown and the interval excludes an effect of the size that counts. It is not "
+    "testable here if the interval contains both no effect and an effect that counts; the finding "
+    "then states what would test it. If one of several numbers is enough, their intervals are "
+    "corrected for the number of comparisons. Two numbers without a paired difference are "
+    "compared by the ends of their intervals. For trained students, the interval over training "
+    "seeds must agree with the one over problems. A claim is undecided with fewer than "
+    f"{LEAST_SEEDS} seeds or if seeds disagree: neighbours more than {100 * APART:g} points (25 "
+    "for shares of responses) and four standard errors apart, a factor of "
+    f"{FACTOR:g} for ratios, half of the length for lengths. The number of seeds needed follows "
+    "from the noncentral t at 0.05 over the numbers compared, for 80 % power and an effect of "
+    f"{SHOWN_IN_SDS:g} standard deviations between seeds. Every verdict needs at least "
+    f"{LEAST_PROBLEMS} problems and {LEAST_STEPS} training steps. Intervals at less than 95 % and "
+    "numbers under twice their noise floor decide nothing. If several runs measured a claim, the "
+    "run with the most problems among those that can decide it counts; if another one disagrees, "
+    "the claim is undecided."
 )
 AGAINST = {CONTRADICTED, NOT_SUPPORTED}
 RULES = {**on_decay.RULES, **on_tokens.RULES, **on_sweeps.RULES, **on_behaviour.RULES}
@@ -71,7 +71,7 @@ CLAIMS = _claims()
 
 
 def judge(runs: Sequence[FoundRun]) -> list[Finding]:
-    """What the runs of one pair say about every claim, in the order of `CLAIMS`; the first is a
+    """The findings of one pair's runs on every claim, in the order of `CLAIMS`; the first is a
     control."""
     return [_finding(claim, runs) for claim in CLAIMS]
 
@@ -84,7 +84,7 @@ def _finding(claim: Claim, runs: Sequence[FoundRun]) -> Finding:
             judged.append((run, result))
     if not judged:
         return Finding(claim, NOT_MEASURED, f"`{claim.needs}` measures it.", to_frame([]))
-    order = {UNDECIDED: 1, NOT_TESTABLE: 2}  # of what decides nothing, after what does
+    order = {UNDECIDED: 1, NOT_TESTABLE: 2}  # after the verdicts that decide
 
     def rank(result: tuple[FoundRun, Judged]) -> tuple[int, int, int]:
         run, found = result
@@ -99,9 +99,7 @@ def _finding(claim: Claim, runs: Sequence[FoundRun]) -> Finding:
         if HOLDS in pair and pair & AGAINST:
             verdict = UNDECIDED
             rows += theirs.rows
-            sentences.append(
-                f"{other.name} by itself says otherwise ({theirs.verdict}): {theirs.sentence}"
-            )
+            sentences.append(f"{other.name} alone disagrees ({theirs.verdict}): {theirs.sentence}")
     return Finding(claim, verdict, " ".join(sentences), to_frame(rows))
 
 
@@ -110,7 +108,7 @@ def _problems(found: Judged) -> int:
 
 
 def _where(run: FoundRun, found: Judged) -> str:
-    """Which run it is, and how much data is behind it."""
+    """The run's name and its amounts of data."""
     counts = {"problems": _problems(found), "rollouts": max(row.rollouts for row in found.rows)}
     parts = [f"{count:,} {name}" for name, count in counts.items() if count]
     return f"({', '.join([run.name, *parts])})"

@@ -1,8 +1,7 @@
-"""What claims on trained students share: which students, what they have in common, and the verdict
-over all ways of training.
+"""The shared part of claims on trained students: selecting students, grouping them by setting, and
+the verdict over all settings.
 
-A claim that a number of each student lies beyond a threshold is a `StudentRule`: data, judged by
-`StudentRule.judge`.
+`StudentRule` judges a claim that a number of each student lies beyond a threshold.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import Student, last_of_each, students
 from decaylab.runs.vocabulary import BASE, FRESH, OVER_SEEDS
 
-EARLY_STOPS = ("prefix", "prefix-mask")  # the loss is on a prefix, stopped there or not
+EARLY_STOPS = ("prefix", "prefix-mask")  # the loss is on a prefix; only the first stops there
 Rows = Mapping[Student, Measurement]
 
 
@@ -43,12 +42,12 @@ Rows = Mapping[Student, Measurement]
 class StudentRule:
     """A claim that a number of every student of some selectors lies beyond a threshold.
 
-    what: the quantity. before: the quantity of the untrained student that the threshold depends on;
-    needed: without it nothing is judged. effect, apart: the claimed effect, and the distance at
-    which seeds disagree, by the number of the untrained student. mean, where: how the mean over
-    seeds is written. lead: the first sentence, by the rows of the students and those of the
-    untrained one. already: the sentence where the untrained student reached what counts, so that
-    nothing can be tested.
+    what: the quantity. before: the quantity of the untrained student that the threshold depends on.
+    needed: whether the claim cannot be judged without it. effect, apart: the claimed effect and the
+    distance at which seeds disagree, as functions of the untrained student's number. mean, where:
+    format of the mean over seeds. lead: the first sentence, from the rows of the trained and of the
+    untrained students. already: the sentence if the untrained student is beyond the threshold
+    already, so that the claim cannot be tested.
     """
 
     selectors: tuple[str, ...]
@@ -63,7 +62,7 @@ class StudentRule:
     already: str = ""
 
     def judge(self, run: FoundRun) -> Judged | None:
-        """The verdict of all ways of training; None where the run does not hold the numbers."""
+        """The verdict over all settings; None if the run lacks the numbers."""
         before = pick(run.measurements, self.before, checkpoint=BASE)
         rows = {}
         for student in of_selector(run, *self.selectors):
@@ -88,17 +87,16 @@ def of_selector(run: FoundRun, *selectors: str) -> list[Student]:
 
 
 def way(student: Student) -> tuple[str, float]:
-    """How a student was trained; those of one way differ by their seed."""
+    """A student's setting. Students of one setting differ only by their seed."""
     return student.selector, student.rollout_length
 
 
 def trained_alike(rows: Rows, *, apart: float = math.inf, log: bool = False) -> list[Number]:
-    """A number for each way of training, from one row per student: each seed's rows over problems,
-    and their mean over the seeds.
+    """A number for each setting, from one row per student: each seed's row over problems, and the
+    mean over seeds.
 
-    Students that share a seed, or whose seed is not known, have no such mean: what else they differ
-    in is not known either.
-    apart, log: as `over_seeds` and `ratios_over_seeds` have it.
+    There is no mean if students share a seed or a seed is unknown, since they may differ in other
+    ways. apart, log: as in `over_seeds` and `ratios_over_seeds`.
     """
     ways: dict[tuple[str, float], list[Student]] = {}
     for student in rows:
@@ -118,7 +116,7 @@ def by_seeds(
     apart: float,
     log: bool = False,
 ) -> Number:
-    """The number of one way of training. seeds: of the rows, NaN where not known."""
+    """The number of one setting. seeds: of the rows, NaN if unknown."""
     values = tuple(row.value for row in rows)
     known = {seed for seed in seeds if not math.isnan(seed)}
     if len(known) < len(rows):
@@ -149,7 +147,7 @@ def judged_all(
     numbers: Sequence[Number],
     beside: Sequence[Measurement] = (),
 ) -> Judged:
-    """The verdict of a claim that each way of training shows an effect."""
+    """The verdict on a claim that each setting shows an effect."""
     verdict = every([number.decided(effect, len(numbers), each=True) for number in numbers])
     rows = [row for number in numbers for row in number.rows]
     return judged(verdict, words, effect, numbers, rows + list(beside))
@@ -162,8 +160,7 @@ def judged(
     numbers: Sequence[Number],
     rows: Sequence[Measurement],
 ) -> Judged:
-    """The verdict with what must be known about seeds and numbers behind it, and what would test
-    the claim."""
+    """The verdict, with sentences on its seeds and numbers and on what would test the claim."""
     over = [row for number in numbers for row in number.over_problems]
     sentences = list(words) + seeds_words(numbers)
     sentences += [would_test(verdict, effect, over)] + unusable(over)
@@ -171,12 +168,12 @@ def judged(
 
 
 def would_test(verdict: Verdict, effect: Effect, rows: Sequence[Measurement]) -> str:
-    """What would test a claim that is not testable here; nothing where that is not known."""
+    """What would test a claim that is not testable here, or ""."""
     return remedy(effect, rows) if verdict == NOT_TESTABLE else ""
 
 
 def unusable(rows: Sequence[Measurement]) -> list[str]:
-    """How many of the numbers cannot decide anything, a sentence for each reason."""
+    """How many of the numbers are too weak to decide, one sentence per reason."""
     under = sum(bool(row.under_floor) for row in rows)
     few = sum(0 < row.problems < LEAST_PROBLEMS for row in rows)
     lacking = 0
@@ -185,7 +182,7 @@ def unusable(rows: Sequence[Measurement]) -> list[str]:
         lacking += not usable(row) and not other_reason
     reasons = {
         "lie under twice their noise floor and decide nothing": under,
-        f"stand on fewer than {LEAST_PROBLEMS} problems and decide nothing": few,
-        "have no interval that could decide": lacking,
+        f"have fewer than {LEAST_PROBLEMS} problems and decide nothing": few,
+        "have no usable interval": lacking,
     }
     return [f"{count} of {len(rows)} numbers {why}." for why, count in reasons.items() if count]

@@ -1,5 +1,4 @@
-"""Claims on what becomes of rollouts and of accuracy over training, by behaviour, evaluations and
-validations."""
+"""Claims on response length, boxes and the course of accuracy over training."""
 
 from __future__ import annotations
 
@@ -34,7 +33,7 @@ from decaylab.runs.vocabulary import FRESH, FULL, change
 TOKENS = Style(" tokens", 1, signed=True)
 TENTH, HALF = 0.1, 0.5
 DISAGREE = 0.25
-"""Shares of responses of two seeds that lie further apart disagree."""
+"""Shares of responses of two seeds disagree if they are further apart."""
 
 
 def _length_words(rows: Rows, before: Sequence[Measurement]) -> str:
@@ -44,19 +43,19 @@ def _length_words(rows: Rows, before: Sequence[Measurement]) -> str:
         changes.append(f"{student.label} {TOKENS.number(row)}{note}")
     length, tenth = (rounded(share * before[0].value, 1) for share in (1, TENTH))
     return (
-        f"The mean length of {length} tokens changes by: {'; '.join(changes)}; a tenth would be "
+        f"The mean length of {length} tokens changes by: {'; '.join(changes)}; a tenth of it is "
         f"{tenth}."
     )
 
 
 def _box_words(rows: Rows, before: Sequence[Measurement]) -> str:
-    shares = [f"{percent(row)} of its responses ({who.label})" for who, row in rows.items()]
-    untrained = f", where the untrained student has {percent(before[0])}" if before else ""
-    return f"Several boxes stand in {listed(shares)}{untrained}."
+    shares = [f"{percent(row)} of responses ({who.label})" for who, row in rows.items()]
+    untrained = f", against {percent(before[0])} of the untrained student's" if before else ""
+    return f"Several boxes appear in {listed(shares)}{untrained}."
 
 
 def _length_rule(selectors: tuple[str, ...], sign: int) -> StudentRule:
-    """The mean length changes in this direction by a tenth of the untrained student's, or more."""
+    """The mean length changes in this direction by at least a tenth of the untrained student's."""
     return StudentRule(
         selectors,
         what=change("response_tokens_mean"),
@@ -80,7 +79,7 @@ BOXED = StudentRule(
     mean=PERCENT_OF,
     where="",
     lead=_box_words,
-    already="Most did before training.",
+    already="Most responses of the untrained student already had several boxes.",
 )
 
 
@@ -88,10 +87,10 @@ BOXED = StudentRule(
 
 
 class _Trace(NamedTuple):
-    """Accuracy, or its gain over the untrained student, at each checkpoint of one run; before: of
-    that student.
+    """Accuracy, or its gain over the untrained student, at each checkpoint of one run.
 
-    seed: of the training, NaN where not known.
+    before: interval of the same quantity for the untrained student. seed: of the training, NaN if
+    unknown.
     """
 
     name: str
@@ -109,8 +108,8 @@ class _Trace(NamedTuple):
 
     @property
     def kept(self) -> Measurement:
-        """What the last lies above half of the best gain; without an interval where the best one
-        shows no gain."""
+        """The last checkpoint minus the level that keeps half of the best gain; without an interval
+        if the best checkpoint shows no gain."""
         half = [
             (start + end) / 2 for start, end in zip(self.before, (self.best.low, self.best.high))
         ]
@@ -149,16 +148,16 @@ def collapse(run: FoundRun) -> Judged | None:
     number, lost = _of_traces(traces), _lost(traces)
     verdict = number.decided(lost)
     words = [f"{lead}: {'; '.join(trace.words(style) for trace in traces)}."]
-    where = " of what the last lies above half of the best gain, points"
+    where = " of the last checkpoint above half of the best gain, points"
     words.append(POINTS_OF.mean(number, where))
     if odd := _by_other_rules(run, verdict) if evaluated else []:
-        words.append(f"By another answer rule: {', '.join(odd)}.")
+        words.append(f"Other answer rules disagree: {', '.join(odd)}.")
     evidence = [row for trace in traces for row in trace.rows]
     return judged(verdict, words, lost, [number], evidence + list(number.rows))
 
 
 def _by_other_rules(run: FoundRun, verdict: Verdict) -> list[str]:
-    """The answer rules by which an evaluation says something else."""
+    """The answer rules that give another verdict."""
     odd = []
     for rule in run.measurements["answer_rule"].unique():
         traces = _evaluated(run, rule) if rule else []
@@ -169,22 +168,21 @@ def _by_other_rules(run: FoundRun, verdict: Verdict) -> list[str]:
 
 
 def _lost(traces: Sequence[_Trace]) -> Effect:
-    """Half of the gain and less is left; where nothing is lost, as much stands above half of it as
-    below."""
+    """The effect that at most half of the gain is left."""
     gains = [trace.best.value - sum(trace.before) / 2 for trace in traces]
     return Effect(max(sum(gains) / len(gains) / 2, TENTH / 10), 0.0, reached=True)
 
 
 def _of_traces(traces: Sequence[_Trace]) -> Number:
-    """One run per seed; runs that share a seed, or whose seed is not known, have no mean over
-    seeds."""
+    """The number over runs with one seed each. There is no mean if runs share a seed or a seed is
+    unknown."""
     rows, seeds = [trace.kept for trace in traces], [trace.seed for trace in traces]
     return by_seeds(rows, seeds, fewest(trace.last.step for trace in traces), DISAGREE)
 
 
 def _evaluated(run: FoundRun, rule: str) -> list[_Trace]:
-    """Of each run on full rollouts in an evaluation: the paired difference from the untrained
-    student, by step."""
+    """The paired difference from the untrained student by step, of each run on full rollouts in an
+    evaluation."""
     frame = run.measurements
     differences = [name for name in frame["what"] if re.fullmatch(r"avg_at_\d+_minus_base", name)]
     at = {"condition": rule, "view": FRESH}
@@ -204,8 +202,8 @@ def _evaluated(run: FoundRun, rule: str) -> list[_Trace]:
 
 
 def _swept(run: FoundRun) -> list[_Trace]:
-    """Of each run on full rollouts in a sweep: accuracy by step, on the test where every checkpoint
-    was evaluated."""
+    """Accuracy by step of each run on full rollouts in a sweep; on the test problems if every
+    checkpoint was evaluated, otherwise on validation."""
     at = {"selector": FULL}
     rows = pick(run.measurements, "accuracy", **at, view="test")
     rows = rows or pick(run.measurements, "accuracy", **at, view="validation")
@@ -225,7 +223,7 @@ def _by_step(rows: Sequence[Measurement]) -> tuple[Measurement, ...]:
 
 
 def _reported(run: FoundRun) -> str:
-    """The answer rule that is reported, which stands first."""
+    """The reported answer rule, which comes first in the table."""
     frame = run.measurements
     rules = frame.loc[frame["what"].str.fullmatch(r"avg_at_\d+"), "answer_rule"]
     return str(next(iter(rules), ""))

@@ -1,4 +1,4 @@
-"""Claims on teacher decay, by the rows of a prefix-decay run."""
+"""Claims on teacher decay, judged on a prefix-decay run."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def decay(run: FoundRun) -> Judged | None:
 
 
 def machinery(run: FoundRun) -> Judged | None:
-    """Whether the teacher's own prefixes leave it where it was."""
+    """Whether the teacher's accuracy is unchanged after prefixes of its own."""
     rows = differences(run, OWN_PREFIX)
     if not rows:
         return None
     verdict, words = _control(rows, differences(run, STUDENT_PREFIX))
     return Judged(
         verdict,
-        f"After prefixes of its own the teacher differs by {_range(rows)}{words}.",
+        f"After prefixes of its own, the teacher's accuracy differs by {_range(rows)}{words}.",
         tuple(rows),
     )
 
@@ -86,30 +86,30 @@ def machinery(run: FoundRun) -> Judged | None:
 def _control(
     rows: Sequence[Measurement], after_student: Sequence[Measurement]
 ) -> tuple[Verdict, str]:
-    """The verdict on the control, and the end of its sentence."""
+    """The verdict on the control and the end of its sentence."""
     if off := [row for row in rows if side(row)]:
         worst = max(off, key=lambda row: abs(row.value))
         return CONTRADICTED, (
-            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}. The machinery "
-            "is not sound, and nothing that this run says of decay can be trusted"
+            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}. The measurement "
+            "is unsound: do not trust the decay results of this run"
         )
     if missing := [row for row in rows if not row.low <= 0 <= row.high]:
         undefined = any(math.isnan(row.low) for row in missing)
         return NOT_TESTABLE if undefined else UNDECIDED, (
-            f"; the interval at {_at(missing)} does not hold 0, as one in twenty does by chance, "
-            "or there is none"
+            f"; the interval at {_at(missing)} is missing or excludes 0, as one in twenty does by "
+            "chance"
         )
     if blunt := _blunt(rows, after_student):
         return NOT_TESTABLE, (
-            f"; every interval holds 0, but that at {blunt.prefix_tokens:g} tokens, "
-            f"{points(blunt)}, holds the decay too"
+            f"; every interval contains 0, but that at {blunt.prefix_tokens:g} tokens, "
+            f"{points(blunt)}, is wide enough to contain the decay too"
         )
     widest = max(rows, key=lambda row: row.high - row.low)
-    return HOLDS, f"; every interval holds 0, the widest is {points(widest)}"
+    return HOLDS, f"; every interval contains 0, and the widest is {points(widest)}"
 
 
 def content(run: FoundRun) -> Judged | None:
-    """Whether prefixes that already err cost the teacher more than those that are correct so
+    """Whether prefixes that already contain an error cost the teacher more than those correct so
     far."""
     verified = bool(differences(run, CORRECT_SO_FAR))
     names = (CORRECT_SO_FAR, ALREADY_WRONG) if verified else (ENDED_RIGHT, ENDED_WRONG)
@@ -134,13 +134,14 @@ def content(run: FoundRun) -> Judged | None:
     if style and verified:
         worst = min(style, key=lambda row: row.value)
         words.append(
-            f"Correct ones are not free of cost: {points(worst)} at {worst.prefix_tokens:g} tokens."
+            f"Correct prefixes also cost accuracy: {points(worst)} at {worst.prefix_tokens:g} "
+            "tokens."
         )
     evidence = tuple(row for pair in both for row in pair)
     if not verified:
         words.append(
-            "Nothing tells which prefixes err; how their rollout ended conditions on the outcome, "
-            "so it is not used as evidence."
+            "It was not measured which prefixes contain an error. Splitting them by how their "
+            "rollout ended conditions on the outcome, so it is not used as evidence."
         )
         return Judged(NOT_TESTABLE, " ".join(words), evidence)
     verdict = _one_way(bool(less), bool(more), costs) or _absent(
@@ -158,19 +159,20 @@ def _contrast(
     split: Sequence[Sequence[Measurement]],
     verified: bool,
 ) -> str:
-    """The length with the most problems, of those at which the two kinds of prefixes differ."""
+    """A sentence on the length with the most problems among those at which the two kinds of
+    prefixes differ."""
     sound, erring = max(shown or both, key=lambda pair: min(row.problems for row in pair))
     kinds = ("of rollouts that end correct", "that end wrong")
     if verified:
-        kinds = ("that are correct so far", "that already err")
+        kinds = ("that are correct so far", "that already contain an error")
     left_out = len({row.prefix_tokens for rows in split for row in rows}) - len(both)
     fewer = ""
     if left_out:
-        fewer = f" ({left_out} more stand on fewer than {LEAST_PROBLEMS} problems or lack one kind)"
+        fewer = f" ({left_out} more have fewer than {LEAST_PROBLEMS} problems or lack one kind)"
     return (
-        f"At {sound.prefix_tokens:g} tokens the teacher differs by {points(sound)} after prefixes "
-        f"{kinds[0]}, by {points(erring)} after those {kinds[1]}; apart at {len(shown)} of "
-        f"{len(both)} lengths{fewer}."
+        f"At {sound.prefix_tokens:g} tokens, the teacher's accuracy differs by {points(sound)} "
+        f"after prefixes {kinds[0]} and by {points(erring)} after those {kinds[1]}; the two differ "
+        f"at {len(shown)} of {len(both)} lengths{fewer}."
     )
 
 
@@ -184,20 +186,19 @@ def _guarded(
     numbers: Sequence[Measurement],
     rows: tuple[Measurement, ...],
 ) -> Judged:
-    """The verdict with what would test the claim; undecided where the control fails."""
+    """The verdict, with what would test the claim; undecided if the control fails."""
     sentences = list(words)
     if verdict == NOT_TESTABLE:
         sentences.append(remedy(FALL, numbers))
     control = machinery(run)
     if control and control.verdict == CONTRADICTED:
         verdict = UNDECIDED
-        sentences.append("But the control of this run fails.")
+        sentences.append("The control of this run fails, so the claim is undecided.")
     return Judged(verdict, " ".join(filter(None, sentences)), rows)
 
 
 def differences(run: FoundRun, condition: str) -> list[Measurement]:
-    """Paired differences to the teacher alone by prefix length, over open rollouts, where there are
-    any."""
+    """Paired differences from the teacher alone by prefix length, over unfinished rollouts."""
     rows = pick(run.measurements, "accuracy_difference", condition=condition, view=OPEN)
     kept = [row for row in rows if row.prefix_tokens > 0 and not math.isnan(row.value)]
     return sorted(kept, key=lambda row: row.prefix_tokens)
@@ -216,17 +217,17 @@ def ahead_words(run: FoundRun) -> str:
 
 
 def half_decay_words(half: Measurement, longest: float) -> str:
-    """The half-decay length with its interval, in one sentence. longest: of the prefixes, in
+    """The half-decay length with its interval, in one sentence. longest: the longest prefix, in
     tokens."""
     if math.isnan(half.value):
         reason = f" ({half.note})" if half.note else ""
         return f"The half-decay length is undefined{reason}."
-    high = "more than was measured" if math.isinf(half.high) else rounded(half.high)
+    high = "beyond the longest prefix" if math.isinf(half.high) else rounded(half.high)
     low = rounded(half.low)
     if math.isinf(half.value):
         since = f" (interval from {low} tokens)" if math.isfinite(half.low) else ""
         return (
-            f"Half of its advantage over the student is not gone within {longest:g} tokens, "
+            f"More than half of its advantage over the student is left after {longest:g} tokens, "
             f"the longest prefix{since}."
         )
     interval = "" if math.isnan(half.low) else f" [{low}, {high}]"
@@ -237,10 +238,9 @@ def half_decay_words(half: Measurement, longest: float) -> str:
 def _one_way(
     towards: bool, against: bool, rows: Iterable[Measurement], recovered: bool = False
 ) -> Verdict | None:
-    """Holds where all that is shown speaks for the claim, contradicted where all speaks against it.
+    """Holds if everything shown supports the claim, contradicted if everything opposes it.
 
-    None where nothing is shown, or nothing in whose direction one of the rows leaves room for a
-    size that counts.
+    None if nothing is shown, or if no row allows a size that counts in the direction shown.
     """
     room = [row for row in rows if usable(row)]
     falls = any(row.low <= FALL.counts for row in room)
@@ -253,14 +253,14 @@ def _one_way(
 
 
 def _absent(found: Iterable[Verdict]) -> Verdict:
-    """Where nothing is shown: not supported if every length excludes what counts."""
+    """The verdict if nothing is shown: not supported if every length excludes a relevant size."""
     return NOT_SUPPORTED if set(found) <= {NOT_SUPPORTED, CONTRADICTED} else NOT_TESTABLE
 
 
 def _falls(falls: Sequence[Measurement]) -> str:
     first, largest = falls[0], min(falls, key=lambda row: row.value)
     words = (
-        f"A fall is shown from {first.prefix_tokens:g} tokens of the student on: "
+        f"A fall is shown from a prefix of {first.prefix_tokens:g} student tokens on: "
         f"{points(first)}{p_words(first)}"
     )
     if largest is first:
@@ -280,7 +280,7 @@ def _no_fall(rows: Sequence[Measurement]) -> str:
 
 
 def _blunt(rows: Sequence[Measurement], after_student: Sequence[Measurement]) -> Measurement | None:
-    """The control at the largest fall, where it could not have seen a fall as large."""
+    """The control at the length of the largest fall, if it could not have detected that fall."""
     falls = [row for row in after_student if side(row) < 0]
     if not falls:
         return None

@@ -1,4 +1,4 @@
-"""Claims on what students are worth that were trained in different ways, by the arms of a sweep."""
+"""Claims that compare students trained in different ways, by the arms of a sweep."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, minus
 
-AGAINST = {  # by what arms are compared, the first that was measured
+AGAINST = {  # the references of arms; the first one measured is used
     "_minus_full": " against full rollouts",
     "_minus_base": " against the untrained student",
     "_minus_teacher": " against the teacher",
     "": "",
 }
 NOT_PAIRED = (
-    "Over problems no paired difference of two arms is measured: the ends of two "
-    "intervals decide, which asks for more."
+    "The two arms are compared by the ends of their intervals over problems, which is "
+    "stricter than a paired difference."
 )
 MORE, LESS, FASTER = Effect(0.0, POINTS), Effect(0.0, -POINTS), Effect(1.0, 0.9)
 
@@ -51,7 +51,7 @@ Numbers = Mapping[str, Number]  # by arm
 
 
 def _of_arms(rule: Callable[..., Judged | None], *more: str) -> Rule:
-    """A rule on a run by a rule on its arms; None where the run compares none."""
+    """A rule on a run from a rule on its arms; None if the run has no arms."""
 
     def of_run(run: FoundRun) -> Judged | None:
         arms = Arms.of(run)
@@ -61,7 +61,7 @@ def _of_arms(rule: Callable[..., Judged | None], *more: str) -> Rule:
 
 
 def _beats(arms: Arms) -> Judged | None:
-    """Whether some early stop is better than full rollouts."""
+    """Whether some early stop is more accurate than full rollouts."""
     prefixes = arms.numbers(arms.named("prefix"))
     if not prefixes:
         return None
@@ -69,8 +69,8 @@ def _beats(arms: Arms) -> Judged | None:
     early = {arm: number for arm, number in prefixes.items() if arm in short}
     if not early:
         unknown = (
-            f"Of no N of this sweep ({_lengths(arms, prefixes)}) it is known that it samples half "
-            "of the tokens or fewer."
+            f"No N of this sweep ({_lengths(arms, prefixes)}) is known to sample at most half of "
+            "the tokens."
         )
         return Judged(NOT_TESTABLE, unknown, _rows(prefixes))
     verdicts = [number.decided(MORE, len(early)) for number in early.values()]
@@ -78,14 +78,14 @@ def _beats(arms: Arms) -> Judged | None:
     later = []
     for arm, number in prefixes.items():
         if arm not in early:
-            later.append(f"{arms.lengths[arm]:g}: {points(number.over_problems[0])}")
+            later.append(f"N = {arms.lengths[arm]:g}: {points(number.over_problems[0])}")
     if later:
-        words.append(f"Of those that sample more than half of the tokens, {'; '.join(later)}.")
+        words.append(f"With more than half of the tokens, {'; '.join(later)}.")
     return _judged(some(verdicts), words, MORE, early, _rows(prefixes))
 
 
 def _peak(arms: Arms) -> Judged | None:
-    """Whether a rollout length is better than both none and full."""
+    """Whether a rollout length is more accurate than both no training and full rollouts."""
     full = arms.numbers(arms.named("prefix"))
     if len(full) < 2:
         return None
@@ -97,17 +97,17 @@ def _peak(arms: Arms) -> Judged | None:
     if ahead:
         verdict = HOLDS if peaks else UNDECIDED
     below = list(verdicts.values()).count(CONTRADICTED)
-    words = [_best(arms, full), f"{below} of {len(full)} are shown to lie below full rollouts."]
+    words = [_best(arms, full), f"{below} of {len(full)} are shown to be below full rollouts."]
     if peaks:
         lengths = listed(arms.lengths[arm] for arm in peaks)
-        words.append(f"{lengths} above them and the untrained student.")
+        words.append(f"{lengths} above both full rollouts and the untrained student.")
     return _judged(verdict, words, MORE, full, _rows(full) + _rows(base))
 
 
 def _against_prefix(arms: Arms, selectors: str, name: str) -> Judged | None:
-    """Whether arms are behind the prefix at their budget, by what both differ from.
+    """Whether arms are behind the prefix at their budget, compared by a common reference.
 
-    selectors: what the names of theirs begin with.
+    selectors: beginning of their selectors' names.
     """
     chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith(selectors)]
     prefixes = arms.named("prefix") or arms.named("prefix-mask")
@@ -126,12 +126,13 @@ def _against_prefix(arms: Arms, selectors: str, name: str) -> Judged | None:
     if len(less) > 1:
         lead = "The best, "
         words.append(
-            f"Of {len(less)} {name} {verdicts.count(CONTRADICTED)} lie above the prefix and "
+            f"Of {len(less)} {name}, {verdicts.count(CONTRADICTED)} are above the prefix and "
             f"{verdicts.count(HOLDS)} below."
         )
     words.append(
         f"{lead}{best}: {arm_points(theirs[best])}{AGAINST[ending]}; {prefix_arm}: "
-        f"{arm_points(prefix)}. Less the prefix, {best} is {arm_points(less[best])}."
+        f"{arm_points(prefix)}. The difference of {best} from the prefix is "
+        f"{arm_points(less[best])}."
     )
     rows = _rows(anchor) + _rows(theirs) + _rows(less)
     return _judged(every(verdicts), words + [NOT_PAIRED], LESS, less, rows)
@@ -152,7 +153,7 @@ def _weights(arms: Arms, selector: str) -> Judged | None:
 
 
 def _cheaper(arms: Arms) -> Judged | None:
-    """Whether a step of each early stop takes less time."""
+    """Whether a step with each early stop takes less time."""
     seconds = {arm: arms.seconds(arm) for arm in arms.early()}
     numbers = {arm: number for arm, number in seconds.items() if number is not None}
     if not numbers:
@@ -160,13 +161,13 @@ def _cheaper(arms: Arms) -> Judged | None:
     verdicts = [number.decided(FASTER, len(numbers), each=True) for number in numbers.values()]
     parts, rows, shares = [], [], []
     for arm, number in numbers.items():
-        part = f"N = {arms.lengths[arm]:g}: {ratio_words(number)} of the seconds"
+        part = f"N = {arms.lengths[arm]:g} takes {ratio_words(number)} of the seconds"
         rows += [number.over_seeds] if number.over_seeds else []
         if share := arms.tokens(arm):
-            part += f", {RATIO.text(share.value)} of the sampled tokens"
+            part += f" and {RATIO.text(share.value)} of the sampled tokens"
             shares.append(share)
         parts.append(part)
-    words = [f"Over full rollouts, {'; '.join(parts)}."]
+    words = [f"Relative to full rollouts, {'; '.join(parts)}."]
     if notes := listed(dict.fromkeys(row.note for row in rows if row.note)):
         words.append(sentence(notes))
     return _judged(every(verdicts), words, FASTER, numbers, tuple(rows + shares))
@@ -178,7 +179,7 @@ def ratio_words(number: Number) -> str:
     assert row is not None
     if number.seeds > 1 and math.isnan(row.low):
         by_seed = listed(RATIO.text(value) for value in number.by_seed)
-        return f"{RATIO.text(row.value)} ({by_seed} by seed)"
+        return f"{RATIO.text(row.value)} ({by_seed} per seed)"
     return RATIO.number(row)
 
 
@@ -200,28 +201,27 @@ def _judged(
     numbers: Numbers,
     rows: tuple[Measurement, ...],
 ) -> Judged:
-    """The verdict with what must be known about the seeds behind it, and what would test the claim
-    where this does not."""
+    """The verdict, with sentences on its seeds and, if undecided, on what would test the claim."""
     every_number = list(numbers.values())
     sentences = list(words) + seeds_words(every_number)
     if verdict == NOT_TESTABLE:
         over = [row for number in every_number for row in number.over_problems]
         problems, seeds = remedy(effect, over), seeds_remedy(effect, every_number)
         if problems and seeds:
-            seeds = f"{problems[:-1]}, and, besides, {seeds[0].lower()}{seeds[1:]}"
+            seeds = f"{problems[:-1]}, and {seeds[0].lower()}{seeds[1:]}"
             problems = ""
         sentences += filter(None, [problems, seeds])
     return Judged(verdict, " ".join(sentences), rows)
 
 
 def _best(arms: Arms, numbers: Numbers) -> str:
-    """The best N against full rollouts, of those that are shown to be better if any is."""
+    """The best N against full rollouts; if any is shown to be better, the best of those."""
 
     def rank(arm: str) -> tuple[bool, float]:
         return numbers[arm].decided(MORE, len(numbers)) == HOLDS, numbers[arm].value
 
     best = max(numbers, key=rank)
-    lead = f"Of N = {_lengths(arms, numbers)} the best is " if len(numbers) > 1 else "N = "
+    lead = f"Of N = {_lengths(arms, numbers)}, the best is " if len(numbers) > 1 else "N = "
     return f"{lead}{arms.lengths[best]:g}: {_against_full(numbers[best])}."
 
 
@@ -232,11 +232,11 @@ def _against_full(number: Number) -> str:
 def _outcome(verdicts: Sequence[Verdict]) -> str:
     several = len(verdicts) > 1
     if HOLDS in verdicts:
-        return "It beats them."
+        return "It is ahead."
     if set(verdicts) == {CONTRADICTED}:
-        return "Each of them stays behind." if several else "It stays behind."
+        return "Each of them is behind." if several else "It is behind."
     if set(verdicts) <= {CONTRADICTED, NOT_SUPPORTED}:
-        return f"{'None of them is' if several else 'It is not'} ahead by what counts."
+        return f"{'None of them is' if several else 'It is not'} ahead by a size that counts."
     return f"{'None of them' if several else 'Neither'} is shown to be ahead."
 
 

@@ -1,5 +1,4 @@
-"""Claims on where the KL lies and what training does to it, by the rows of the diagnostics of
-scored tokens."""
+"""Claims on where the KL lies and how training changes it, by the diagnostics of scored tokens."""
 
 from __future__ import annotations
 
@@ -67,7 +66,7 @@ def early(run: FoundRun) -> Judged | None:
         reached = f", which rollouts of {last.problems} of the {first.problems} problems reach"
     sentences = [
         f"The winsorised mean reverse KL is {_at(first)} and {_at(last)}{reached}.",
-        f"Of {len(later)} later bins {verdicts.count(HOLDS)} are shown to lie below the first and "
+        f"Of {len(later)} later bins, {verdicts.count(HOLDS)} are shown to be below the first and "
         f"{len(above)} above.",
         *unusable([first, *later]),
         would_test(verdict, HIGHEST, ratios),
@@ -76,8 +75,8 @@ def early(run: FoundRun) -> Judged | None:
 
 
 def _ratio(first: Measurement, second: Measurement) -> Measurement:
-    """The one over the other with an interval from the ends of both; none where one is not above
-    0."""
+    """The first number divided by the second, with an interval from the ends of both; no interval
+    if an end is not above 0."""
     low, high = (math.nan, math.nan)
     if min(first.low, second.low) > 0:
         low, high = first.low / second.high, first.high / second.low
@@ -94,7 +93,7 @@ def _ratio(first: Measurement, second: Measurement) -> Measurement:
 
 
 def concentrated(run: FoundRun) -> Judged | None:
-    """Whether the tenth of the tokens with the highest KL holds more than half of it."""
+    """Whether the 10 % of tokens with the highest KL hold more than half of it."""
     at = {"checkpoint": BASE, "view": FRESH}
     tenth = pick(run.measurements, "kl_concentration", **at, condition="top-10-percent")
     twentieth = pick(run.measurements, "kl_concentration", **at, condition="top-5-percent")
@@ -111,7 +110,7 @@ def concentrated(run: FoundRun) -> Judged | None:
 
 
 def cascade(run: FoundRun) -> Judged | None:
-    """Whether the KL falls behind the trained positions, on fresh and on frozen rollouts."""
+    """Whether the KL falls after the trained positions, on fresh and on frozen rollouts."""
     rows = pick(run.measurements, "cascade_ratio", condition=ALL)
     if not rows:
         return None
@@ -121,7 +120,7 @@ def cascade(run: FoundRun) -> Judged | None:
         if both and not both[0].position_low < student.rollout_length:
             beyond[student] = both
     if not beyond:
-        return Judged(NOT_TESTABLE, _nobody(trained, rows), tuple(rows))
+        return Judged(NOT_TESTABLE, _not_tested(trained, rows), tuple(rows))
     by_view = []
     for view in VIEWS:
         in_view = {}
@@ -135,7 +134,7 @@ def cascade(run: FoundRun) -> Judged | None:
     for pair in zip(*by_view):
         verdicts.append(together(number.decided(CLOSER, ways, each=True) for number in pair))
     ratios = "; ".join(_ratios(student, both) for student, both in beyond.items())
-    words = [f"Reverse KL from position {start:g} on, after training over before: {ratios}."]
+    words = [f"Reverse KL from position {start:g} on, after / before training: {ratios}."]
     numbers = [number for view in by_view for number in view]
     for number in numbers:
         words.append(RATIO.mean(number, f" {VIEWS[number.over_problems[0].view]}"))
@@ -153,8 +152,8 @@ def cascade(run: FoundRun) -> Judged | None:
 
 
 def submode(run: FoundRun) -> Judged | None:
-    """Whether the student's first choice moves to the teacher's ranks 2 to 5, where the teacher has
-    two modes."""
+    """Whether the student's top token moves to the teacher's ranks 2 to 5 where the teacher has two
+    modes."""
     what = change("in_teacher_top2to5")
     rows = pick(run.measurements, what, condition="common, two modes", view=FROZEN)
     if not rows:
@@ -163,14 +162,14 @@ def submode(run: FoundRun) -> Judged | None:
     trained = of_selector(run, *EARLY_STOPS)
     mine = {student: row for student in trained for row in _of(rows, student)}
     if not mine:
-        return Judged(NOT_TESTABLE, _nobody(trained, rows), tuple(rows))
+        return Judged(NOT_TESTABLE, _not_tested(trained, rows), tuple(rows))
     words = []
     for student, row in mine.items():
         over_all = ""
         for other in _of(everywhere, student):
-            over_all = f", over all common tokens by {points(other)}"
+            over_all = f"; over all common tokens, by {points(other)}"
         label = f"{points(row)} ({student.label}){over_all}"
-        words.append(f"Where the teacher has two modes the share changes by {label}.")
+        words.append(f"Where the teacher has two modes, the share changes by {label}.")
     numbers = trained_alike(mine, apart=APART)
     words += [POINTS_OF.mean(number) for number in numbers]
     full = {student: row for student in of_selector(run, FULL) for row in _of(rows, student)}
@@ -189,21 +188,21 @@ RULES: dict[str, Rule] = {
 
 # Words
 
-VIEWS = {FRESH: "on its own rollouts", FROZEN: "on those of the untrained student"}
+VIEWS = {FRESH: "on its own rollouts", FROZEN: "on the untrained student's rollouts"}
 
 
-def _nobody(trained: Sequence[Student], rows: Sequence[Measurement]) -> str:
-    """Why no student speaks for a claim on early stopping."""
+def _not_tested(trained: Sequence[Student], rows: Sequence[Measurement]) -> str:
+    """Why no measured student can test a claim on early stopping."""
     if trained:
         within = listed(f"{who.label} (N = {who.rollout_length:g})" for who in trained)
         return (
-            f"Measured from position {rows[0].position_low:g} on, which lies within what was "
-            f"trained of {within}; say --rollout-length N."
+            f"Measured from position {rows[0].position_low:g} on, which is among the trained "
+            f"positions of {within}; set --rollout-length to that N."
         )
     measured = listed(dict.fromkeys(row.checkpoint for row in rows))
     return (
-        f"None of {measured} is known to be trained on a prefix; name the run folder that "
-        "`decaylab train` made."
+        f"None of {measured} is known to be trained on a prefix; give the run folder of "
+        "`decaylab train`."
     )
 
 
@@ -212,10 +211,9 @@ def _of(rows: Sequence[Measurement], student: Student) -> list[Measurement]:
 
 
 def _bins(run: FoundRun) -> list[Measurement]:
-    """The reverse KL of the untrained student by position, winsorised: the plain mean of a bin has
-    no interval that holds.
+    """The winsorised reverse KL of the untrained student by position, over survivors if measured.
 
-    Over rollouts of one length where that was asked for.
+    The plain mean of a bin has no reliable interval.
     """
     at = {"checkpoint": BASE, "view": FRESH, "category": ""}
     what = winsorised("reverse_kl")

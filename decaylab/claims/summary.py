@@ -1,5 +1,6 @@
-"""What was measured on a pair and what it says, in plain words: the beginning of a report. Every
-sentence is computed.
+"""The summary of a pair's measurements in words: the beginning of a report.
+
+Every sentence is computed.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, STUDENT_PREFIX, TEACHER
 
-SCORED = ("position-kl", "category-kl", "submode", "signals")  # numbers that have a noise floor
-BRACKETS = "Brackets hold 95 % intervals over problems where nothing else is said."
-NAMED = 3  # runs that are named where many say the same
+SCORED = ("position-kl", "category-kl", "submode", "signals")  # their numbers have a noise floor
+BRACKETS = "Brackets show 95 % intervals over problems unless stated otherwise."
+NAMED = 3  # runs named in a list before "and N more"
 
 
 class KeyNumber(NamedTuple):
-    """A number to lead with, as a person reads it. note: its interval, or why there is none."""
+    """A key number as text. note: its interval, or why there is none."""
 
     name: str
     value: str
@@ -52,9 +53,9 @@ class KeyNumber(NamedTuple):
 class Summary:
     """Plain text throughout.
 
-    headline: the most important, a sentence or two a line. measured: what each command measured,
-    and how. numbers: those to lead with. advice: how to train this pair. findings: a control first,
-    then a claim each. warnings: what must be known before anything is believed.
+    headline: the main results, one or two sentences a line. measured: what each command measured,
+    and how. numbers: the key numbers. advice: how to train this pair. findings: controls first,
+    then one per claim. warnings: reasons to distrust results.
     """
 
     headline: tuple[str, ...]
@@ -74,7 +75,7 @@ class Summary:
 
 
 def summary(runs: Sequence[FoundRun]) -> Summary:
-    """What the runs of one pair measured and say, the claims judged by `claims.judge`."""
+    """Summarises the runs of one pair; `judge` decides the claims."""
     findings = tuple(judge(runs))
     decay, _ = most_problems(runs, "prefix-decay")
     advice = advise(runs)
@@ -114,11 +115,11 @@ def _headline(
         yield "THE CONTROL FAILED: do not trust the decay results until this is fixed."
     yield advice.short
     yield (
-        f"Of {counted.total()} claims of the paper and of the literature {counted[HOLDS]} hold on "
-        f"this pair, {counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not "
-        f"supported, {counted[UNDECIDED]} are undecided, {counted[NOT_TESTABLE]} are not testable "
-        f"with these runs and {counted[NOT_MEASURED]} were not measured. This speaks of this pair "
-        "and these problems, not of the models that the claims were made of."
+        f"Of {counted.total()} claims of the literature, {counted[HOLDS]} hold on this pair, "
+        f"{counted[CONTRADICTED]} are contradicted, {counted[NOT_SUPPORTED]} are not supported, "
+        f"{counted[UNDECIDED]} are undecided, {counted[NOT_TESTABLE]} are not testable with these "
+        f"runs and {counted[NOT_MEASURED]} were not measured. These verdicts are about this pair "
+        "and these problems, not about the models of the original claims."
     )
     for verdict in VERDICTS:
         names = [each.claim.name.replace("-", " ") for each in claims if each.verdict == verdict]
@@ -170,7 +171,7 @@ def _row(run: FoundRun | None, what: str) -> Measurement | None:
 
 
 def _longest(decay: FoundRun) -> float:
-    """The longest prefix that was measured, in tokens."""
+    """The longest measured prefix, in tokens."""
     rows = decay.measurements
     return float(rows.loc[rows["condition"] == STUDENT_PREFIX, "prefix_tokens"].max())
 
@@ -179,8 +180,8 @@ def _longest(decay: FoundRun) -> float:
 
 
 def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
-    """A sentence for each command and way of measuring; runs that differ by what they measured it
-    on are named together."""
+    """One sentence per command and settings. Runs that differ only in the measured students are
+    named together."""
     groups: dict[tuple[str, str], list[FoundRun]] = {}
     for run in runs:
         groups.setdefault((run.command, _how(run)), []).append(run)
@@ -188,7 +189,7 @@ def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
         names = dict.fromkeys(name for run in same for name in run.measurements["checkpoint"])
         trained = [name for name in names if name not in ("", BASE, TEACHER)]
         on, kind = "", "arms" if command.startswith("sweep") else "students"
-        if command == COMPARISON:  # of which a row names its teacher or its student
+        if command == COMPARISON:  # its rows name teachers or students
             kind = str(same[0].measurements["category"].iloc[0])
         if trained:
             on = f"; {kind} {_named(trained)}"
@@ -197,7 +198,7 @@ def _measured(runs: Sequence[FoundRun]) -> Iterator[str]:
 
 
 def _how(run: FoundRun) -> str:
-    """Problems, samples and settings, as far as the record has them."""
+    """Problems, samples and settings, as recorded."""
     options, samples = run.options, run.options.get("samples")
     asked = f"{problems_of(run):,} problems"
     if name := _problem_set(run):
@@ -240,8 +241,8 @@ def _warnings(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Iterator
         frame = run.measurements
         if (frame["level"] < LEAST_LEVEL).any():
             yield (
-                f"{run.name}: its intervals are at {100 * frame['level'].min():g} %; no claim "
-                "is decided by them"
+                f"{run.name}: its intervals are at {100 * frame['level'].min():g} %, too low to "
+                "decide claims; measure again with --level 0.95"
             )
         known = frame["noise_floor"].notna()
         under = int((frame["under_floor"] & known).sum())
@@ -261,8 +262,8 @@ def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Itera
     decay = any(run.command == "prefix-decay" for run in runs)
     leads = {
         CONTRADICTED: "THE CONTROL FAILED",
-        UNDECIDED: "the control decides nothing",
-        NOT_TESTABLE: "the control decides nothing",
+        UNDECIDED: "the control is inconclusive",
+        NOT_TESTABLE: "the control is inconclusive",
         **({NOT_MEASURED: "the control was not measured"} if decay else {}),
     }
     for finding in findings:
@@ -273,13 +274,12 @@ def _of_controls(runs: Sequence[FoundRun], findings: Sequence[Finding]) -> Itera
 SETTINGS: dict[str, Callable[[FoundRun], object]] = {
     "problem set": _problem_set,
     "temperature": lambda run: run.options.get("temperature"),
-    "budget of tokens": lambda run: run.options.get("max_tokens"),
+    "token budget": lambda run: run.options.get("max_tokens"),
 }
 
 
 def _of_settings(runs: Sequence[FoundRun]) -> Iterator[str]:
-    """Where runs of one pair were made in different ways, so that their numbers cannot be
-    compared."""
+    """Differences between the settings of runs of one pair that make their numbers incomparable."""
     for name, read in SETTINGS.items():
         values: dict[object, list[str]] = {}
         for run in runs:

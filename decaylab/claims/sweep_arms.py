@@ -1,4 +1,4 @@
-"""The arms of a sweep and their numbers, looked up by name in the rows of its measurements."""
+"""The arms of a sweep and their numbers, from the rows of its measurements."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ COSTS = ("tokens_ratio", "seconds_ratio", "seconds_per_step")
 
 
 class Arms(NamedTuple):
-    """The arms of a sweep. what: avg_at_k; at: answer rule and checkpoint rule that are reported.
+    """The arms of a sweep.
 
-    rows: the numbers that claims are on. selectors: of each arm. lengths: tokens at which its
-    rollouts stop. trained: steps, of the seed that was trained for the fewest.
+    what: avg_at_k. at: the reported answer rule and checkpoint rule. rows: the measurements.
+    selectors, lengths: selector and rollout length in tokens of each arm. trained: training steps
+    of each arm, the fewest of its seeds.
     """
 
     rows: Sequence[Measurement]
@@ -34,8 +35,8 @@ class Arms(NamedTuple):
 
     @classmethod
     def of(cls, run: FoundRun) -> Arms | None:
-        """None where the run compares no accuracies. Of two checkpoint rules the last checkpoint
-        counts."""
+        """The arms of a run; None if it compares no accuracies. If both checkpoint rules were
+        evaluated, the last checkpoint counts."""
         frame = run.measurements
         rows = frame[frame["what"].str.fullmatch(r"avg_at_\d+") & (frame["selector"] != "")]
         if rows.empty:
@@ -70,7 +71,7 @@ class Arms(NamedTuple):
         return sorted(arms, key=lambda arm: self.lengths[arm])
 
     def number(self, arm: str, what: str) -> Number | None:
-        """Its accuracy, or a paired difference of it."""
+        """An arm's accuracy, or a paired difference of it."""
         at = {**self.at, "checkpoint": arm}
         these = self.pick(what, **at, estimand=THESE_SEEDS)
         if not these:
@@ -82,11 +83,10 @@ class Arms(NamedTuple):
         return Number((these[0],), next(iter(over), None), values, self.trained[arm])
 
     def less(self, arm: str, other: str, what: str) -> Number:
-        """An arm's number less that of another, by what both differ from; over the seeds that both
-        have.
+        """One arm's number minus another's, both against one reference, over their common seeds.
 
-        Over problems it is no paired difference: the interval holds the difference wherever both
-        intervals hold theirs, and is at least as wide as a paired one.
+        Over problems this is not a paired difference: the interval contains the difference whenever
+        both intervals contain their numbers, and is at least as wide as a paired one.
         """
         mine, theirs = self.number(arm, what), self.number(other, what)
         assert mine is not None and theirs is not None
@@ -118,7 +118,7 @@ class Arms(NamedTuple):
         return {row.training_seed: row for row in rows}
 
     def seconds(self, arm: str) -> Number | None:
-        """Seconds of a step over those of full rollouts of the same seed."""
+        """Seconds per step relative to full rollouts of the same seed, a ratio."""
         ratio = self.pick("seconds_ratio", checkpoint=arm, condition=TOTAL)
         mine, full = (self._seconds_by_seed(name) for name in (arm, FULL))
         both = [(mine[seed], full[seed]) for seed in mine if seed in full]
@@ -135,15 +135,15 @@ class Arms(NamedTuple):
         return {row.training_seed: row.value for row in rows}
 
     def numbers(self, arms: Sequence[str], what: str = "") -> dict[str, Number]:
-        """Of the arms that have one; by default the differences from full rollouts."""
+        """The numbers of the arms that have one; by default the differences from full rollouts."""
         numbers = {arm: self.number(arm, what or minus(self.what, FULL)) for arm in arms}
         return {arm: number for arm, number in numbers.items() if number is not None}
 
     def early(self) -> list[str]:
-        """The prefix arms that sample half of the tokens of full rollouts or fewer."""
+        """The prefix arms that sample at most half of the tokens of full rollouts."""
         shares = {arm: self.tokens(arm) for arm in self.named("prefix")}
         return [arm for arm, row in shares.items() if row is not None and row.value <= HALF]
 
     def tokens(self, arm: str) -> Measurement | None:
-        """Tokens that it samples over those of full rollouts."""
+        """Sampled tokens relative to full rollouts, a ratio."""
         return next(iter(self.pick("tokens_ratio", checkpoint=arm)), None)

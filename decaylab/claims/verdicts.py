@@ -1,20 +1,19 @@
-"""How a number decides a claim: what a claim and a finding are, the verdicts, and the one rule
-behind all of them.
+"""How a number decides a claim: claims, findings, verdicts, and the rule behind all verdicts.
 
 A claim states an `Effect`: its direction, and the smallest size that counts. `decided` compares an
 interval with it:
 
-    holds               the effect is shown: the interval lies wholly on its side, and a size that
-                        counts is not excluded
-    contradicted        the opposite is shown, and a size that would count is not excluded
+    holds               the effect is shown: the interval lies entirely on the claimed side, and a
+                        size that counts is not excluded
+    contradicted        the opposite is shown, and a size that counts is not excluded
     not supported       neither is shown, and an effect of the size that counts is excluded
-    not testable here   the interval holds both no effect and one that counts; or the measurement is
-                        below its minimum
+    not testable here   the interval contains both no effect and one that counts, or there are too
+                        few data
     undecided           fewer than three training seeds, seeds that disagree, or results that
                         contradict each other
 
-Where several numbers could each make a claim hold, or contradict it, their intervals are corrected
-for how many there are. Measurements in, no file.
+If any one of several numbers can make a claim hold, or contradict it, their intervals are corrected
+for the number of comparisons. Measurements in, no file.
 """
 
 from __future__ import annotations
@@ -42,24 +41,22 @@ HOLDS, CONTRADICTED, NOT_SUPPORTED, UNDECIDED, NOT_TESTABLE, NOT_MEASURED = VERD
 LEAST_LEVEL, ALPHA = 0.95, 0.05
 LEAST_PROBLEMS, LEAST_STEPS = 30, 50
 POINTS = 0.02
-"""The smallest difference of accuracies of trained students that counts."""
+"""The smallest difference in accuracy between trained students that counts."""
 MOST_SPREAD = 10
-"""Between seeds, over the size of the effect; beyond it the seeds that would do are not counted
-out."""
+"""Largest ratio of the spread between seeds to the effect for which needed seeds are computed."""
 SHOWN_IN_SDS = 3.0
-"""Of what size an effect is that few seeds are held against: in standard deviations between
-seeds."""
+"""The effect size, in standard deviations between seeds, for which needed seeds are stated."""
 NO_INTERVAL = "no interval"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper or of the literature that measurements can speak for or against.
+    """A claim of the literature that measurements can support or contradict.
 
-    name: short. text: what is claimed, in one plain sentence. place: where it stands. rule: what is
-    held against the claimed effect, and what size of it counts. needs: the command that measures
-    it, as it is typed. commands: whose runs can hold that. figure: the registry's item that shows
-    it. control: nobody's claim, but what must hold for the others to mean anything.
+    name: its id. text: the claim in one sentence. place: its source. rule: which number is compared
+    with the claimed effect, and what size counts. needs: the command that measures it. commands:
+    the commands whose runs can contain the measurement. figure: the registry's item that shows it.
+    control: whether it is a condition for trusting the others instead of a published claim.
     """
 
     name: str
@@ -74,8 +71,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about a claim. sentence: plain words with numbers. evidence: the rows that it
-    stands on."""
+    """The verdict on a claim. sentence: the result in words and numbers. evidence: the rows behind
+    it."""
 
     claim: Claim
     verdict: Verdict
@@ -84,23 +81,23 @@ class Finding:
 
 
 class Judged(NamedTuple):
-    """What one run says about a claim. rows: the numbers that it stands on, one at least."""
+    """One run's verdict on a claim. rows: the numbers behind it, at least one."""
 
     verdict: Verdict
     sentence: str
     rows: tuple[Measurement, ...]
 
 
-Rule = Callable[[FoundRun], Judged | None]  # None: the run does not hold what is asked
+Rule = Callable[[FoundRun], Judged | None]  # None: the run lacks the measurement
 
 
 def pick(frame: pd.DataFrame, what: str, **columns: object) -> list[Measurement]:
-    """The rows of one quantity whose columns have these values, in the order of the table."""
+    """The rows of one quantity with these column values, in the order of the table."""
     return measured(vocabulary.select(frame, what=what, **columns))
 
 
 def measured(frame: pd.DataFrame) -> list[Measurement]:
-    """The rows of a table, in its order."""
+    """The rows of a table, in order."""
     return [
         Measurement(**{str(name): value for name, value in row.items()})
         for row in frame.to_dict("records")
@@ -111,12 +108,11 @@ def measured(frame: pd.DataFrame) -> list[Measurement]:
 
 
 class Effect(NamedTuple):
-    """What a claim says of a number.
+    """The effect that a claim states.
 
-    none: the number where nothing happens. counts: the smallest one that counts as the claimed
-    effect; on which side of ``none`` it lies is the direction of the claim. reached: the claim is
-    that the number reaches ``counts``, so that a smaller effect in its direction does not make it
-    hold.
+    none: the number without an effect. counts: the smallest number that counts as the claimed
+    effect; its side of ``none`` is the direction of the claim. reached: whether the claim requires
+    the number to reach ``counts``, so that a smaller effect does not make it hold.
     """
 
     none: float
@@ -125,10 +121,10 @@ class Effect(NamedTuple):
 
 
 def usable(row: Measurement) -> bool:
-    """Whether the number may decide anything: an interval, at the level, above its noise floor,
-    over enough problems.
+    """Whether the number can decide: it has an interval at a sufficient level, is above its noise
+    floor, and covers enough problems.
 
-    Numbers that stand on no problems, such as seconds, are not held against their least number.
+    The minimum number of problems does not apply to numbers without problems, such as seconds.
     """
     enough = row.level >= LEAST_LEVEL and not 0 < row.problems < LEAST_PROBLEMS
     return (
@@ -137,16 +133,17 @@ def usable(row: Measurement) -> bool:
 
 
 def widened(row: Measurement, numbers: int, count: int = 0) -> Measurement:
-    """The row with the interval of one of several numbers (Bonferroni); count: as `at_tail`."""
+    """The row with its interval corrected for several numbers (Bonferroni). count: as `at_tail`."""
     return at_tail(row, ALPHA / 2 / numbers, count)
 
 
 def at_tail(row: Measurement, tail: float, count: int = 0) -> Measurement:
-    """The row with the interval that misses with this probability on each side: each side of its
-    95 % interval by the ratio of Student's t quantiles.
+    """The row with the interval at this tail probability on each side.
 
-    count: of problems, or of seeds; those of the row where it is 0. A number over neither is
-    widened by the normal law.
+    Each side of the 95 % interval is scaled by the ratio of Student's t quantiles.
+
+    count: of problems or seeds; 0 takes the row's problems. Without either, the normal distribution
+    is used.
     """
     degrees = (count or row.problems or math.inf) - 1
     factor = float(stdtrit(degrees, 1 - tail) / stdtrit(degrees, 1 - ALPHA / 2))
@@ -158,9 +155,9 @@ def at_tail(row: Measurement, tail: float, count: int = 0) -> Measurement:
 
 
 def side(row: Measurement, at: float = 0.0) -> int:
-    """1 where the number is shown to lie above ``at``, -1 below, 0 where neither is shown.
+    """1 if the number is shown to lie above ``at``, -1 if below, 0 if neither is shown.
 
-    The p-value, corrected by Holm, is that of a difference from 0 and is asked there alone.
+    The Holm-corrected p-value is for a difference from 0 and is used only for ``at`` = 0.
     """
     if not usable(row) or (at == 0 and row.p_value_holm >= ALPHA):
         return 0
@@ -168,11 +165,10 @@ def side(row: Measurement, at: float = 0.0) -> int:
 
 
 def apart(first: Measurement, second: Measurement) -> int:
-    """1 where the first interval lies wholly above the second, -1 below, 0 where they touch.
+    """1 if the first interval lies entirely above the second, -1 if below, 0 if they overlap.
 
-    Of two numbers without a paired difference. It asks for more than a test of their difference
-    would, however they are
-    correlated: half-widths add up, standard errors never by more.
+    For two numbers without a paired difference. This is stricter than a test of their difference,
+    whatever their correlation: the half-widths add up, and standard errors add up to at most that.
     """
     if not (usable(first) and usable(second)):
         return 0
@@ -182,11 +178,11 @@ def apart(first: Measurement, second: Measurement) -> int:
 def decided(
     effect: Effect, row: Measurement, numbers: int = 1, *, each: bool = False, count: int = 0
 ) -> Verdict:
-    """What one number says of a claimed effect.
+    """The verdict of one number on a claimed effect.
 
-    numbers: how many are compared, of which one would do to show the effect or its opposite; a
-    p-value that is corrected by Holm stands for that. each: the claim is of all of them, so that
-    one would also do to exclude it. count: as in `widened`.
+    numbers: how many are compared, if any one of them can show the effect or its opposite; a
+    Holm-corrected p-value replaces this correction. each: whether the claim is about all of them,
+    so that any one can also exclude it. count: as in `widened`.
     """
     if not usable(row):
         return NOT_TESTABLE
@@ -203,16 +199,16 @@ def decided(
 
 
 def _towards(effect: Effect, row: Measurement) -> tuple[float, float]:
-    """The interval of the effect in the direction of the claim, 0 where nothing happens."""
+    """The interval of the effect in the direction of the claim; 0 is no effect."""
     ends = (row.low - effect.none, row.high - effect.none)
     return ends if effect.counts > effect.none else (-ends[1], -ends[0])
 
 
 def together(found: Iterable[Verdict]) -> Verdict:
-    """Of intervals of one number, or of students trained alike, which must all say the same: the
-    weakest of them.
+    """The weakest of verdicts that must agree: on intervals of one number, or on equally trained
+    students.
 
-    Undecided where one shows the effect and another excludes it.
+    Undecided if one shows the effect and another excludes it.
     """
     verdicts = set(found)
     if UNDECIDED in verdicts or HOLDS in verdicts and verdicts & {CONTRADICTED, NOT_SUPPORTED}:
@@ -222,8 +218,8 @@ def together(found: Iterable[Verdict]) -> Verdict:
 
 
 def some(found: Sequence[Verdict]) -> Verdict:
-    """Of a claim that one of several numbers shows an effect: contradicted where each shows the
-    opposite."""
+    """The verdict on a claim that one of several numbers shows an effect: contradicted if each
+    shows the opposite."""
     if HOLDS in found:
         return HOLDS
     if found and set(found) <= {CONTRADICTED, NOT_SUPPORTED}:
@@ -232,8 +228,8 @@ def some(found: Sequence[Verdict]) -> Verdict:
 
 
 def every(found: Sequence[Verdict]) -> Verdict:
-    """Of a claim that each of several numbers shows an effect: contradicted where one shows the
-    opposite and none holds."""
+    """The verdict on a claim that each of several numbers shows an effect: contradicted if one
+    shows the opposite and none holds."""
     verdicts = set(found)
     if {HOLDS, CONTRADICTED} <= verdicts:
         return UNDECIDED
@@ -247,10 +243,11 @@ def every(found: Sequence[Verdict]) -> Verdict:
 
 
 class Number(NamedTuple):
-    """A number of one way of training. over_problems: its rows over problems, which must all agree.
-    over_seeds: its mean over training seeds, with Student's interval where there is one. by_seed:
-    the number of each seed. steps: of training, the fewest of any seed, NaN where not known; what
-    is not known is not held against it.
+    """A number of one setting.
+
+    over_problems: its rows over problems, which must all agree. over_seeds: its mean over training
+    seeds, with Student's interval if defined. by_seed: the number of each seed. steps: the fewest
+    training steps of any seed; NaN if unknown, which counts as enough.
     """
 
     over_problems: tuple[Measurement, ...]
@@ -271,8 +268,7 @@ class Number(NamedTuple):
         return (*self.over_problems, *([self.over_seeds] if self.over_seeds else []))
 
     def decided(self, effect: Effect, numbers: int = 1, *, each: bool = False) -> Verdict:
-        """As `decided`, where the intervals over problems and the one over three seeds or more
-        agree."""
+        """As `decided`, if the intervals over problems and over at least three seeds agree."""
         if self.steps < LEAST_STEPS or not all(usable(row) for row in self.over_problems):
             return NOT_TESTABLE
         if self.seeds < LEAST_SEEDS or self.over_seeds is None or math.isnan(self.over_seeds.low):
@@ -283,7 +279,7 @@ class Number(NamedTuple):
 
 
 def held(row: Measurement, mean: OverSeeds) -> Measurement:
-    """The row with the interval and the note of a mean over seeds."""
+    """The row with value, interval and note of a mean over seeds."""
     note = "; ".join(dict.fromkeys(filter(None, (mean.note, row.note))))
     return replace(
         row,
@@ -296,24 +292,21 @@ def held(row: Measurement, mean: OverSeeds) -> Measurement:
 
 
 def fewest(steps: Iterable[float]) -> float:
-    """The fewest steps of training of those that are known, in whatever order; NaN where none
-    are."""
+    """The fewest training steps among the known ones; NaN if none is known."""
     return min((count for count in steps if not math.isnan(count)), default=math.nan)
 
 
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
-    """What must be known of the steps and the seeds behind numbers of trained students, a sentence
-    each."""
+    """Sentences on training steps or seeds that are too few."""
     sentences = []
     short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
     if short:
         sentences.append(
-            f"Trained for {min(short):g} steps; below {LEAST_STEPS} nothing is judged."
+            f"Trained for {min(short):g} steps; a verdict needs at least {LEAST_STEPS}."
         )
     if any(number.seeds < len(number.over_problems) for number in numbers):
         sentences.append(
-            "Students that share a training seed, or whose seed is not known, do not count as "
-            "several seeds."
+            "Students with the same or an unknown training seed do not count as several seeds."
         )
     few = min(number.seeds for number in numbers)
     if few < LEAST_SEEDS:
@@ -324,9 +317,9 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
             for count in (LEAST_SEEDS, enough)
         )
         over = f" over {family} numbers" if family > 1 else ""
-        lead = "One training seed decides" if few == 1 else "Two training seeds decide"
+        lead = "One training seed is" if few == 1 else "Two training seeds are"
         sentences.append(
-            f"{lead} nothing: {enough} would find an effect of {SHOWN_IN_SDS:g} standard "
+            f"{lead} not enough: {enough} would detect an effect of {SHOWN_IN_SDS:g} standard "
             f"deviations between seeds in {most} % of cases{over} "
             f"({LEAST_SEEDS} seeds: {least} %)."
         )
@@ -337,23 +330,23 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
 
 
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
-    """How many problems would tell the smallest effect that counts from none, by the widest of the
-    intervals."""
+    """A sentence on the problems needed to detect the smallest effect that counts, by the widest
+    interval."""
     few = [row.problems for row in rows if 0 < row.problems < LEAST_PROBLEMS]
     if few:
         return f"{min(few)} problems are too few: at least {LEAST_PROBLEMS} are needed."
     needed = problems_needed(effect, rows)
     if not needed:
         return ""
-    return f"About {needed:,} problems would tell the smallest effect that counts from none."
+    return f"About {needed:,} problems would detect the smallest effect that counts."
 
 
 def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:
-    """Problems, to two digits, that tell the smallest effect that counts from none with 80 % power;
-    0 where the rows stand on as many.
+    """Problems, to two digits, needed to detect the smallest effect that counts with 80 % power; 0
+    if the rows have as many.
 
-    The standard error must shrink to a 2.8th of the effect, and it shrinks with the root of the
-    problems.
+    The standard error must shrink to the effect / 2.8, and falls with the square root of the number
+    of problems.
     """
     size = abs(effect.counts - effect.none)
     known = [row for row in rows if row.problems and math.isfinite(row.high - row.low)]
@@ -367,8 +360,10 @@ def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:
 
 
 def seeds_needed(effect: Effect, numbers: Sequence[Number]) -> int | None:
-    """Seeds that tell the smallest effect that counts from none, by the seeds that differ most;
-    None where they differ by far more than it, 0 where it is not known."""
+    """Seeds needed to detect the smallest effect that counts, by the largest spread between seeds.
+
+    None if the spread far exceeds the effect, 0 if it is unknown.
+    """
     size = abs(effect.counts - effect.none)
     several = [number for number in numbers if number.seeds >= LEAST_SEEDS]
     spread = max((stdev(number.by_seed) for number in several), default=0.0)
@@ -380,19 +375,19 @@ def seeds_needed(effect: Effect, numbers: Sequence[Number]) -> int | None:
 
 
 def seeds_remedy(effect: Effect, numbers: Sequence[Number]) -> str:
-    """How many seeds would tell the smallest effect that counts from none; as `remedy`."""
+    """A sentence on the seeds needed to detect the smallest effect that counts; see `remedy`."""
     needed = seeds_needed(effect, numbers)
     if needed is not None and needed <= max(number.seeds for number in numbers):
         return ""
     many = f"{needed} seeds" if needed else f"More than {MOST_SPREAD**2:.0f} seeds"
-    return f"{many} are needed, where they differ as these do."
+    return f"{many} are needed at this spread between seeds."
 
 
 # Words
 
 
 class Style(NamedTuple):
-    """How numbers of one kind are written: the unit behind them, decimals, whether with a sign."""
+    """The format of a kind of number: unit, decimals, sign."""
 
     unit: str = ""
     places: int = 2
@@ -420,7 +415,7 @@ class Style(NamedTuple):
         return f"{value} {interval}{level}"
 
     def over_seeds(self, number: Number) -> str:
-        """The interval over seeds; each seed's number where there is none; nothing of one seed."""
+        """The interval over seeds, or each seed's number if there is none; "" for one seed."""
         if number.seeds < 2:
             return ""
         over = self.interval(number.over_seeds) if number.over_seeds else NO_INTERVAL
@@ -429,7 +424,7 @@ class Style(NamedTuple):
         return f"{over} over {number.seeds} seeds"
 
     def mean(self, number: Number, where: str = "") -> str:
-        """A sentence on the mean over seeds; nothing of one seed."""
+        """A sentence on the mean over seeds; "" for one seed."""
         if number.over_seeds is None:
             return ""
         return f"Mean{where} {self.text(number.over_seeds.value)}, {self.over_seeds(number)}."
@@ -452,7 +447,7 @@ def arm_points(number: Number) -> str:
 
 
 def p_words(row: Measurement) -> str:
-    """``, p = 0.002 by Holm``; nothing without one."""
+    """``, p = 0.002 by Holm``, or ""."""
     if math.isnan(row.p_value_holm):
         return ""
     p = printing.p_value(row.p_value_holm)

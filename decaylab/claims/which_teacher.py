@@ -1,12 +1,12 @@
-"""Which teacher, of several that were compared on one student: the verdict in one to three lines.
+"""Which teacher to distil from, of several compared on one student: one to three lines.
 
-    verdict(measurements)      # of a comparison: rows of `decaylab.analyses.compare.measure`
+    verdict(measurements)      # rows of a comparison, `analyses.compare.measure`
 
-A teacher has an advantage that holds if it is ahead of the student alone, and still after the first
-prefix length: p-values of the sign-flip test, corrected by Holm's method over all lengths and all
-runs. Where none has, the answer is not to distil. Among those that have, a teacher is left out if
-another is more accurate at some prefix length and at none less. The same for several students of
-one teacher, of which none is left out.
+A teacher's advantage holds if it is ahead of the student both alone and after the first prefix
+length, by p-values of the sign-flip test, Holm-corrected over all lengths and runs. If no advantage
+holds, the answer is not to distil. Of the teachers whose advantage holds, one is left out if
+another is more accurate at some prefix length and less accurate at none. Several students of one
+teacher are judged the same way, but none is left out.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from decaylab.runs.vocabulary import (
 )
 
 NONE = "None of them: do not distil."
-NAMED = 4  # teachers or students that are told one by one
+NAMED = 4  # teachers or students listed one by one
 
 
 def verdict(frame: pd.DataFrame) -> tuple[str, ...]:
-    """The answer first, then what it rests on."""
+    """The answer first, then its evidence."""
     names = [str(name) for name in frame["checkpoint"].unique()]
     holding = [name for name in names if held_to(frame, name) > 0]
     if not holding:
@@ -46,8 +46,8 @@ def verdict(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def held_to(frame: pd.DataFrame, name: str) -> float:
-    """The last prefix length up to which a teacher is ahead of the student at every length, in
-    tokens; NaN if it is not even ahead alone."""
+    """The last prefix length, in tokens, up to which the teacher is ahead of the student at every
+    length; NaN if it is not ahead without a prefix."""
     last = math.nan
     for row in sorted(pick(frame, ADVANTAGE, checkpoint=name), key=lambda row: row.prefix_tokens):
         if not _shown(row) or row.value <= 0:
@@ -57,8 +57,8 @@ def held_to(frame: pd.DataFrame, name: str) -> float:
 
 
 def better(frame: pd.DataFrame, name: str, other: str) -> list[Measurement]:
-    """The lengths at which one run is more accurate than another, as differences of the first; none
-    if it is less accurate at some length."""
+    """The lengths at which one run is more accurate than another, as rows of differences; empty if
+    it is less accurate at some length."""
     rows = [
         *pick(frame, difference(ACCURACY), checkpoint=name, condition=against(other)),
         *pick(frame, difference(ACCURACY), checkpoint=other, condition=against(name)),
@@ -78,16 +78,16 @@ def _shown(row: Measurement) -> bool:
 
 def _none(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
     if frame["category"].iloc[0] == STUDENTS:
-        yield f"{NONE} The teacher has no advantage that holds over any of these students."
+        yield f"{NONE} The teacher has no lasting advantage over any of these students."
     else:
-        yield f"{NONE} No teacher has an advantage over the student that holds."
+        yield f"{NONE} No teacher has a lasting advantage over the student."
     yield f"Teacher minus student: {_told(frame, names)}."
     alone = pick(frame, detectable(ADVANTAGE), prefix_tokens=0.0)
     sizes = [row.value for row in alone if not math.isnan(row.value)]
     if sizes:
         yield (
-            f"{alone[0].problems} problems show an advantage of {rounded(100 * max(sizes), 1)} "
-            "points in four of five cases: a smaller one may have been missed."
+            f"{alone[0].problems} problems detect an advantage of {rounded(100 * max(sizes), 1)} "
+            "points in four of five cases; a smaller one may have been missed."
         )
 
 
@@ -98,8 +98,8 @@ def _teachers(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str])
         yield f"Distil from {left[0]}: {_holds(frame, left[0])}."
     else:
         yield (
-            f"Distil from {' or '.join(left)}: the advantage of each holds, and none of them is "
-            f"shown to be the best; {_cheapest(frame, left)}."
+            f"Distil from {' or '.join(left)}: each has a lasting advantage, and none is shown to "
+            f"be the best; {_cheapest(frame, left)}."
         )
     behind = []
     for name, other in beaten.items():
@@ -113,19 +113,19 @@ def _teachers(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str])
     if behind:
         yield f"{'; '.join(behind[:NAMED])}."
     if without := [name for name in names if name not in holding]:
-        yield f"No advantage that holds, teacher minus student: {_told(frame, without)}."
+        yield f"No lasting advantage, teacher minus student: {_told(frame, without)}."
 
 
 def _students(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str]) -> Iterator[str]:
-    yield f"The teacher's advantage holds over {listed(holding)}."
+    yield f"The teacher has a lasting advantage over {listed(holding)}."
     told = [f"{name}: {_holds(frame, name)}" for name in holding[:NAMED]]
     yield f"{'; '.join(told)}."
     if without := [name for name in names if name not in holding]:
-        yield f"No advantage that holds, teacher minus student: {_told(frame, without)}."
+        yield f"No lasting advantage, teacher minus student: {_told(frame, without)}."
 
 
 def _holds(frame: pd.DataFrame, name: str) -> str:
-    """Where the advantage of a teacher stands, and how far it goes."""
+    """A teacher's advantage alone and at the last prefix length at which it holds, in words."""
     alone, *_ = pick(frame, ADVANTAGE, checkpoint=name, prefix_tokens=0.0)
     last = held_to(frame, name)
     after, *_ = pick(frame, ADVANTAGE, checkpoint=name, prefix_tokens=last)
@@ -145,8 +145,7 @@ def _length(row: Measurement) -> str:
 
 
 def _told(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    """By how much teachers are ahead of the student alone, and after a prefix if that is where it
-    ends."""
+    """The teachers' advantages alone, and after the first prefix if the advantage is gone there."""
     told = []
     for name in names[:NAMED]:
         rows = sorted(pick(frame, ADVANTAGE, checkpoint=name), key=lambda row: row.prefix_tokens)
@@ -159,7 +158,7 @@ def _told(frame: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _cheapest(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    """The teacher that writes the fewest tokens for an answer."""
+    """A phrase on the teacher with the shortest answers."""
     tokens = {
         name: pick(frame, CONTINUATION_TOKENS, checkpoint=name, prefix_tokens=0.0)[0].value
         for name in names

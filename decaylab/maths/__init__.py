@@ -1,5 +1,4 @@
 """Numbers in, numbers out: divergences, selectors, means and shares with intervals over problems.
-No file, no model.
 
-Imports errors alone.
+Reads no file and loads no model. Imports errors only.
 """

@@ -1,4 +1,4 @@
-"""Rollouts by problem, the independent unit: checks, sums, clustered errors, bootstrap draws."""
+"""Groups rollouts by problem, the independent unit: checks, sums, clustered errors, bootstrap."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ Ints = NDArray[np.int64]
 def checked_rollouts(
     columns: Sequence[ArrayLike], problems: ArrayLike, weights: ArrayLike | None
 ) -> tuple[list[Floats], Ints, Floats]:
-    """Columns of values in [0, 1], problem codes and weights (None: 1 each), without the rollouts
-    of weight 0.
+    """Checks columns of values in [0, 1], problem codes and weights (None: all 1).
 
-    Raises ValueError for values outside [0, 1], arrays of different lengths, codes that are no
-    integers, or negative weights.
+    Returns them without the rollouts of weight 0. Raises ValueError for values outside [0, 1],
+    arrays of different lengths, non-integer codes, or negative weights.
     """
     arrays = [finite_column("values", column) for column in columns]
     codes: NDArray[Any] = np.asarray(problems)
@@ -27,7 +26,8 @@ def checked_rollouts(
     if any(array.shape != codes.shape for array in (*arrays, w)):
         shapes = [array.shape for array in (*arrays, w)]
         raise ValueError(
-            f"values, weights and problems must be equally long, got {shapes} and {codes.shape}"
+            f"values, weights and problems must have the same length, got {shapes} and "
+            f"{codes.shape}"
         )
     if codes.size == 0:
         return arrays, codes.astype(np.int64), w
@@ -45,8 +45,10 @@ def checked_rollouts(
 
 
 def finite_column(name: str, values: ArrayLike) -> Floats:
-    """Values as a column [rollouts]. Raises ValueError, with this name, unless one-dimensional and
-    finite."""
+    """Values as a column [rollouts]. Raises ValueError unless one-dimensional and finite.
+
+    name: the argument's name in the message.
+    """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.all(np.isfinite(array)):
         raise ValueError(
@@ -57,48 +59,48 @@ def finite_column(name: str, values: ArrayLike) -> Floats:
 
 
 def check_fraction(name: str, value: float) -> None:
-    """Raises ValueError, with this name, unless the value lies strictly between 0 and 1."""
+    """Raises ValueError unless the value lies strictly between 0 and 1."""
     if not 0 < value < 1:
         raise ValueError(f"{name} must lie between 0 and 1, got {value}")
 
 
 def masses_by_problem(columns: Sequence[Floats], codes: Ints, w: Floats) -> Floats:
-    """[1 + columns, problems]: the sum of the weights of each problem, then of each weighted
-    column."""
+    """Sums by problem, [1 + columns, problems]: of the weights, then of each weighted column."""
     distinct, place = np.unique(codes, return_inverse=True)
     weighted = [w, *(w * x for x in columns)]
     return np.stack([np.bincount(place, column, distinct.size) for column in weighted])
 
 
 def per_problem_sums(values: ArrayLike, problems: ArrayLike, codes: ArrayLike) -> Floats:
-    """Sums of values [rollouts] or [rollouts, columns] over the rollouts of each problem of
-    ``codes``, 0 where none.
+    """Sums of values [rollouts] or [rollouts, columns] by problem, in the order of ``codes``.
 
-    ``bootstrap_weights(...) @ per_problem_sums(...)`` gives the sums of every bootstrap replicate
-    in one product.
+    A problem without rollouts has the sum 0. ``bootstrap_weights(...) @ per_problem_sums(...)``
+    gives the sums of every bootstrap replicate in one product.
     """
     x, wanted = np.asarray(values, dtype=np.float64), np.asarray(codes)
     of_rollouts = np.asarray(problems)
     if of_rollouts.shape != x.shape[:1]:
         raise ValueError(
-            f"problems must have one code a rollout: {x.shape[:1]} rollouts, codes of shape "
+            f"problems must have one code per rollout: {x.shape[:1]} rollouts, codes of shape "
             f"{of_rollouts.shape}"
         )
     order = np.argsort(wanted)
     place = np.searchsorted(wanted, of_rollouts, sorter=order)
-    # a code beyond the last one has no place at all, one between two has that of the next
+    # searchsorted puts an unknown code at the next larger one, or past the end
     if of_rollouts.size and (
         place.max() >= wanted.size or np.any(wanted[order[place]] != of_rollouts)
     ):
-        raise ValueError("problems holds a code that is not among codes")
+        raise ValueError("problems contains a code that is not in codes")
     sums = np.zeros((wanted.size, *x.shape[1:]))
     np.add.at(sums, order[place], x)
     return sums
 
 
 def clustered_se(influences: Floats) -> float:
-    """Square root of G/(G-1) times the sum of squared influences, [problems]; NaN with fewer than
-    2."""
+    """Clustered standard error: sqrt(G/(G-1) x sum of squared influences [problems]).
+
+    NaN with fewer than 2 problems.
+    """
     count = influences.size
     if count < 2:
         return float("nan")
@@ -106,19 +108,23 @@ def clustered_se(influences: Floats) -> float:
 
 
 def bootstrap_weights(count: int, *, draws: int, seed: int) -> Floats:
-    """How often each of ``count`` problems is drawn in each bootstrap replicate, [draws, count];
-    rows sum to count."""
+    """Times that each of ``count`` problems is drawn in each bootstrap replicate, [draws, count].
+
+    Rows sum to count.
+    """
     if count < 1 or draws < 1:
         raise ValueError(f"count and draws must be at least 1, got {count} and {draws}")
     drawn = np.random.default_rng(seed).integers(0, count, (draws, count))
-    place = drawn + np.arange(draws)[:, None] * count  # each replicate counts in a row of its own
+    place = drawn + np.arange(draws)[:, None] * count  # one row of counts per replicate
     times = np.bincount(place.ravel(), minlength=draws * count)
     return times.reshape(draws, count).astype(np.float64)
 
 
 def percentile_interval(replicates: Floats, level: float) -> tuple[float, float]:
-    """The two order statistics that hold ``level`` of the replicates; no interpolation, since ends
-    may be infinite."""
+    """The two order statistics that enclose ``level`` of the replicates.
+
+    Does not interpolate, since ends may be infinite.
+    """
     check_fraction("level", level)
     if replicates.size == 0:
         return float("nan"), float("nan")

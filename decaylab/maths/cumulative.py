@@ -1,16 +1,15 @@
-"""Where in a rollout the KL lies: its cumulative curve, and where that reaches a share; no I/O.
+"""The cumulative KL over positions, and the position N at which it reaches a share; no I/O.
 
-    crossing(edges, mean_kl, 0.45)            # N from means per position or per bin
-    position, *shares = cumulative(sums, counts, edges, 0.45)    # with intervals, from sums by
-                                              # problem
+    crossing(edges, mean_kl, 0.45)                               # N from means by position or bin
+    position, *shares = cumulative(sums, counts, edges, 0.45)    # N with intervals, from sums
 
-A position holds its KL evenly, as a bin does: the curve is linear inside it, and position p ends at
-p + 1, so that N is a number of tokens.
+KL is spread evenly over a position or a bin, so the curve is linear inside it. Position p ends at
+p + 1, so N is a number of tokens.
 
-The bootstrap's 95 % intervals of N cover .915 with 30 problems and .944 with 200 (simulated;
+The 95 % bootstrap intervals of N cover .915 with 30 problems and .944 with 200 (simulated;
 tests/maths/test_cumulative.py).
 
-Source: N at 45 % of the cumulative mean KL, arXiv 2605.27028. The horizon (the paper states none),
+Source: N at 45 % of the cumulative mean KL, arXiv 2605.27028. The horizon (the paper gives none),
 the interpolation and the intervals are ours.
 """
 
@@ -33,13 +32,13 @@ from decaylab.maths.clusters import (
 from decaylab.maths.statistics import ONE_PROBLEM
 
 METHOD = "percentile bootstrap over problems"
-# Later positions stand on so few rollouts that their means are noise.
+# Beyond the horizon, too few rollouts are left: their means are noise.
 HORIZON_ROLLOUTS, HORIZON_PERCENT = 10, 10
 DRAWS_AT_ONCE = 50  # bounds the memory of the replicates' curves
 
 
 class Bootstrapped(NamedTuple):
-    """A value with its bootstrap interval; NaN where undefined, and ``note`` says why."""
+    """A value with its bootstrap interval; NaN where undefined, with the reason in ``note``."""
 
     value: float
     low: float
@@ -49,11 +48,10 @@ class Bootstrapped(NamedTuple):
 
 
 def crossing(edges: ArrayLike, mean_kl: ArrayLike, share: float) -> Floats:
-    """Position, in tokens, by which the KL summed over positions has reached ``share`` of its
-    total.
+    """Position, in tokens, at which the cumulative KL reaches ``share`` of its total.
 
-    edges: of adjoining cells of positions, [cells + 1]. mean_kl: per position in each cell, in
-    nats, [..., cells]; any leading axes stay. NaN where the total is not above 0.
+    edges: of adjacent cells of positions, [cells + 1]. mean_kl: KL per position in each cell, in
+    nats, [..., cells]; leading axes are kept. NaN where the total is not above 0.
     """
     check_fraction("share", share)
     ends = np.asarray(edges, dtype=np.float64)
@@ -70,10 +68,10 @@ def crossing(edges: ArrayLike, mean_kl: ArrayLike, share: float) -> Floats:
 def crossing_of_bins(
     position_low: ArrayLike, position_high: ArrayLike, mean_kl: ArrayLike, share: float
 ) -> float:
-    """`crossing` of bins [low, high) in ascending order; positions between two bins go half to the
-    one, half to the other.
+    """`crossing` of bins [low, high) in ascending order.
 
-    So do the published points that stand for more than their own bin.
+    A gap between two bins is split in half between them, as the published points require: each
+    stands for more than its own bin.
     """
     low, high = (
         np.asarray(position_low, dtype=np.float64),
@@ -84,8 +82,10 @@ def crossing_of_bins(
 
 
 def horizon_of(lengths: Ints) -> int:
-    """The most tokens that at least 10 % of the rollouts have written, and at least 10 rollouts
-    (all, of fewer)."""
+    """Largest length that at least 10 % of the rollouts reach, and at least 10 rollouts.
+
+    With fewer than 10 rollouts, all must reach it.
+    """
     if not len(lengths):
         return 0
     needed = max(min(HORIZON_ROLLOUTS, len(lengths)), -(-len(lengths) * HORIZON_PERCENT // 100))
@@ -102,20 +102,20 @@ def cumulative(
     seed: int = 0,
     draws: int = 1000,
 ) -> list[Bootstrapped]:
-    """N in tokens, then the share of the KL that lies before each edge; resampled by problem.
+    """N in tokens, then the share of the KL before each edge; the bootstrap resamples problems.
 
     Args:
-        sums: KL of the tokens of each problem at each position up to the horizon, [problems,
-        horizon], in nats.
-        counts: number of those tokens. With it the curve sums, over positions, the mean over the
-            rollouts that reach the position; None sums all tokens, so that long rollouts are not
-            made to count for those that have ended.
-        edges: numbers of tokens; beyond the horizon the share is NaN.
-        share: where N is taken.
-        level: of the intervals.
-        seed: of the bootstrap.
-        draws: replicates. One in which no rollout reaches some position is undefined: left out, and
-        the note counts it.
+        sums: KL summed over the tokens of each problem at each position up to the horizon,
+            [problems, horizon], in nats.
+        counts: number of those tokens, [problems, horizon]. With counts, each position adds the
+            mean over the rollouts that reach it. None adds all tokens, so long rollouts do not
+            stand in for those that have ended.
+        edges: token counts; the share beyond the horizon is NaN.
+        share: share of the total KL that defines N.
+        level: confidence level of the intervals.
+        seed: seed of the bootstrap.
+        draws: number of replicates. A replicate in which no rollout reaches some position is
+            undefined; it is left out and counted in the note.
     """
     problems, horizon = sums.shape
     values = _statistics(np.ones((1, problems)), sums, counts, edges, share)[0]
@@ -140,8 +140,7 @@ def cumulative(
 def _statistics(
     weights: Floats, sums: Floats, counts: Floats | None, edges: Sequence[int], share: float
 ) -> Floats:
-    """N and the share at each edge, [draws, 1 + edges], of problems weighted by [draws,
-    problems]."""
+    """N and the share at each edge, [draws, 1 + edges]. weights: [draws, problems]."""
     horizon, found = sums.shape[1], np.full((len(weights), 1 + len(edges)), np.nan)
     if not horizon:
         return found

@@ -1,7 +1,7 @@
 """Entropy and divergences of two next-token distributions, from log-probabilities, in nats; no I/O.
 
-Log-probabilities are natural logs over the last axis, [..., vocab], normalised; -inf is a
-probability of 0. Student before teacher, always.
+Log-probabilities are natural logs, [..., vocab], normalised over the last axis; -inf is a
+probability of 0. The student always comes before the teacher.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LN2 = 0.6931471805599453
 
 
 class Divergences(NamedTuple):
-    """All of them at once, each [...], in nats."""
+    """Every quantity of `Pair`, each [...], in nats."""
 
     student_entropy: Tensor
     teacher_entropy: Tensor
@@ -26,7 +26,7 @@ class Divergences(NamedTuple):
 
 
 class Pair:
-    """Two distributions over the same [..., vocab], with what their quantities share computed once.
+    """Two distributions over the same [..., vocab]. Shared intermediate results are cached.
 
     student, teacher: probabilities. gap: log s - log t.
     """
@@ -57,8 +57,8 @@ class Pair:
     def reverse_kl(self) -> Tensor:
         """KL(student || teacher) at each position, in nats: sum s (log s - log t).
 
-        On-policy distillation minimises it. Infinite where the student writes what the teacher
-        never would. Source: arXiv 2605.27028, section 3.
+        On-policy distillation minimises it. Infinite where the teacher gives probability 0 to a
+        token that the student may write. Source: arXiv 2605.27028, section 3.
         """
         return expectation(self.student, self.gap)
 
@@ -69,9 +69,9 @@ class Pair:
     def js(self) -> Tensor:
         """Jensen-Shannon divergence at each position, in nats, at most ln 2.
 
-        The mean KL of both to their even mixture. With d = log s - log t it is half of
-        sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)), each term 0 where the two agree.
-        Source: Lin 1991.
+        The mean KL of both to their equal mixture. With d = log s - log t it is half of
+        sum s (ln 2 - softplus(-d)) + sum t (ln 2 - softplus(d)). Each term is 0 where the two
+        agree. Source: Lin 1991.
         """
         return _js(self.student, self.teacher, self.gap)
 
@@ -109,44 +109,40 @@ def js(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Tensor:
 
 
 def reverse_kl_k1(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
-    """One-sample estimate of the reverse KL from a token that the student drew: log s(y) - log
-    t(y). Unbiased."""
+    """One-sample estimate of the reverse KL: log s(y) - log t(y), y from the student. Unbiased."""
     return student_token_logprob - teacher_token_logprob
 
 
 def reverse_kl_k3(student_token_logprob: Tensor, teacher_token_logprob: Tensor) -> Tensor:
-    """One-sample estimate r - 1 - log r, r = t(y) / s(y), y drawn from the student: unbiased and
-    never negative.
+    """One-sample estimate of the reverse KL: r - 1 - log r, r = t(y) / s(y), y from the student.
 
-    Unbiased only where the teacher gives no mass to what the student gives none. Source: Schulman
-    2020, k3.
+    Never negative. Unbiased if the teacher gives probability 0 wherever the student does. Source:
+    Schulman 2020, k3.
     """
     log_ratio = teacher_token_logprob - student_token_logprob
     return torch.expm1(log_ratio) - log_ratio
 
 
 def _js(student: Tensor, teacher: Tensor, gap: Tensor) -> Tensor:
-    above = LN2 - torch.nn.functional.softplus(
-        gap
-    )  # log t/m, m the even mixture; log s/m is larger by the gap
+    # log t/m, m the equal mixture; log s/m is larger by the gap
+    above = LN2 - torch.nn.functional.softplus(gap)
     found: Tensor = 0.5 * (
         torch.linalg.vecdot(student, above + gap) + torch.linalg.vecdot(teacher, above)
     )
     if bool(found.isfinite().all()):
         return found
-    apart = LN2 - torch.nn.functional.softplus(
-        -gap
-    )  # where the gap is infinite, the sum is not defined
+    # above + gap is undefined where the gap is infinite
+    apart = LN2 - torch.nn.functional.softplus(-gap)
     return 0.5 * (expectation(student, apart) + expectation(teacher, above))
 
 
 def negative(values: Tensor) -> Tensor:
-    """With 0 for 0, not -0."""
+    """-values, with 0 rather than -0."""
     return -values + 0.0
 
 
 def expectation(probabilities: Tensor, values: Tensor) -> Tensor:
-    """Sum of p x over the last axis: where p is 0 the term is 0, whatever x is."""
+    """Sum of p x over the last axis; a term with p = 0 is 0 even if x is infinite."""
     found: Tensor = torch.linalg.vecdot(probabilities, values)
     if not bool(found.isfinite().all()):
         found = torch.linalg.vecdot(probabilities, torch.where(probabilities > 0, values, 0.0))

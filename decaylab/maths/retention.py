@@ -1,10 +1,11 @@
-"""What is left of the teacher after a prefix: retained advantage R, half-decay length; intervals.
+"""How much of the teacher's advantage survives a prefix: retained advantage R, half-decay length.
 
     retained_advantage(prefixed, student, unprefixed, problems)
     half_decay(prefix_tokens, [OpenRollouts(prefixed, student, unprefixed, problems), ...])
 
-Arrays in, estimates out, as in decaylab.maths.statistics: one entry a rollout, problems as integer
-codes, undefined is NaN.
+The half-decay length is the prefix length at which half of the teacher's advantage is gone.
+Arrays in, estimates out, as in decaylab.maths.statistics: one entry per rollout, problems as
+integer codes, NaN where undefined.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ from decaylab.maths.clusters import (
 from decaylab.maths.statistics import ONE_PROBLEM, UNDEFINED, Estimate
 
 PERCENTILE = "percentile bootstrap over problems"
-NO_ADVANTAGE = "advantage of the teacher not above 2 standard errors"
+NO_ADVANTAGE = "the teacher's advantage is not above 2 standard errors"
 
 
 class OpenRollouts(NamedTuple):
-    """The rollouts still open at one prefix length: three grades each [rollouts], in [0, 1], and
-    their problems."""
+    """The rollouts unfinished at one prefix length: three grades of each, and its problem.
+
+    prefixed: grade of the teacher after the prefix. student: grade of the student's own rollout.
+    unprefixed: grade of the teacher alone. Each [rollouts], in [0, 1].
+    """
 
     prefixed: ArrayLike
     student: ArrayLike
@@ -51,15 +55,15 @@ def retained_advantage(
     seed: int = 0,
     draws: int = 2000,
 ) -> Estimate:
-    """R = (A - S) / (A0 - S): the share of the teacher's advantage over the student that is left
-    after the prefix.
+    """R = (A - S) / (A0 - S): the share of the teacher's advantage that is left after the prefix.
 
-    A, S, A0 are means over the same rollouts of ``prefixed``, ``student`` and ``unprefixed``. 1 is
-    all of it, 0 none; below 0 and above 1 are possible. NaN with a note where A0 - S is not above 2
-    of its clustered standard errors. The interval is the percentile bootstrap over problems. A
-    replicate in which A0 - S is not positive has no share to
-    speak of: it counts as +inf where A > S, as -inf where A < S and as 0 where they are equal, so
-    that such replicates widen the interval, to infinity if need be, instead of leaving it.
+    A, S and A0 are the means of ``prefixed``, ``student`` and ``unprefixed`` (the teacher alone)
+    over the same rollouts. 1 is all of the advantage, 0 none; values below 0 and above 1 are
+    possible. NaN with a note where A0 - S is not above 2 clustered standard errors.
+
+    The interval is the percentile bootstrap over problems. R is undefined in a replicate whose
+    A0 - S is not positive: it counts as +inf if A > S, -inf if A < S, and 0 if they are equal. Such
+    replicates widen the interval, possibly to infinity, rather than being dropped.
 
     Source: our own definition.
     """
@@ -79,11 +83,11 @@ def retained_advantage(
 
 
 def half_decay_length(prefix_tokens: ArrayLike, retained: ArrayLike) -> float:
-    """First prefix length, in tokens, at which the retained advantage is at most .5, interpolated
-    linearly.
+    """First prefix length, in tokens, at which the retained advantage is at most .5.
 
-    R(0) = 1 by definition stands before the first length where that is above 0. inf: never reached,
-    that is censored at "> longest". NaN: a retained advantage is NaN before or at the crossing.
+    Interpolated linearly. R(0) = 1 by definition, and is added where the first length is above 0.
+    inf: R never falls to .5, so the length is censored at "> longest". NaN: R is NaN at or before
+    the crossing.
 
     Source: our own definition.
     """
@@ -93,10 +97,13 @@ def half_decay_length(prefix_tokens: ArrayLike, retained: ArrayLike) -> float:
     )
     if lengths.ndim != 1 or lengths.size == 0 or curve.shape != lengths.shape:
         raise ValueError(
-            f"prefix_tokens and retained must pair up, got shapes {lengths.shape} and {curve.shape}"
+            "prefix_tokens and retained must have the same length, got shapes "
+            f"{lengths.shape} and {curve.shape}"
         )
     if lengths[0] < 0 or np.any(np.diff(lengths) <= 0):
-        raise ValueError(f"prefix_tokens must rise strictly from 0 or more, got {lengths.tolist()}")
+        raise ValueError(
+            f"prefix_tokens must be strictly increasing and at least 0, got {lengths.tolist()}"
+        )
     return float(crossings(lengths, curve[None])[0])
 
 
@@ -108,15 +115,16 @@ def half_decay(
     seed: int = 0,
     draws: int = 2000,
 ) -> Estimate:
-    """Half-decay length in tokens with a percentile bootstrap interval over problems, one
-    ``OpenRollouts`` a length.
+    """Half-decay length in tokens with a percentile bootstrap interval over problems.
 
-    A replicate draws problems once and applies them to every length, whatever rollouts are open
-    there; its ratios are those of ``retained_advantage``. Value and interval ends may be inf
-    (censored at the longest length; the note says so). The curve ends at the first length whose
-    retained advantage is undefined: NaN with a note where it has not fallen to .5 before, and a
-    replicate that has not either counts as inf. Replicates in which a needed length has no rollout
-    are left out and counted in the note. standard_error is NaN unless every replicate is finite.
+    arms: one ``OpenRollouts`` per prefix length.
+
+    A replicate draws problems once and uses them at every length; its ratios are those of
+    ``retained_advantage``. Value and interval ends may be inf: censored at the longest length, with
+    a note. The curve ends before the first length whose retained advantage is undefined. If it has
+    not fallen to .5 by then, the value is NaN with a note; a replicate that has not counts as inf.
+    A replicate without a rollout at a length it needs is left out and counted in the note.
+    standard_error is NaN unless every replicate is finite.
     """
     curve = DecayCurve(prefix_tokens, arms)
     count, rollouts = curve.codes.size, curve.rollouts
@@ -133,10 +141,11 @@ def half_decay(
 
 
 class DecayCurve:
-    """The retained advantage by prefix length, and the sums by problem that it is made of.
+    """The retained advantage by prefix length, and the sums by problem behind it.
 
     codes: the problems. value: the half-decay length, in tokens. reason: why it is NaN. lengths:
-    all of them; the curve ends at ``longest``, before the first length whose share is undefined.
+    all prefix lengths. The curve ends at ``longest``, before the first length at which R is
+    undefined.
     """
 
     def __init__(
@@ -145,11 +154,11 @@ class DecayCurve:
         arms: Sequence[OpenRollouts],
         codes: Ints | None = None,
     ) -> None:
-        """codes: the problems, where there are more than these arms hold."""
+        """codes: the problems, if there are more than these arms contain."""
         self.lengths = np.asarray(prefix_tokens, dtype=np.float64)
         if self.lengths.size != len(arms):
             raise ValueError(
-                f"arms must hold one entry a prefix length: {self.lengths.size} lengths, "
+                f"arms must have one entry per prefix length: {self.lengths.size} lengths, "
                 f"{len(arms)} entries"
             )
         longs = [checked_rollouts(arm[:3], arm.problems, None) for arm in arms]
@@ -173,7 +182,7 @@ class DecayCurve:
 
     @property
     def longest(self) -> float:
-        """The last length at which the share is defined; 0 if there is none."""
+        """The last length of the curve, in tokens; 0 if R is undefined at the first length."""
         return float(self.lengths[self.usable - 1]) if self.usable else 0.0
 
     def replicates(self, weights: Floats) -> Floats:
@@ -183,15 +192,17 @@ class DecayCurve:
 
 
 def problems_of(arms: Sequence[OpenRollouts]) -> Ints:
-    """The codes of all problems of these arms, sorted."""
+    """Sorted codes of all problems in these arms."""
     if not arms:
         return np.zeros(0, dtype=np.int64)
     return np.unique(np.concatenate([np.asarray(arm.problems) for arm in arms]))
 
 
 def no_advantage(masses: Floats) -> str:
-    """Why A0 - S can't be divided by, "" where it can. masses: rollouts prefixed student unprefixed
-    by [problems]."""
+    """Why R is undefined; "" if it is defined.
+
+    masses: sums of rollouts, prefixed, student and unprefixed by problem, [4, problems].
+    """
     total, count = masses.sum(axis=1), masses.shape[1]
     if count < 2:
         return ONE_PROBLEM if count else "no rollouts"
@@ -201,8 +212,10 @@ def no_advantage(masses: Floats) -> str:
 
 
 def share_left(sums: Floats) -> Floats:
-    """(A - S) / (A0 - S) from sums [rollouts prefixed student unprefixed, ...]; A0 <= S:
-    ``retained_advantage``."""
+    """(A - S) / (A0 - S) from sums of rollouts, prefixed, student and unprefixed, [4, ...].
+
+    Where A0 <= S, see ``retained_advantage``.
+    """
     rollouts, prefixed, student, unprefixed = sums
     slack = 1e-9 * rollouts
     gain, room = prefixed - student, unprefixed - student
@@ -213,8 +226,10 @@ def share_left(sums: Floats) -> Floats:
 
 
 def crossings(lengths: Floats, curves: Floats) -> Floats:
-    """Half-decay length of each curve [curves, lengths]; an infinite neighbour puts the crossing at
-    the other one."""
+    """Half-decay length of each curve [curves, lengths].
+
+    Where one of the two points around the crossing is infinite, the crossing is at the other.
+    """
     if lengths[0] > 0:
         lengths = np.concatenate([[0.0], lengths])
         curves = np.concatenate([np.ones((len(curves), 1)), curves], axis=1)

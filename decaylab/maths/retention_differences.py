@@ -1,10 +1,10 @@
-"""How much two teachers, or two students, differ in what is left of the teacher after a prefix.
+"""Differences in retained advantage and half-decay length between two teachers, or two students.
 
     retained_difference(first, second)                  # at one length, each an OpenRollouts
     half_decay_difference(prefix_tokens, firsts, seconds)
 
-Both sides stand on the same problems. A bootstrap replicate draws problems once and takes them on
-both sides, so that what they share cancels. First minus second throughout.
+Both sides use the same problems. A bootstrap replicate draws problems once for both sides, so the
+variation they share cancels. Every difference is first minus second.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def retained_difference(
     seed: int = 0,
     draws: int = 2000,
 ) -> Estimate:
-    """Retained advantage of the first less that of the second, at one prefix length.
+    """Retained advantage of the first minus that of the second, at one prefix length.
 
-    NaN with a note where one of them is undefined. In a replicate in which both are infinite, the
-    difference could be anything: it widens the interval to both sides.
+    NaN with a note where one of them is undefined. Where both are infinite in a replicate, their
+    difference is unknown: it widens the interval on both sides.
 
     Source: `retention.retained_advantage` on both sides.
     """
@@ -80,13 +80,12 @@ def half_decay_difference(
     seed: int = 0,
     draws: int = 2000,
 ) -> Estimate:
-    """Half-decay length of the first less that of the second, in tokens.
+    """Half-decay length of the first minus that of the second, in tokens.
 
-    A curve that does not fall to .5 has a half-decay length beyond its last length, and nothing
-    more is known of it. So the value is NaN where one side has none, with a note that says how
-    large the difference is at least; and a replicate counts at the low end of the interval with
-    the least difference that it allows, and at the high end with the largest, which may be
-    infinite. NaN with a note where one side is undefined.
+    A curve that does not fall to .5 is censored: its half-decay length is beyond its last length.
+    If one side is censored, the value is NaN and the note gives the smallest possible difference.
+    A censored replicate gives the low end its smallest possible difference and the high end its
+    largest, which may be infinite. NaN with a note where one side is undefined.
     """
     codes = problems_of([*firsts, *seconds])
     curves = [DecayCurve(prefix_tokens, arms, codes) for arms in (firsts, seconds)]
@@ -112,9 +111,13 @@ def half_decay_difference(
 
 
 def _value(first: DecayCurve, second: DecayCurve) -> tuple[float, str]:
-    """The difference; NaN with what is known of it where a side is censored."""
+    """The difference; where a side is censored, NaN and a note with its bound."""
     if np.isinf(first.value) and np.isinf(second.value):
-        return np.nan, f"neither is reached by {min(first.longest, second.longest):g} tokens"
+        return (
+            np.nan,
+            "neither half-decay length is reached by "
+            f"{min(first.longest, second.longest):g} tokens",
+        )
     if np.isinf(first.value):
         apart, word, longest = first.longest - second.value, "longer", first.longest
     elif np.isinf(second.value):
@@ -122,7 +125,7 @@ def _value(first: DecayCurve, second: DecayCurve) -> tuple[float, str]:
     else:
         return first.value - second.value, ""
     at_least = f"at least {apart:.1f} tokens {word}, " if apart > 0 else ""
-    return np.nan, f"{at_least}one of the two is not reached by {longest:g} tokens"
+    return np.nan, f"{at_least}one half-decay length is not reached by {longest:g} tokens"
 
 
 def _sums(arm: OpenRollouts, codes: Ints) -> Floats:
@@ -132,7 +135,7 @@ def _sums(arm: OpenRollouts, codes: Ints) -> Floats:
 
 
 def _residual(sums: Floats, value: float) -> Floats:
-    """What each problem moves the retained advantage by, to first order, [problems]."""
+    """Influence of each problem on the retained advantage, [problems]."""
     room = sums[3].sum() - sums[2].sum()
     residual: Floats = (sums[1] - sums[2] - value * (sums[3] - sums[2])) / room
     return residual

@@ -1,15 +1,15 @@
-"""Means over training runs that differ by their seed alone, with Student's t over the seeds.
+"""Means over training runs that differ only in their seed, with Student's t over the seeds.
 
-    over_seeds([0.61, 0.64, 0.58])              # one number a run: mean, interval, p against 0
+    over_seeds([0.61, 0.64, 0.58])              # one number per run: mean, interval, p against 0
     ratios_over_seeds(esr_seconds, full_seconds)  # paired by seed, symmetric in the logarithm
 
-Such an interval holds for other seeds on the problems that were asked. One that resamples problems
-(decaylab.maths.statistics) holds for other problems and the seeds at hand. Neither holds for both.
+An interval over seeds generalises to other seeds on the same problems. One that resamples problems
+(decaylab.maths.statistics) generalises to other problems with the same seeds. Neither does both.
 
-Fewer than three seeds have no interval: of two, Student's t reaches 12.7 standard errors to either
-side. Nor have seeds that disagree, since t takes them to vary around one value: some runs that
-collapsed are no such thing. Where a fifth of all runs collapse, three seeds hold none that did half
-of the time; no interval over three seeds can know of it then.
+Fewer than three seeds have no interval: with two, Student's t spans 12.7 standard errors on either
+side. Nor do seeds that disagree: t assumes variation around one value, which fails if some runs
+collapsed. If a fifth of all runs collapse, half of all sets of three seeds contain no collapsed
+run, and no interval over three seeds can show it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ METHOD = "Student t over training seeds"
 LOG_METHOD = "Student t over training seeds on the log scale"
 LEAST_SEEDS = 3
 APART = 0.1
-"""Between two neighbouring seeds, for fractions: seeds that lie further apart disagree."""
+"""Largest gap between neighbouring seeds, for fractions. With a larger gap the seeds disagree."""
 FACTOR = 1.5
-"""The same for ratios: neighbours that differ by a larger factor."""
+"""The same for ratios: the largest factor between neighbouring seeds."""
 ONE_SEED = "one training seed: no interval over seeds"
 TWO_SEEDS = "two training seeds: no interval over seeds, which takes three"
 DISAGREE = "the training seeds disagree: no interval over seeds"
@@ -39,10 +39,9 @@ ALIKE = "the same for every training seed: no interval over seeds"
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """A mean over seeds with its interval. p_value: two-sided, of Student's t test that it is 0; of
-    a ratio, that it is 1.
+    """A mean over seeds with its interval; NaN where undefined, with the reason in ``note``.
 
-    Undefined is NaN, and ``note`` says why.
+    p_value: two-sided, of Student's t test that the mean is 0 (for a ratio, 1).
     """
 
     value: float
@@ -56,15 +55,15 @@ class OverSeeds:
 
 
 def disagree(values: ArrayLike, apart: float) -> bool:
-    """Whether two neighbours among the sorted values lie further apart than that."""
+    """Whether two neighbours among the sorted values differ by more than ``apart``."""
     return bool(np.diff(np.sort(np.asarray(values, dtype=np.float64))).max(initial=0.0) > apart)
 
 
 def apart_by(errors: ArrayLike) -> float:
-    """How far apart seeds disagree, of fractions with these standard errors over problems: `APART`,
-    and four errors.
+    """Gap at which seeds disagree, for fractions: the larger of `APART` and four standard errors.
 
-    Neighbours among three seeds are seldom as far apart by their samples alone.
+    errors: over problems, one per seed. Sampling alone rarely puts neighbours among three seeds
+    that far apart.
     """
     return max(
         APART, 4 * float(np.nan_to_num(np.asarray(errors, dtype=np.float64)).max(initial=0.0))
@@ -72,10 +71,9 @@ def apart_by(errors: ArrayLike) -> float:
 
 
 def over_seeds(values: ArrayLike, *, level: float = 0.95, apart: float = math.inf) -> OverSeeds:
-    """Mean of one number a seed, with the interval of Student's t at one degree of freedom less
-    than there are seeds.
+    """Mean of one number per seed, with a Student's t interval at seeds - 1 degrees of freedom.
 
-    apart: seeds whose neighbours lie further from each other have no interval; see `disagree`.
+    apart: largest gap between neighbouring seeds that still allows an interval; see `disagree`.
 
     Raises ValueError for values that are not finite.
     """
@@ -96,8 +94,7 @@ def over_seeds(values: ArrayLike, *, level: float = 0.95, apart: float = math.in
 
 
 def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> OverSeeds:
-    """Geometric mean of first / second, paired by seed, with an interval symmetric in the
-    logarithm.
+    """Geometric mean of first / second, paired by seed; the interval is symmetric in the logarithm.
 
     Seeds whose neighbouring ratios differ by more than `FACTOR` have no interval.
     standard_error: of the logarithm, times the value (delta method).
@@ -106,7 +103,7 @@ def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
     """
     a, b = finite_column("first", first), finite_column("second", second)
     if a.shape != b.shape or np.any(np.minimum(a, b) <= 0):
-        raise ValueError("a ratio needs as many numbers on both sides, all above 0")
+        raise ValueError("first and second must have the same length, with all values above 0")
     logs = over_seeds(np.log(a / b), level=level, apart=math.log(FACTOR))
     value, low, high = (math.exp(end) for end in (logs.value, logs.low, logs.high))
     return replace(
@@ -120,12 +117,12 @@ def ratios_over_seeds(first: ArrayLike, second: ArrayLike, *, level: float = 0.9
 
 
 def power_over_seeds(seeds: int, effect: float, *, numbers: int = 1, level: float = 0.95) -> float:
-    """Chance that Student's t test over so many seeds finds an effect, in standard deviations
-    between seeds.
+    """Power of Student's t test over ``seeds`` seeds.
 
-    numbers: how many are compared; the test is then at (1 - level) / numbers, Holm's first step.
-    Found is: significant, two-sided, and of the right sign. Source: the noncentral t with
-    noncentrality effect x sqrt(seeds).
+    effect: in standard deviations between seeds. numbers: how many comparisons share the test,
+    which is then at (1 - level) / numbers, Holm's first step. An effect counts as found if it is
+    significant, two-sided, with the correct sign. Source: the noncentral t with noncentrality
+    effect x sqrt(seeds).
     """
     check_fraction("level", level)
     if seeds < 2:
@@ -137,8 +134,7 @@ def power_over_seeds(seeds: int, effect: float, *, numbers: int = 1, level: floa
 def seeds_that_decide(
     effect: float, *, numbers: int = 1, level: float = 0.95, power: float = 0.8
 ) -> int:
-    """The fewest seeds, three or more, that find an effect with this power; effect and numbers as
-    in `power_over_seeds`."""
+    """The fewest seeds, at least three, with this power; see `power_over_seeds`."""
     check_fraction("power", power)
     if not effect > 0:
         raise ValueError(f"effect must be above 0, got {effect}")
@@ -151,12 +147,11 @@ def seeds_that_decide(
 def smallest_detectable_over_seeds(
     standard_error: float, seeds: int, *, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """Smallest true mean that Student's t test over so many seeds finds with this power, in the
-    unit of the error.
+    """Smallest true mean that Student's t test over ``seeds`` seeds finds with this power.
 
-    Found is: significant at the level, two-sided, and of the right sign. By the noncentral t: with
-    3 seeds the normal approximation would promise less than half of it. NaN with fewer than 2
-    seeds, or where they do not differ at all.
+    In the unit of the standard error. Found: significant at the level, two-sided, with the correct
+    sign. Uses the noncentral t: with 3 seeds the normal approximation gives less than half of the
+    value. NaN with fewer than 2 seeds, or if all seeds are equal.
     """
     check_fraction("level", level)
     check_fraction("power", power)

@@ -1,13 +1,13 @@
 """Which response positions carry the loss, and with what weight: one rollout at a time; numpy only.
 
-    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # 1 where chosen, [time]
+    weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # 1 where selected, [time]
 
-A selector takes as many positions as the budget allows; a rollout no longer than the budget is
-selected whole. A selector of your own is a function like those below and a line in `SELECTORS`.
+A selector selects as many positions as the budget allows, and all of a rollout no longer than the
+budget. To add a selector, write a function like those below and add a line to `SELECTORS`.
 
-Source: section 5.1 of arXiv 2605.27028 for the signals and their products; ``suffix``, ``middle``
-and ``random`` are its controls, ``prefix`` is what it proposes. Ties and the place of the middle
-are not stated there: ties go to the earlier position, an odd rest of the middle to its end.
+Source: section 5.1 of arXiv 2605.27028 for the signals and their products; ``prefix`` is its
+proposal, and ``suffix``, ``middle`` and ``random`` are its controls. It does not define ties or the
+middle: here ties go to the earlier position, and an odd token of the middle goes to its end.
 """
 
 from __future__ import annotations
@@ -24,34 +24,30 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-GAMMA = (
-    0.5  # `importance`: what the first token weighs more than one whose past has spent everything
-)
-FLOOR, CENTRE, STEEPNESS = (
-    0.25,
-    0.30,
-    0.10,
-)  # `rising`: w_min, tau and s of the source's schedule "Moderate"
+# `importance`: extra weight of the first token, falling to 0 as the log-ratio accumulates.
+GAMMA = 0.5
+# `rising`: w_min, tau and s of the source's schedule "Moderate".
+FLOOR, CENTRE, STEEPNESS = 0.25, 0.30, 0.10
 
 
 class Signals(NamedTuple):
-    """What is known of each token of one rollout, in nats, [time]."""
+    """Signals of each token of one rollout, in nats, [time]."""
 
     reverse_kl: Floats
     student_entropy: Floats
     teacher_entropy: Floats
-    student_logprob: Floats  # of the token that was taken
+    student_logprob: Floats  # of the sampled token
     teacher_logprob: Floats
 
 
 @dataclass(frozen=True)
 class Selector:
-    """How the positions of a rollout are weighted, and what a trainer must know before it asks.
+    """How the positions of a rollout are weighted, and what a trainer needs to know about it.
 
     weigh: signals, budget in tokens and a generator in, weights of at least 0 out, [time].
-    needs_signals: it reads them; where False, they count for the length of the rollout alone.
-    stops_at_budget: the rollout itself stops at the budget, so that nothing later is sampled.
-    whole: the budget does not matter, every token carries loss.
+    needs_signals: reads the signals' values; if False, only their length.
+    stops_at_budget: sampling stops at the budget.
+    whole: ignores the budget; every token carries loss.
     """
 
     weigh: Callable[[Signals, int, np.random.Generator], Floats]
@@ -100,11 +96,9 @@ def top_by(
 def top_by_all(
     names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator
 ) -> Floats:
-    """1 at the positions that are among the top q of every named signal, at the smallest q that
-    fills the budget, [time].
+    """1 at the positions in the top q of every named signal, [time].
 
-    Where the last step of q adds more positions than there is place for, the earlier ones are
-    taken.
+    q is the smallest that fills the budget; ties at its edge go to the earlier positions.
     """
     return top(-np.maximum.reduce([ranks(getattr(signals, name)) for name in names]), budget)
 
@@ -112,31 +106,26 @@ def top_by_all(
 def top_by_any(
     names: tuple[str, ...], signals: Signals, budget: int, rng: np.random.Generator
 ) -> Floats:
-    """1 at the positions that are among the top q of any named signal, at the smallest q that fills
-    the budget, [time].
+    """1 at the positions in the top q of any named signal, [time].
 
-    Where the last step of q adds more positions than there is place for, the earlier ones are
-    taken.
+    q is the smallest that fills the budget; ties at its edge go to the earlier positions.
     """
     return top(-np.minimum.reduce([ranks(getattr(signals, name)) for name in names]), budget)
 
 
 def importance(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """1 + gamma x (1 - share of the rollout's total |log-ratio| that lies before the token), gamma
-    0.5, [time].
+    """1 + gamma x (1 - share of the rollout's total |log-ratio| before the token), [time].
 
-    The log-ratio is log student - log teacher of the token that was taken. Weights fall from 1.5 at
-    the first token towards 1; where the policies agree on every token, nothing is ever spent and
-    all of them are 1.5, as in the source.
+    gamma is 0.5; the log-ratio is log student - log teacher of the sampled token. Weights fall from
+    1.5 at the first token towards 1. If the policies agree on every token, all weights are 1.5, as
+    in the source.
 
-    Source: IW-OPD, Algorithm 1 of arXiv 2606.22600, as in the code of its authors
-    (``iw_opd_weight_max`` 1.5) and in TRL's
-    ``IWOPDTrainer``: absolute log-ratios, neither squares nor exact KL; the token itself is left
-    out of the sum, though the authors' blog prints a sum that includes it; divided by the rollout's
-    total, and not rescaled to a mean of 1. We differ
-    in two ways: there is no epsilon of 1e-8 in the denominator, and the weights multiply whichever
-    loss is trained on, where the source multiplies the policy-gradient advantage of the sampled
-    token.
+    Source: IW-OPD, Algorithm 1 of arXiv 2606.22600, as in the authors' code (``iw_opd_weight_max``
+    1.5) and TRL's ``IWOPDTrainer``: absolute log-ratios, not squares or exact KL; the sum excludes
+    the token itself, although the authors' blog prints one that includes it; divided by the
+    rollout's total; not rescaled to a mean of 1. We differ in two ways: no epsilon of 1e-8 in the
+    denominator, and the weights multiply any loss, where the source multiplies the policy-gradient
+    advantage of the sampled token.
     """
     spent = np.cumsum(np.append(0.0, np.abs(signals.student_logprob - signals.teacher_logprob)))
     share: Floats = spent[:-1] / (spent[-1] or 1.0)
@@ -144,15 +133,13 @@ def importance(signals: Signals, budget: int, rng: np.random.Generator) -> Float
 
 
 def rising(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """0.25 + 0.75 x sigmoid((u - 0.30) / 0.10), where u is the middle of the token as a fraction of
-    its rollout, [time].
+    """0.25 + 0.75 x sigmoid((u - 0.30) / 0.10), u = (position + 0.5) / length, [time].
 
-    From 0.29 at the start of a long rollout over 0.625 at three tenths of it to 1.00 at its end.
+    In a long rollout it rises from 0.29 at the start, through 0.625 at 30 %, to 1.00 at the end.
 
-    Source: PW-OPSD, arXiv 2605.21606, schedule "Moderate" (w_min 0.25, tau 0.30, s 0.10), u =
-    (position + 0.5) / length of the response as in the code of its authors; not rescaled to a mean
-    of 1, there or here. We take the weight alone: there it multiplies a clipped forward KL to a
-    teacher that has seen the answer, and each rollout is averaged over its length.
+    Source: PW-OPSD, arXiv 2605.21606, schedule "Moderate" (w_min 0.25, tau 0.30, s 0.10), u as in
+    the authors' code; not rescaled to a mean of 1. We use only the weight: the source applies it to
+    a clipped forward KL to a teacher that has seen the answer, averaged over each rollout's length.
     """
     time = len(signals.reverse_kl)
     through = (np.arange(time) + 0.5) / time
@@ -160,7 +147,7 @@ def rising(signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
 
 
 def top(values: NDArray[np.number], budget: int) -> Floats:
-    """1 at the positions of the largest values, [time]; of equal values the earlier ones."""
+    """1 at the positions of the largest values, [time]; ties go to the earlier positions."""
     time = len(values)
     if time <= budget:
         return np.ones(time)
@@ -171,8 +158,7 @@ def top(values: NDArray[np.number], budget: int) -> Floats:
 
 
 def ranks(values: Floats) -> NDArray[np.int64]:
-    """Place of each value from the largest, from 0, [time]; of equal values the earlier comes
-    first."""
+    """Rank of each value, 0 for the largest, [time]; ties go to the earlier position."""
     order = np.argsort(-values, kind="stable")
     places = np.empty(len(values), dtype=np.int64)
     places[order] = np.arange(len(values))
@@ -184,15 +170,14 @@ BOTH_ENTROPIES = ("teacher_entropy", "student_entropy")
 
 SELECTORS: dict[str, Selector] = {
     "prefix": Selector(prefix, stops_at_budget=True),
-    "prefix-mask": Selector(prefix),  # the same loss, but the rollout goes on
+    "prefix-mask": Selector(prefix),  # the same loss, but rollouts run to their end
     "suffix": Selector(suffix),
     "middle": Selector(middle),
     "random": Selector(random),
     "full": Selector(full, whole=True),
-    # A window like the prefix, but late: positions count from the student's first token after what
-    # the teacher wrote.
+    # Positions count from the student's first token, after the teacher's prefix.
     "after-teacher-prefix": Selector(prefix, stops_at_budget=True),
-    # A prefix whose budget is another one in each step, see `progressive_budget`.
+    # A prefix whose budget grows from step to step, see `progressive_budget`.
     "progressive": Selector(prefix, stops_at_budget=True),
     "top-reverse-kl": Selector(partial(top_by, ("reverse_kl",)), needs_signals=True),
     "top-student-entropy": Selector(partial(top_by, ("student_entropy",)), needs_signals=True),
@@ -222,46 +207,45 @@ SELECTORS: dict[str, Selector] = {
 
 
 def weigh(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
-    """The weight of each position of one rollout in the loss, at this budget of tokens, [time];
-    only ``random`` draws.
+    """Weight of each position of one rollout in the loss, [time].
+
+    budget: in tokens. rng: used by ``random`` only.
 
     Raises:
-        ValueError: no selector of that name, a budget below 1, or a selector that gave anything but
-            one weight of at least 0 for each token.
+        ValueError: an unknown selector, a budget below 1, or a selector that did not return one
+            weight of at least 0 per token.
     """
     if selector not in SELECTORS:
-        raise ValueError(f"no selector {selector!r}; there are {', '.join(SELECTORS)}")
+        raise ValueError(f"unknown selector {selector!r}; choose from {', '.join(SELECTORS)}")
     _check_budget(budget)
     weights = SELECTORS[selector].weigh(signals, budget, rng)
     if weights.shape != signals.reverse_kl.shape or (weights < 0).any():
         raise ValueError(
-            f"selector {selector!r} must give one weight of at least 0 for each token, [time]"
+            f"selector {selector!r} must return one weight of at least 0 per token, [time]"
         )
     return weights
 
 
 def select(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Mask:
-    """The positions of one rollout that have a weight, [time]; raises what `weigh` raises."""
+    """Positions of one rollout with a weight above 0, [time]; raises as `weigh` does."""
     mask: Mask = weigh(selector, signals, budget, rng) > 0
     return mask
 
 
 def progressive_budget(budget: int, step: int, steps: int) -> int:
-    """Tokens of ``progressive`` at a step, from 0: a straight line from half the budget to one and
-    a half times the budget.
+    """Token budget of ``progressive`` at a step (from 0), rising linearly from 0.5 to 1.5 x budget.
 
-    budget x (1/2 + step / (steps - 1)), rounded to whole tokens, halves to the even number: then
-    steps as far from the start as from the end add up to two budgets, and the mean over a run is
-    the budget exactly. A run of a single step has the budget, and a budget of 1 stays 1. The source
-    names a progressive N and gives no schedule; this one is ours, with as many tokens as ``prefix``
-    has.
+    budget x (1/2 + step / (steps - 1)), rounded to whole tokens, halves to even. Then steps
+    equally far from the start and the end add up to two budgets, and the mean over a run is exactly
+    the budget. A run of one step uses the budget, and a budget of 1 stays 1. The source names a
+    progressive N but gives no schedule; this one is ours, with the same total as ``prefix``.
 
     Raises:
-        ValueError: a budget below 1, or a step outside of the run.
+        ValueError: a budget below 1, or a step outside the run.
     """
     _check_budget(budget)
     if not 0 <= step < steps:
-        raise ValueError(f"step must be from 0 to below {steps} steps, got {step}")
+        raise ValueError(f"step must be at least 0 and below {steps}, got {step}")
     if budget == 1 or steps == 1:
         return budget
     return round(Fraction(budget, 2) + Fraction(budget * step, steps - 1))

@@ -1,13 +1,13 @@
 """Proportions and their differences, with intervals that resample the problem; no I/O.
 
-Data come long, one entry a rollout: ``problems`` (integer codes, any integers) and values in
-[0, 1]. The estimand is always the mean over rollouts, sum(w x) / sum(w); the independent unit is
-always the problem. Undefined is NaN, and ``Estimate.note`` says why.
+Data are in long form, one entry per rollout: ``problems`` (any integers) and values in [0, 1]. The
+estimand is always the mean over rollouts, sum(w x) / sum(w); the independent unit is always the
+problem. Undefined values are NaN, with the reason in ``Estimate.note``.
 
-    proportion(correct, problems)       # accuracy, with an interval that holds near 0 and 1
+    proportion(correct, problems)       # accuracy, with an interval that is valid near 0 and 1
     paired_difference(prefixed, unprefixed, problems)     # over the same rollouts
 
-Ratios of such means, which say how much of the teacher is left, are in decaylab.maths.retention.
+Ratios of such means are in decaylab.maths.retention.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from decaylab.maths.clusters import (
     per_problem_sums,
 )
 
-# Each clustered variance behind an interval also sees half a problem that is all right and half a
-# problem that is all wrong (Jeffreys' prior counts, with the problem as the unit): the design
-# effect of a handful of failures is otherwise so noisy that the plain recipe covers .88 to .91 at
-# accuracy .99 (measured; tests/maths/test_statistics.py has the rest).
+# Each clustered variance behind an interval includes half a problem that is all correct and half a
+# problem that is all wrong (Jeffreys' prior counts, with the problem as the unit). Without them the
+# design effect of a few failures is so noisy that intervals cover .88 to .91 at accuracy .99
+# (measured; tests/maths/test_statistics.py has the rest).
 PSEUDO_PROBLEMS = 0.5
-# weight, in problems, of a difference of a whole problem that was not seen (see paired_difference)
+# Weight, in problems, of an unseen difference of a whole problem (see paired_difference).
 UNSEEN = 0.1
 UNDEFINED = (float("nan"),) * 4
 ALIKE = "the same in every problem: no interval"
@@ -42,12 +42,11 @@ ONE_PROBLEM = "fewer than 2 problems: no interval"
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval and what stands behind it.
+    """A value with its interval and sample size.
 
-    standard_error: of the value itself (linearised, clustered by problem); not what the interval is
-    built from.
-    method: the interval's name.  problems, rollouts: those with a weight above 0.
-    note: why something is NaN or was left out; "" where there is nothing to say.
+    standard_error: of the value (linearised, clustered by problem); the interval is not built from
+    it. method: the interval's name. problems, rollouts: those with a weight above 0. note: why
+    something is NaN or was left out, or "".
     """
 
     value: float
@@ -72,13 +71,12 @@ def proportion(
 
     The Wilson score interval is taken at the effective sample size p(1-p) / SE^2, with Student's t
     at G-1 degrees of freedom in place of z. SE^2 and p in that ratio include the pseudo-problems
-    (see PSEUDO_PROBLEMS). The size is capped by the number of rollouts (by sum(w)^2 / sum(w^2) with
-    weights); where the clustered variance is zero it is that of the problems, sum(m)^2 / sum(m^2)
-    for problems of mass m.
+    (see PSEUDO_PROBLEMS). The size is at most the number of rollouts (sum(w)^2 / sum(w^2) with
+    weights). If the clustered variance is zero, it is the effective number of problems,
+    sum(m)^2 / sum(m^2) for problems of mass m.
 
-    critical: multiplier for a simultaneous band (``simultaneous_critical``). It never narrows the
-        interval: where this estimate's own t quantile is larger, since it has fewer problems than
-        the band, that one is used.
+    critical: multiplier for a simultaneous band (``simultaneous_critical``). The estimate's own t
+        quantile is used if it is larger, so a band never narrows the interval.
 
     Raises ValueError for values outside [0, 1], arrays of different lengths, or negative weights.
 
@@ -116,23 +114,22 @@ def paired_difference(
     level: float = 0.95,
     critical: float | None = None,
 ) -> Estimate:
-    """Mean of first - second over the same rollouts, with Student's t over problems that allows for
-    rare differences.
+    """Mean of first - second over the same rollouts, with a t interval that allows for rare events.
 
-    With few problems that differ, their spread is a poor guess and its distribution skewed. So the
-    squared deviations of the problems' sums gain half a problem either way of the size of those
-    that differ: (sum e^2 + .2) / (K + .1), where e is the deviation of a problem, in average
-    problems, and K = (sum e^2)^2 / sum e^4, about the number of problems that differ, but at most 4
-    sum d^2 of their differences d: differences of less than half a problem say little of larger
-    ones. Where none differs, that is one whole problem either way: identical outcomes have an
-    interval. The middle moves by sum e^3 / sum e^2 / 2 over the number of problems, to the side
-    with the longer tail. Ends stay in [-1, 1].
+    If few problems differ, the estimate of their spread is poor and skewed. So the squared
+    deviations of the problems' sums gain half a pseudo-problem in each direction, of the size of
+    those that differ: (sum e^2 + .2) / (K + .1). Here e is the deviation of a problem, in units of
+    an average problem, and K = (sum e^2)^2 / sum e^4 is about the number of problems that differ.
+    K is at most 4 sum d^2 over their differences d, since differences below half a problem say
+    little about larger ones. If no problem differs, that adds one whole problem in each direction,
+    so identical outcomes have an interval too. The centre moves by sum e^3 / sum e^2 / 2, divided
+    by the number of problems, towards the longer tail. Ends are clipped to [-1, 1].
 
     critical: as in ``proportion``. Raises ValueError as ``proportion`` does.
 
     Source: clustered t as in ``proportion``; pseudo-counts Bonett and Price 2012; skewness Johnson
-    1978. That both go by the size of what differs, and the constants, are ours: by enumeration,
-    coverage of one sample a problem is at least .927 for any accuracies at 10 to 500 problems
+    1978. Scaling both by the size of the differences, and the constants, are ours: by enumeration,
+    coverage with one sample per problem is at least .927 for any accuracies at 10 to 500 problems
     (benchmarks/coverage.py measures the rest).
     """
     (x, y), codes, w = checked_rollouts((first, second), problems, weights)
@@ -174,8 +171,10 @@ def paired_difference(
 
 
 def wilson(value: ArrayLike, effective: ArrayLike, multiplier: ArrayLike) -> tuple[Floats, Floats]:
-    """Low and high of Wilson's score interval of proportions at effective sample sizes,
-    elementwise. Source: Wilson 1927."""
+    """Wilson's score interval of proportions at effective sample sizes: low and high, elementwise.
+
+    Source: Wilson 1927.
+    """
     p, shrink = (
         np.asarray(value, dtype=np.float64),
         np.asarray(multiplier) ** 2 / np.asarray(effective),
@@ -190,12 +189,11 @@ def wilson(value: ArrayLike, effective: ArrayLike, multiplier: ArrayLike) -> tup
 def influence(
     values: ArrayLike, problems: ArrayLike, codes: ArrayLike, *, weights: ArrayLike | None = None
 ) -> Floats:
-    """Influence of each problem of ``codes`` on the mean over rollouts, [codes]: its sum of w (x -
-    mean), over sum(w).
+    """Influence of each problem on the mean over rollouts, [codes]: sum of w (x - mean) / sum(w).
 
-    Problems without a rollout here contribute 0. Columns of several lengths, stacked, go to
-    ``simultaneous_critical``; for a difference, pass the differences as values. Raises ValueError
-    where a problem is not among the codes.
+    A problem without rollouts has influence 0. Stack the columns of several lengths for
+    ``simultaneous_critical``. For a difference, pass the differences as values. Raises ValueError
+    for a problem that is not in ``codes``.
     """
     x = finite_column("values", values)
     w = np.ones(x.size) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -207,12 +205,11 @@ def influence(
 def simultaneous_critical(
     residuals: ArrayLike, *, level: float = 0.95, seed: int = 0, draws: int = 20000
 ) -> float:
-    """Multiplier of a simultaneous band: quantile of max |T| over lengths, from influence columns
-    [problems, lengths].
+    """Multiplier of a simultaneous band over lengths: quantile of max |T|.
 
-    T is multivariate t with G-1 degrees of freedom and the empirical correlation of the columns; an
-    all-zero column counts as independent of the others. Never below the pointwise t quantile. NaN
-    with fewer than 2 problems.
+    residuals: influences, [problems, lengths]. T is multivariate t with G-1 degrees of freedom and
+    the empirical correlation of the columns; an all-zero column counts as independent of the
+    others. Never below the pointwise t quantile. NaN with fewer than 2 problems.
 
     Source: Hothorn, Bretz and Westfall 2008 (max-t), by Monte Carlo.
     """
@@ -241,11 +238,11 @@ def simultaneous_critical(
 def sign_flip_p(
     differences: ArrayLike, problems: ArrayLike, *, seed: int = 0, draws: int = 10000
 ) -> float:
-    """Two-sided p of the sign-flip test: under the null a problem's sum of differences has either
-    sign equally often.
+    """Two-sided p-value of the sign-flip test over problems.
 
-    All sign patterns are enumerated up to 14 problems with a sum other than zero; beyond that p =
-    (b+1) / (draws+1), b the random patterns at least as extreme. All sums zero: 1.
+    Under the null, each problem's sum of differences is equally likely to have either sign. With up
+    to 14 non-zero sums, all sign patterns are enumerated. With more, p = (b+1) / (draws+1), where b
+    counts random patterns at least as extreme. 1 if all sums are zero.
 
     Source: Fisher 1935; (b+1)/(draws+1) Phipson and Smyth 2010.
     """
@@ -268,8 +265,10 @@ def sign_flip_p(
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's adjusted p-values, in the order given. NaN passes through and is not counted. Source:
-    Holm 1979."""
+    """Holm's adjusted p-values, in the order given; NaN stays NaN and is not counted.
+
+    Source: Holm 1979.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     if np.any((p < 0) | (p > 1)):
         raise ValueError("p_values must lie in [0, 1]")
@@ -283,16 +282,17 @@ def holm(p_values: ArrayLike) -> Floats:
 def smallest_detectable_difference(
     standard_error: float, *, level: float = 0.95, power: float = 0.8
 ) -> float:
-    """Smallest true difference found at this level with this power, in the unit of the standard
-    error: (z + z') SE."""
+    """Smallest true difference detected at this level with this power: (z + z') standard errors."""
     check_fraction("level", level)
     check_fraction("power", power)
     return float((ndtri(1 - (1 - level) / 2) + ndtri(power)) * standard_error)
 
 
 def cautious_error(estimate: Estimate, *, level: float = 0.95) -> float:
-    """The standard error, or what the interval implies where that is more: near 0 and 1 the plain
-    one is far too small."""
+    """The larger of the standard error and the one that the interval implies.
+
+    Near 0 and 1 the plain standard error is far too small.
+    """
     return max(
         estimate.standard_error,
         (estimate.high - estimate.low) / (2 * float(ndtri(0.5 + level / 2))),
@@ -300,7 +300,7 @@ def cautious_error(estimate: Estimate, *, level: float = 0.95) -> float:
 
 
 def avg_at_k(correct: ArrayLike) -> float:
-    """Mean correctness over [problems, samples]; NaN where there is none."""
+    """Mean correctness over [problems, samples]; NaN if empty."""
     grades = np.asarray(correct, dtype=np.float64)
     if grades.ndim != 2:
         raise ValueError(f"correct must be [problems, samples], got shape {grades.shape}")
@@ -308,11 +308,10 @@ def avg_at_k(correct: ArrayLike) -> float:
 
 
 def pass_at_k(samples: ArrayLike, correct: ArrayLike, k: int) -> Floats:
-    """Unbiased chance that at least one of k samples is right, from c right of n: 1 - C(n-c, k) /
-    C(n, k), elementwise.
+    """Unbiased estimate of P(at least one of k samples is correct): 1 - C(n-c, k) / C(n, k).
 
-    Raises ValueError unless 1 <= k <= n and 0 <= c <= n: beyond n samples no unbiased estimator
-    exists.
+    Elementwise, from c correct of n samples. Raises ValueError unless 1 <= k <= n and 0 <= c <= n:
+    no unbiased estimator exists for k > n.
 
     Source: Chen et al., arXiv 2107.03374, equation 1.
     """

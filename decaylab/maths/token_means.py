@@ -1,24 +1,23 @@
-"""Means over tokens by cell (a position bin, a category), with errors that resample the problem.
+"""Means over tokens by cell (a position bin, a category), with errors clustered by problem.
 
     sums, counts = sums_by_problem(reverse_kl, problems, bins, problem_count, bin_count), ...
     before = means(sums, counts)
     change = difference(after, before)       # paired by problem
     low, high = interval(change)
 
-Everything is linear in the problems' influences, [problems, cells], so that paired changes and
-ratios are made of the same columns. For cells in which a few problems may hold much of the mean see
+Every estimate is linear in the problems' influences, [problems, cells], so paired changes and
+ratios combine the same columns. If a few problems may make up much of a cell's mean, use
 ``winsorised``.
 
-KL is skewed, and some problems hold many more tokens than others. So the error is that of the
-jackknife over problems, the degrees of freedom are those of the effective number of problems, and
-the intervals of means and ratios are symmetric in the logarithm. What that buys was measured
-(tests/maths/test_token_means.py): 30 problems of log-normal sizes, which tell as much as 14 of one
-size, and skewed values. Where the standard deviation of problem means is .6 of their mean, 95 %
-intervals hold means in .92, changes in .95 and ratios in .94, and the plain recipe (clustered
-error, G-1 degrees of freedom, no logarithm) means in .88. Where it is 1.4 of it, 30 problems are
-too few for any recipe tried (also bootstrap-t and Hall's transformation): .88, .89 and .90 against
-.80. With
-200 problems: .94 to .95 against .93, and .92 to .93 against .89.
+KL is skewed, and some problems have many more tokens than others. So the error is the jackknife
+over problems, the degrees of freedom come from the effective number of problems, and intervals of
+means and ratios are symmetric in the logarithm. Measured coverage of 95 % intervals
+(tests/maths/test_token_means.py), with 30 problems of log-normal sizes, worth 14 of equal size, and
+skewed values: if the standard deviation of problem means is .6 of their mean, .92 for means, .95
+for changes and .94 for ratios, against .88 for means by the plain method (clustered error, G-1
+degrees of freedom, no logarithm). If it is 1.4 of the mean, 30 problems are too few for any method
+tried (also bootstrap-t and Hall's transformation): .88, .89 and .90 against .80. With 200 problems:
+.94 to .95 against .93, and .92 to .93 against .89.
 
 Source: clustered standard errors Miller, arXiv 2411.00640, appendix A, with G/(G-1);
 delete-one-cluster jackknife Bell and McCaffrey 2002 (CR3); effective size Kish 1965; ratios by the
@@ -45,13 +44,14 @@ ESTIMAND_NAMES: dict[Estimand, str] = {
 
 @dataclass(frozen=True)
 class CellMeans:
-    """A number for each cell with what its interval needs.
+    """An estimate per cell, with what its interval needs.
 
-    value: [cells], NaN where no token is. influence: (1 - 1/G) times the number less what it is
-    without each of the G problems, [problems, cells]; 0 where the problem has no token, and NaN
-    among them where the value is not finite.
-    weights: what each problem counts for, in any unit, [problems, cells]; in a change, on the side
-    with effectively fewer problems. tokens: [cells], of the smaller side.
+    value: [cells], NaN in a cell without tokens.
+    influence: (1 - 1/G) x (value - value without the problem), for each of the G problems,
+        [problems, cells]; 0 where the problem has no token, with NaNs if the value is not finite.
+    weights: weight of each problem, in any unit, [problems, cells]; for a change, those of the side
+        with effectively fewer problems.
+    tokens: number of tokens, [cells]; for a change, on the smaller side.
     log_scale: intervals are symmetric in the logarithm.
     """
 
@@ -73,8 +73,7 @@ class CellMeans:
 
     @property
     def effective_problems(self) -> Floats:
-        """Problems of equal weight that would tell as much, [cells]: sum(w)^2 / sum(w^2); 0 without
-        tokens."""
+        """Effective number of problems, [cells]: sum(w)^2 / sum(w^2); 0 without tokens."""
         weights = np.asarray(self.weights, dtype=np.float64)
         square = (weights**2).sum(axis=0)
         return np.asarray(
@@ -83,16 +82,20 @@ class CellMeans:
 
     @property
     def standard_error(self) -> Floats:
-        """Clustered by problem, [cells]; NaN with fewer than 2 problems or where the value is not
-        finite."""
+        """Standard error clustered by problem, [cells].
+
+        NaN with fewer than 2 problems, or if the value is not finite.
+        """
         count = self.problems.astype(np.float64)
         factor = np.where(count > 1, count / np.maximum(count - 1, 1), np.nan)
         return np.asarray(np.sqrt(factor * (self.influence**2).sum(axis=0)))
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Whether every problem says the same, [cells]: their spread, 0, tells nothing of other
-        problems."""
+        """Whether all problems have the same value, [cells].
+
+        A spread of 0 says nothing about other problems.
+        """
         return np.asarray(self.standard_error <= 1e-12 * np.abs(self.value))
 
     @property
@@ -108,10 +111,10 @@ def sums_by_problem(
     problem_count: int,
     cell_count: int,
 ) -> Floats:
-    """Sum of values over the tokens of each problem in each cell, [problems, cells]; without
-    values, their number.
+    """Sum of values over the tokens of each problem in each cell, [problems, cells].
 
-    problems, cells: codes of each token, [tokens]; a token of a negative cell is in none.
+    values: None counts the tokens. problems, cells: codes of each token, [tokens]; a token with a
+    negative cell is in no cell.
     """
     where = np.asarray(cells)
     inside = where >= 0
@@ -126,8 +129,7 @@ def means(
 ) -> CellMeans:
     """Mean over the tokens of a cell (``tokens``), or mean of the problems' means (``problems``).
 
-    signed: of a quantity that may be negative; its intervals are symmetric as they stand, not in
-    the logarithm.
+    signed: the quantity may be negative, so intervals are symmetric on the plain scale.
     """
     present = counts > 0
     mass = counts if estimand == "tokens" else present.astype(np.float64)
@@ -163,7 +165,7 @@ def ratio(after: CellMeans, before: CellMeans) -> CellMeans:
 def _paired(
     value: Floats, influence: Floats, after: CellMeans, before: CellMeans, log_scale: bool
 ) -> CellMeans:
-    """The side with fewer problems limits what a change can say, however many the other has."""
+    """A change takes its weights and tokens from the side with fewer effective problems."""
     scarce = after.effective_problems <= before.effective_problems
     weights = np.where(scarce, after.weights, before.weights)
     tokens = np.minimum(after.tokens, before.tokens)
@@ -171,11 +173,10 @@ def _paired(
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high, [cells]: Student's t with the effective number of problems less 1, at least 1,
-    degrees of freedom.
+    """Low and high, [cells]: Student's t at (effective number of problems - 1) degrees of freedom.
 
-    NaN with fewer than 2 problems, or where all say the same. On the log scale a value of 0 or
-    less, which has no logarithm, is taken as it stands.
+    At least 1 degree of freedom. NaN with fewer than 2 problems, or if all have the same value. On
+    the log scale, a value of 0 or less gets an interval on the plain scale.
     """
     check_fraction("level", level)
     multiplier = stdtrit(np.maximum(estimate.effective_problems - 1, 1), 0.5 + level / 2)

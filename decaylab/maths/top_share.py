@@ -1,24 +1,22 @@
-"""Means over the tokens that rank highest, with errors that account for the estimated threshold.
+"""Means over the highest-ranked tokens, with errors that account for the estimated threshold.
 
-    top = top_tokens(reverse_kl, 0.1)      # the 10 % highest, ties to the earlier row; values below
-                                           # are those of top.rows
-    estimate = means(top, values, problems, tokens_by_problem, counted)
-    low, high = interval(estimate)         # of means that lie in [0, 1]
-    change = difference(estimate, before)  # token_means: paired, where both are of one set
+    top = top_tokens(reverse_kl, 0.1)      # the top 10 %, ties to the earlier row
+    estimate = means(top, values, problems, tokens_by_problem, counted)   # values: of top.rows
+    low, high = interval(estimate)         # for means in [0, 1]
+    change = difference(estimate, before)  # token_means: paired, both over the same set
 
-Other rollouts would have put the threshold elsewhere, so that every token counts, whether it is in
-the set or not. For theta = E(x | r >= c), c the 1-q quantile of the rank r, the influence of a
-token is
+Other rollouts would have moved the threshold, so every token has an influence, in the set or not.
+For theta = E(x | r >= c), c the 1-q quantile of the rank r, the influence of a token is
 
     [1(r >= c) (x - theta) - d (1(r >= c) - q)] / q          d = E(x - theta | r = c)
 
-and with x counted only where b is 1, theta = E(x | r >= c, b), it is
+and if x counts only where b is 1, theta = E(x | r >= c, b), it is
 
     [1(r >= c) b (x - theta) - d (1(r >= c) - q)] / P(r >= c, b)    d = E(b (x - theta) | r = c)
 
 Source: delta method over the sample quantile (Bahadur 1966), as for trimmed means in Serfling 1980,
-chapter 8; summed by problem, and each problem's sum over what the others hold, as in
-``token_means``. How d is estimated is ours, see `NEAR`.
+chapter 8; summed by problem and divided by the total of the other problems, as in ``token_means``.
+The estimate of d is ours, see `NEAR`.
 """
 
 from __future__ import annotations
@@ -36,18 +34,17 @@ from decaylab.maths.token_means import CellMeans
 
 Bools = NDArray[np.bool_]
 
-# d is the mean over the tokens whose rank is this share of the set's size or less from the
-# threshold, on either side: from one side it is biased by the slope there, and half the set around
-# the threshold is already enough for its noise not to matter.
+# d is the mean over the tokens near the threshold: on either side, this share of the set's size.
+# One side alone is biased by the slope; half the set in all makes its noise negligible.
 NEAR = 0.25
 
 
 @dataclass(frozen=True)
 class TopTokens:
-    """The rows of a table that rank highest, and the next ones below them.
+    """The highest-ranked rows of a table, and the next ones below them.
 
-    rows: ascending, [rows]. inside: of the set [rows]. near: next to the threshold, inside or below
-    [rows]. tokens: of all.
+    rows: ascending, [rows]. inside: in the set, [rows]. near: close to the threshold on either
+    side, [rows]. tokens: number of all tokens.
     """
 
     rows: Ints
@@ -57,8 +54,7 @@ class TopTokens:
 
 
 def highest(ranking: NDArray[np.generic], count: int) -> Ints:
-    """Rows of the ``count`` highest entries, ascending; of equal entries the earlier rows. Time is
-    linear."""
+    """Rows of the ``count`` highest entries, ascending; ties go to earlier rows. Linear time."""
     if count == 0:
         return np.zeros(0, dtype=np.int64)
     threshold = np.partition(ranking, ranking.size - count)[ranking.size - count]
@@ -69,14 +65,13 @@ def highest(ranking: NDArray[np.generic], count: int) -> Ints:
 
 
 def top_tokens(ranking: NDArray[np.generic], share: float) -> TopTokens:
-    """The ceil(share x tokens) tokens that rank highest.
+    """The ceil(share x tokens) highest-ranked tokens.
 
     Raises ValueError unless share lies strictly between 0 and 1.
     """
     check_fraction("share", share)
-    count = math.ceil(
-        share * ranking.size - 1e-6
-    )  # 0.07 x 100 is 7, though 7.000000000000001 in floating point
+    # 0.07 x 100 is 7, but 7.000000000000001 in floating point
+    count = math.ceil(share * ranking.size - 1e-6)
     reach = math.ceil(NEAR * count)
     rows = highest(ranking, min(count + reach, ranking.size))
     inside, near = np.zeros(rows.size, dtype=bool), np.ones(rows.size, dtype=bool)
@@ -88,12 +83,10 @@ def top_tokens(ranking: NDArray[np.generic], share: float) -> TopTokens:
 def means(
     top: TopTokens, values: Floats, problems: Ints, tokens_by_problem: Floats, counted: Bools
 ) -> CellMeans:
-    """Mean of each column of values [rows, quantities] over the tokens of the set that are counted
-    [rows].
+    """Mean of each column of values [rows, quantities] over the counted tokens of the set.
 
-    problems: code of each token, [rows]. tokens_by_problem: of the whole table, [problems]. A
-    problem without a token in the
-    set has an influence too: through the threshold.
+    counted: [rows]. problems: code of each token, [rows]. tokens_by_problem: of the whole table,
+    [problems]. A problem without a token in the set still has an influence, through the threshold.
     """
     used, count = top.inside & counted, tokens_by_problem.size
     sizes = np.bincount(problems[used], minlength=count).astype(np.float64)[:, None]
@@ -119,16 +112,15 @@ def means(
 
 
 def interval(estimate: CellMeans, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high of means of values in [0, 1]: the Wilson score interval at the effective size
-    p(1-p) / SE^2.
+    """Low and high for means of values in [0, 1]: Wilson's score interval at size p(1-p) / SE^2.
 
-    Student's t stands in place of z, with the effective number of problems less 1 degrees of
-    freedom. The effective size is never above the number of tokens; where SE or p(1-p) is 0 it is
-    the effective number of problems. NaN with fewer than 2 problems. Unlike in
-    ``statistics.proportion`` no pseudo-problems are added: a problem of many tokens is hardly ever
-    all right or all wrong, and they would widen the interval of 30 problems by a third. Nominal 95
-    % intervals of shares of .35 and .016 hold the truth in .94 to .97 and in .95 to .99, with 30
-    and 200 problems (tests/maths/test_top_share.py).
+    Student's t replaces z, at (effective number of problems - 1) degrees of freedom. The effective
+    size is at most the number of tokens; if SE or p(1-p) is 0, it is the effective number of
+    problems. NaN with fewer than 2 problems. Unlike ``statistics.proportion``, no pseudo-problems
+    are added: the values of a problem with many tokens are rarely all 0 or all 1, and
+    pseudo-problems would widen the interval of 30 problems by a third. Nominal 95 % intervals of
+    shares of .35 and .016 cover .94 to .97 and .95 to .99, with 30 and 200 problems
+    (tests/maths/test_top_share.py).
 
     Source: Wilson 1927; effective size and t Korn and Graubard 1998, Franco et al. 2019.
     """

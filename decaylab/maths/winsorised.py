@@ -3,20 +3,20 @@
     level = winsorised((sums, counts))                       # from token_means.sums_by_problem
     change, relative = winsorised_change(after, before)      # paired by problem
     low, high = interval(level)
-    band_low, band_high = band(level)                        # holds at all cells at once
+    band_low, band_high = band(level)                        # simultaneous over all cells
 
-In a position bin one problem in three hundred may hold ten times the median KL. Four samples of 60
-problems in five lack that problem, so no interval of the plain mean can hold: on the embedded pair
-95 % intervals covered .60 to .78 in the first bin. A winsorised mean depends on no single problem.
-Each problem counts with its mean over its tokens in the cell, and the tenth of the problems with
-the highest means and the tenth with the lowest are pulled in to the next value:
+In a position bin, one problem in three hundred may have ten times the median KL. Four out of five
+samples of 60 problems miss that problem, so no interval of the plain mean is valid: on the embedded
+pair, 95 % intervals covered .60 to .78 in the first bin. A winsorised mean depends on no single
+problem. It averages the problems' means over their tokens in the cell, with the highest and the
+lowest tenth pulled in to the next value:
 
-    mean over problems of min(max(x, a), b),   b = x of rank ceil(0.9 n) from below, a likewise from
-    above
+    mean over problems of min(max(x, a), b)
+    b = x of rank ceil(0.9 n) from below, a = x of rank ceil(0.9 n) from above
 
-Intervals are percentiles of a bootstrap over problems, widened for few problems; with fewer than
-`LEAST_PROBLEMS` in the cell there is none. How often they hold was measured on problems drawn from
-the embedded pair's own and on log-normal problem means (``benchmarks/coverage.py --part bins``).
+Intervals are percentiles of a bootstrap over problems, widened for few problems. A cell with fewer
+than `LEAST_PROBLEMS` problems has none. Coverage was measured on problems drawn from those of the
+embedded pair and on log-normal problem means (``benchmarks/coverage.py --part bins``).
 
 Source: winsorised means Tukey and McLaughlin 1963; expanded percentile intervals Hesterberg 2015,
 section 5.3.
@@ -33,11 +33,9 @@ from scipy.special import ndtr, stdtrit
 from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, check_fraction
 
 PULLED_IN = 0.1
-LEAST_PROBLEMS, LEAST_IN_BAND = (
-    40,
-    100,
-)  # a band lies further out, where the bootstrap of few problems falls short
-DRAWS, LEAST_BEYOND = 2000, 2  # and how many replicates must lie beyond each end of a band
+# A band needs more problems: it lies further out, where the bootstrap of few problems falls short.
+LEAST_PROBLEMS, LEAST_IN_BAND = 40, 100
+DRAWS, LEAST_BEYOND = 2000, 2  # replicates, and how many must lie beyond each end of a band
 DRAWS_AT_ONCE = 200  # bounds the memory of the replicates
 ESTIMAND = "winsorised mean of problem means (a tenth pulled in on either side)"
 METHOD = "percentile bootstrap over problems"
@@ -47,11 +45,11 @@ SumsAndCounts = tuple[Floats, Floats]
 
 @dataclass(frozen=True)
 class Winsorised:
-    """A number for each cell with its bootstrap.
+    """An estimate per cell, with its bootstrap.
 
-    value: [cells], NaN where no problem takes part. replicates: [draws, cells], NaN with fewer than
-    `LEAST_PROBLEMS`.
-    problems, tokens: behind the number, of the smaller side of a change, [cells].
+    value: [cells], NaN without problems. replicates: [draws, cells], NaN with fewer than
+    `LEAST_PROBLEMS`. problems, tokens: numbers of each, [cells]; for a change, tokens on the
+    smaller side.
     """
 
     value: Floats
@@ -61,8 +59,7 @@ class Winsorised:
 
     @property
     def alike(self) -> NDArray[np.bool_]:
-        """Whether nine problems in ten have one value, [cells]: the bootstrap hardly varies and
-        shows nothing of others."""
+        """Whether nearly all problems have the same value, [cells]: the bootstrap hardly varies."""
         spread = np.ptp(np.quantile(self.replicates, (0.01, 0.99), axis=0), axis=0)
         return np.asarray(spread <= 1e-12 * np.abs(self.value))
 
@@ -82,8 +79,8 @@ class Winsorised:
 def winsorised(tokens: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0) -> Winsorised:
     """Winsorised mean of the problems' means in each cell.
 
-    tokens: sum of a quantity over the tokens of each problem in each cell, and their number,
-    [problems, cells]. A problem without a token in the cell does not take part.
+    tokens: sum of a quantity over the tokens of each problem in each cell, and their number, both
+    [problems, cells]. A problem without tokens in a cell is left out there.
     """
     sums, counts = tokens
     means = _problem_means(tokens, counts > 0)
@@ -93,18 +90,16 @@ def winsorised(tokens: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0) -> W
 def winsorised_change(
     after: SumsAndCounts, before: SumsAndCounts, *, draws: int = DRAWS, seed: int = 0
 ) -> tuple[Winsorised, Winsorised]:
-    """Change of the problems' means in each cell, in their unit, and relative to what they were, as
-    a fraction.
+    """Change of the problems' means in each cell: in their unit, and relative, as a fraction.
 
-    Both are paired by problem, over the problems with tokens on both sides: the winsorised mean of
-    the problems' changes, and the winsorised geometric mean of their ratios less 1, over the
-    problems above 0 on both sides.
+    Both are paired by problem, over the problems with tokens on both sides. The first is the
+    winsorised mean of the problems' changes. The second is the winsorised geometric mean of their
+    ratios, minus 1, over the problems above 0 on both sides.
     """
     both = (after[1] > 0) & (before[1] > 0)
     late, early = _problem_means(after, both), _problem_means(before, both)
-    lost = both & ~(
-        np.isfinite(late) & np.isfinite(early)
-    )  # infinity over infinity must not drop out: no value at all
+    # An infinite mean must leave the cell without a value, not drop out as inf / inf.
+    lost = both & ~(np.isfinite(late) & np.isfinite(early))
     late, early = np.where(lost, np.inf, late), np.where(lost, 1.0, early)
     ratios = np.divide(late, early, out=np.full(both.shape, np.nan), where=early > 0)
     logs = np.log(ratios, out=np.full(both.shape, np.nan), where=ratios > 0)
@@ -122,11 +117,10 @@ def interval(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floa
 
 
 def band(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Low and high that hold at all cells of `LEAST_IN_BAND` problems at once, by Bonferroni,
-    [cells]; else NaN.
+    """Low and high, [cells], simultaneous by Bonferroni over all cells of `LEAST_IN_BAND` problems.
 
-    None where so many cells ask for percentiles that the bootstrap has too few draws for: 25 cells
-    at 2,000 draws.
+    NaN in other cells. NaN everywhere if there are too many cells for the number of draws: 2,000
+    draws allow 25 cells.
     """
     check_fraction("level", level)
     banded = estimate.usable & (estimate.problems >= LEAST_IN_BAND)
@@ -137,8 +131,10 @@ def band(estimate: Winsorised, *, level: float = 0.95) -> tuple[Floats, Floats]:
 
 
 def largest_share(sums: Floats) -> Floats:
-    """Share of each cell's sum that the problem with the most holds, of [problems, cells]; NaN
-    where the sum is not above 0."""
+    """Largest problem's share of each cell's sum, [cells]; NaN where the sum is not above 0.
+
+    sums: [problems, cells].
+    """
     total = sums.sum(axis=0)
     shares = np.divide(
         sums.max(axis=0, initial=0.0),
@@ -150,18 +146,20 @@ def largest_share(sums: Floats) -> Floats:
 
 
 def problems_needed(present: int, problems: int) -> int:
-    """Problems to measure so that about `LEAST_PROBLEMS` reach a cell that ``present`` of
-    ``problems`` reached."""
+    """Problems to measure so that about `LEAST_PROBLEMS` reach a cell.
+
+    present: how many of ``problems`` reach it now.
+    """
     return -(-LEAST_PROBLEMS * problems // max(present, 1))
 
 
 def _problem_means(tokens: SumsAndCounts, taking_part: NDArray[np.bool_]) -> Floats:
-    """[problems, cells], NaN where a problem does not take part."""
+    """Mean of each problem in each cell, [problems, cells]; NaN where it is left out."""
     return np.asarray(np.divide(*tokens, out=np.full(taking_part.shape, np.nan), where=taking_part))
 
 
 def _bootstrapped(means: Floats, tokens: Ints, draws: int, seed: int) -> Winsorised:
-    """From the problems' means, [problems, cells], NaN where a problem does not take part."""
+    """Value and bootstrap from the problems' means, [problems, cells], NaN where left out."""
     problems = np.asarray((~np.isnan(means)).sum(axis=0))
     value = np.concatenate(
         [np.empty(0), *(_replicates(np.ones((1, len(means))), column) for column in means.T)]
@@ -175,8 +173,7 @@ def _bootstrapped(means: Floats, tokens: Ints, draws: int, seed: int) -> Winsori
 
 
 def _replicates(weights: Floats, means: Floats) -> Floats:
-    """Winsorised mean of a cell, of the problems' means [problems] with weights [draws, problems]:
-    [draws]."""
+    """Winsorised mean of one cell, [draws]. weights: [draws, problems]; means: [problems]."""
     ascending = np.argsort(means, kind="stable")[: int((~np.isnan(means)).sum())]
     values = means[ascending]
     if not values.size or not np.isfinite(values).all():
@@ -189,8 +186,10 @@ def _replicates(weights: Floats, means: Floats) -> Floats:
 
 
 def _winsorised_mean(weights: Floats, values: Floats) -> Floats:
-    """Of ascending values [problems] with whole weights [draws, problems]: [draws]; NaN where all
-    weights are 0."""
+    """Winsorised mean, [draws], of ascending values [problems]; NaN where all weights are 0.
+
+    weights: whole numbers, [draws, problems].
+    """
     mass, sums = weights.cumsum(axis=1), (weights * values).cumsum(axis=1)
     total, draws = mass[:, -1], np.arange(len(weights))
     rank = np.ceil((1 - PULLED_IN) * total - 1e-9)
@@ -203,8 +202,7 @@ def _winsorised_mean(weights: Floats, values: Floats) -> Floats:
 
 
 def _percentiles(estimate: Winsorised, tail: float) -> tuple[Floats, Floats]:
-    """The percentiles that leave this tail on either side, widened as Student's t is wider than the
-    normal law."""
+    """The percentiles with this tail on either side, widened as Student's t widens the normal."""
     ends = np.full((2, estimate.value.size), np.nan)
     for cell in np.flatnonzero(estimate.usable):
         count = float(estimate.problems[cell])

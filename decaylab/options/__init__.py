@@ -1,4 +1,4 @@
-"""Every option of a command: its type, its default, what it must hold, and which commands have it.
+"""Every option: its type, default, allowed values, help text, and the commands that accept it.
 
 Imports problems, maths and printing.
 """

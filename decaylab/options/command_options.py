@@ -1,4 +1,4 @@
-"""The commands whose options are declared, each with its class of options."""
+"""The commands and the options class of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from decaylab.options.training import TrainOptions
 
 @dataclass(frozen=True)
 class CommandOptions:
-    """The options of a command: their class, and those of its fields that the command has."""
+    """The options of one command: their class and the fields that apply to the command."""
 
     command: str
     kind: type[Any]

@@ -1,4 +1,4 @@
-"""The options of ``decaylab compare``: which runs, and how they are compared."""
+"""The options of ``decaylab compare``."""
 
 from __future__ import annotations
 
@@ -13,42 +13,41 @@ OF_COMPARISONS = (COMPARISON,)
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """The options of a comparison. No model is loaded, so it has none of a pair."""
+    """The options of a comparison. It loads no model, so the options of a pair are absent."""
 
     run_folders: Paths = common(
         "ahead of all panels",
-        "Finished prefix-decay runs of one student and several teachers, or of one teacher and "
-        "several students; for the KL also their position-kl or signals runs.",
+        "Finished prefix-decay runs of one student with several teachers, or of one teacher with "
+        "several students. Add their position-kl or signals runs to compare KL as well.",
         (),
         argument=True,
         identity=NEVER,  # run.json names the runs with their contents
     )
     reference: str | None = common(
         "The measurement",
-        "The run that differences are taken from: its folder, or what its teacher (or student) "
-        "is called. By default the first run.",
+        "The run that the others are compared with: its folder, or the name of its teacher (or "
+        "student). Default: the first run.",
         identity=OF_COMPARISONS,
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "last_boxed, first_boxed, anywhere or gsm8k; by default the rule that the runs report.",
+        "last_boxed, first_boxed, anywhere or gsm8k. Default: the rule that the runs report.",
         place=3,
         identity=OF_COMPARISONS,
     )
     level: Share = option(
-        "The measurement", "Level of intervals.", 0.95, place=3, identity=OF_COMPARISONS
+        "The measurement", "Confidence level of intervals.", 0.95, place=3, identity=OF_COMPARISONS
     )
     seed: Seed = option(
         "The measurement", "Seed for the bootstrap.", 0, place=3, identity=OF_COMPARISONS
     )
     out: str | None = common(
         "The run",
-        "The folder of results; by default under runs/, named after the shared policy and the "
-        "runs.",
+        "Output folder. Default: a folder in runs/ named after the shared policy and the runs.",
         identity=NEVER,
     )
     overwrite: bool = common(
-        "The run", "Throw away what the folder's run holds.", False, identity=NEVER
+        "The run", "Discard the existing run in the output folder.", False, identity=NEVER
     )
 
     def __post_init__(self) -> None:

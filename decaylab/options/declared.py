@@ -1,13 +1,13 @@
-"""How an option is declared: once, on the field that holds its value.
+"""Declares an option once, on the field that holds its value.
 
     @dataclass(frozen=True)
     class Mine:
         samples: Count = option("Sampling", "Rollouts per problem.", 4, without=("train",))
 
 The annotation gives the type, the choices and the range (`option_values`). The field's metadata
-gives the rest: help, commands, identity. The command line, the config file, `dl.` functions, the
-children of a sweep and the records of runs are derived from it. A field without `option` is
-internal: no user sets it.
+gives the rest: help, commands, identity. The command line, the config file, the `dl.` functions,
+the child processes of a sweep and the records of runs are derived from it. A field without `option`
+is internal and cannot be set by a user.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ Panel = Literal[
     "Lengths and rates",
 ]
 PANELS = get_args(Panel)
-"""The panels of --help, in their order; what is ahead of all has none."""
+"""The panels of --help, in order. Options "ahead of all panels" are printed before them."""
 
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
 COMPARISON = "comparison"
 MEASURED = (DECAY, DIAGNOSTIC)
 RUNS = (DECAY, DIAGNOSTIC, TRAINED)
 NEVER: tuple[str, ...] = ()
-"""The kinds of runs: in a run's identity stand the options that are declared to belong there."""
+"""Kinds of runs. An option's ``identity`` lists the kinds of runs it identifies."""
 
 KEY = "option"
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What an option's field says of it beside type and default.
+    """An option's metadata, beside its type and default.
 
-    panel: its heading in --help. among, place: where it stands there, with the options of which
-    panel (by default its own) and in which order: 0, then 1, ... only, without: the commands that
-    have it. identity: the kinds of runs that it identifies; other runs resume under any value.
-    level: common or expert. argument: given without a flag.
+    panel: its heading in --help. among: the panel whose options it is sorted with (by default its
+    own). place: sort key within that panel, ascending. only, without: the commands that accept it,
+    or that do not. identity: the kinds of runs that it identifies; other kinds resume with any
+    value. level: common or expert. argument: positional, without a flag.
     """
 
     panel: Panel
@@ -69,7 +69,7 @@ class Declared:
     argument: bool = False
 
     def is_of(self, command: str) -> bool:
-        """Whether a command has the option."""
+        """Whether a command accepts the option."""
         return command not in self.without and (not self.only or command in self.only)
 
     @property
@@ -78,7 +78,7 @@ class Declared:
 
 
 def option(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
-    """A field of an options class. more: what else `Declared` holds."""
+    """A field of an options class. more: further fields of `Declared`."""
     metadata = {KEY: Declared(panel, help, **more)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
@@ -86,11 +86,11 @@ def option(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
 
 
 common = partial(option, level="common")
-"""A field as `option` makes it, of an option that many users need."""
+"""`option` for an option that many users need."""
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
-    """The options of a class, or those of them that a command has, in the order of --help."""
+    """The options of a class, or only those that a command accepts, in the order of --help."""
     declared = {
         field.name: field.metadata[KEY]
         for field in dataclasses.fields(kind)
@@ -100,7 +100,7 @@ def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
 
 
 def identity(options: Any, run: str) -> dict[str, Any]:
-    """The options that identify a run of this kind, with their values, as run.json holds them."""
+    """The options that identify a run of this kind, with their values, as stored in run.json."""
     return {
         name: getattr(options, name)
         for name, declared in options_of(options).items()
@@ -109,7 +109,7 @@ def identity(options: Any, run: str) -> dict[str, Any]:
 
 
 def as_words(kind: Any, values: Mapping[str, Any]) -> list[str]:
-    """Values of options of this class as words of a command; defaults are left out."""
+    """Option values of this class as command-line arguments; defaults are omitted."""
     usual, words = kind(), list[str]()
     for name, value in values.items():
         if value is None or value == getattr(usual, name):

@@ -1,4 +1,4 @@
-"""The options of the commands that diagnose a student: what is scored, binned and compared."""
+"""The options of the diagnostic commands: scoring, position bins, comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from decaylab.options.measuring import TOKEN_COMMANDS, PairOptions
 
 @dataclass(frozen=True)
 class ScoredFields:
-    """Options of scoring that the planner needs to know too."""
+    """Scoring options that the planner uses too."""
 
     score_temperature: Rate = option(
         "Scoring",
@@ -37,14 +37,14 @@ class ScoredFields:
     )
     head: Literal["model", "float32"] = option(
         "Scoring",
-        "Precision of the output heads: model (the model's own) or float32.",
+        "Precision of the output heads: the model's own, or float32.",
         "model",
         only=(*TOKEN_COMMANDS, "plan"),
     )
     floor_problems: CountOrOff = option(
         "Scoring",
-        "Problems scored a second time, one by one and in a wider precision: the noise floor. 0 "
-        "is off.",
+        "Problems scored a second time, one by one and in higher precision, for the noise floor. "
+        "0 turns it off.",
         32,
         place=1,
         only=(*TOKEN_COMMANDS, "plan"),
@@ -53,101 +53,104 @@ class ScoredFields:
 
 @dataclass(frozen=True)
 class DiagnosticOptions(ScoredFields, PairOptions):
-    """The options of all diagnostics; each command has those that it uses."""
+    """The options of all diagnostics. Each command accepts those it uses."""
 
     checkpoints: Paths = common(
         "ahead of all panels",
-        "Trained students: adapter, model or run folders. None: the base student alone.",
+        "Trained students: adapter, model or run folders. Without any, only the base student is "
+        "measured.",
         (),
         argument=True,
     )
     bins: Bins | None = option(
         "The measurement",
-        "Lower ends of the position bins, from 0; the last one is open: 0,50,100,200.",
+        "Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has no "
+        "upper end.",
         only=("position-kl", "category-kl", "signals", "served-kl"),
     )
     rollout_length: Count | None = common(
         "The measurement",
-        "The paper's N: the cascade is measured behind it, and selectors get N tokens.",
+        "The paper's N, in tokens: the cascade is measured after position N, and each selector may "
+        "select N tokens.",
         only=("position-kl", "signals"),
     )
     survivors: Count | None = option(
         "The measurement",
-        "Also the curves of rollouts of at least N tokens, the same ones in every bin.",
+        "Also draw the curves over rollouts of at least N tokens, the same rollouts in every bin.",
         only=("position-kl",),
     )
     estimand: Literal["tokens", "problems"] = option(
         "The measurement",
-        "tokens: mean over tokens. problems: mean of the problems' means.",
+        "tokens: mean over tokens. problems: mean of the per-problem means.",
         "tokens",
         only=("position-kl", "category-kl", "served-kl"),
     )
     share: Share = option(
         "The measurement",
-        "Share of the tokens, those with the highest KL, that is looked at.",
+        "Share of tokens to analyse, those with the highest KL.",
         0.1,
         only=("submode",),
     )
     second_mode: Below1 = option(
         "The measurement",
-        "Teacher probability from which its second token counts as a mode.",
+        "Smallest teacher probability at which its second token counts as a mode.",
         0.1,
         only=("submode",),
     )
     cumulative_share: Share = option(
         "The measurement",
-        "Share of the cumulative KL at which N is read off.",
+        "Share of the cumulative KL that the first N tokens must reach.",
         0.45,
         only=("signals",),
     )
     horizon: Count | None = option(
         "The measurement",
-        "Tokens over which the KL is cumulated; by default as many as 10 % of the rollouts, and "
-        "at least 10, have written.",
+        "Tokens over which KL is accumulated. Default: the length that 10 % of the rollouts, and "
+        "at least 10 of them, reach.",
         only=("signals",),
     )
     categories: str | None = option(
         "The measurement",
-        "A TOML file of token categories in place of the paper's six.",
+        "A TOML file of token categories that replace the paper's six.",
         only=("category-kl",),
     )
     min_count: Count = option(
         "The measurement",
-        "Fewest occurrences of a token in the list of highest-KL tokens.",
+        "Minimum occurrences of a token in the list of highest-KL tokens.",
         50,
         only=("category-kl",),
     )
     advise: bool = common(
         "The measurement",
-        "Say how to train this pair, by every run of it.",
+        "Advise how to train this pair, using all of its runs.",
         False,
         only=("signals",),
         identity=NEVER,
     )
     evidence: tuple[str, ...] = common(
         "The measurement",
-        "Folders whose runs of this pair the advice reads, with commas; by default runs/.",
+        "Folders searched for runs of this pair, comma-separated, for --advise. Default: runs/.",
         (),
         only=("signals",),
         identity=NEVER,
     )
     checkpoint_rule: CheckpointRule | None = option(
         "The measurement",
-        "Of a run's checkpoints every one, last, best (by the run's validation.csv), or "
-        "last,best. By default every one in evaluate, the last one elsewhere.",
+        "Which checkpoints of a run are measured: every, last, best (by the run's validation.csv) "
+        "or last,best. Default: every in evaluate, last elsewhere.",
         without=("served-kl",),
         identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(
         "Scoring",
-        "Tokens of a batch that is scored, padding included.",
+        "Tokens per scoring batch, padding included.",
         4096,
         only=TOKEN_COMMANDS,
         identity=NEVER,
     )
     view_rollouts: CountOrOff = option(
         "Scoring",
-        "Rollouts whose tokens' top 5 of both policies are kept.",
+        "Rollouts for which the top 5 tokens of both policies are stored at each position.",
         50,
         place=1,
         only=TOKEN_COMMANDS,
@@ -155,7 +158,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     )
     cache: str = option(
         "Scoring",
-        "Where rollouts and scored tokens are kept for the next command.",
+        "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
         place=1,
         identity=NEVER,
@@ -170,12 +173,12 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     )
 
     scores: Literal["exact", "served", "none"] = "exact"
-    """Of tokens, as the command wants them: exact; of a teacher that vLLM serves; or none."""
+    """The token scores that the command needs: exact, from a teacher served by vLLM, or none."""
     said: frozenset[str] = frozenset()
-    """Options that were given, even with their default: no checkpoint overrides these."""
+    """Options that the user gave, even with the default value. No checkpoint overrides them."""
 
     needs_student = True
-    unshared = "a rollout that holds one is scored up to it and counted"
+    unshared = "a rollout that contains one is scored up to that token and counted"
 
     @property
     def needs_vllm(self) -> bool:
@@ -189,10 +192,10 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         )
 
     def resolved(self) -> DiagnosticOptions:
-        """The same with every open choice made, the pair known.
+        """These options with the pair and every other unset value filled in.
 
         Raises:
-            UserError: an option that cannot be used.
+            UserError: an invalid option.
         """
         chosen = self.with_pair()
         chosen = dataclasses.replace(
@@ -205,13 +208,12 @@ class DiagnosticOptions(ScoredFields, PairOptions):
 
     def check(self) -> None:
         if self.evidence and not self.advise:
-            raise UserError("--evidence is what --advise reads; add --advise")
+            raise UserError("--evidence only applies with --advise; add --advise")
         super().check()
 
 
 def position_bins(embedded: bool) -> tuple[int, ...]:
-    """Lower ends of position bins, for responses as long as those of the embedded pair or of models
-    on the hub."""
+    """Default lower ends of position bins, for responses of the embedded pair or of hub models."""
     if embedded:
         return (0, 5, 10, 20, 40, 60, 80, 120, 160)
     return (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)

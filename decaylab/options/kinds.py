@@ -1,4 +1,4 @@
-"""The kinds of values that options take: a type, and what a value of it must be."""
+"""The kinds of values that options take: a type with its conditions."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ COLUMN_ROLES = words(
     "question, answer, id, prompt, problem_id, response, stop, truncated, sample, prompt_ids, "
     "response_ids, response_mask, reasoning, grade"
 )
-"""What a column can hold: the first three of problems, all of rollouts."""
+"""What a column can hold. Problems use the first three, rollouts all of them."""
 Columns = Annotated[
     dict[str, str],
     Must(
-        f"name {', '.join(COLUMN_ROLES)} as ROLE=NAME",
+        f"be ROLE=NAME, with a role among {', '.join(COLUMN_ROLES)}",
         lambda names: set(names) <= set(COLUMN_ROLES),
     ),
 ]

@@ -1,4 +1,4 @@
-"""The options of measurements: defaults, choices that follow from others, what is refused."""
+"""The options of measurements: defaults, values derived from other options, checks."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from decaylab.options.option_values import (
 from decaylab.problems import thoughts
 
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
-LONGEST_NAME = 120  # bytes of a folder's name; file systems end at 255
+LONGEST_NAME = 120  # bytes of a folder's name; file systems allow 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
 EMBEDDED_BUDGET, HUB_BUDGET = 320, 2048  # tokens of a rollout
 NOT_OF_TEMPLATES = frozenset(
@@ -55,8 +55,8 @@ NOT_OF_TEMPLATES = frozenset(
         "return_assistant_tokens_mask, tokenizer_kwargs, strftime_now"
     )
 )
-"""Names that mean something else to a template, or to what renders it."""
-# Commands, as the options name them that belong to some of them only.
+"""Variables that the template engine or decaylab sets: --template-kwargs must not."""
+# Groups of commands, for options that only some of them accept.
 TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
@@ -65,23 +65,24 @@ NOT_READING = ("preflight", "evaluate", "train", "sweep")
 
 @dataclass(frozen=True)
 class PairOptions:
-    """What every command needs to know of a pair: policies, problems, sampling, engine, run.
+    """Options of every command on a pair: policies, problems, sampling, engine, run.
 
-    None means that the value is chosen later, from other options.
+    None: the value is derived from other options by `with_pair` or ``resolved``.
     """
 
     names_folder: ClassVar[tuple[str, ...]] = ("teacher", "student", "problems")
-    """The options that a run's folder is always named by."""
+    """The options that always appear in the name of a run's folder."""
 
     teacher: str | None = common(
         "The pair",
-        "Hub id, model folder, adapter folder; by default what the checkpoints know, or "
-        "abacus-teacher.",
+        "Hub id, model folder or adapter folder. Default: the teacher recorded with the "
+        "checkpoints, else abacus-teacher.",
     )
     student: str | None = common(
         "The pair",
-        "The untrained student, named the same way. By default what the checkpoints know; "
-        "abacus-student with the embedded teacher, Qwen/Qwen2.5-Math-1.5B with any other.",
+        "The untrained student, named the same way. Default: the student recorded with the "
+        "checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B "
+        "with any other.",
     )
     teacher_revision: str | None = option("The pair", "Hub branch, tag or commit.")
     student_revision: str | None = option("The pair", "Hub branch, tag or commit.")
@@ -92,26 +93,26 @@ class PairOptions:
     )
     prompt_format: Literal["chat", "plain"] = option(
         "The pair",
-        "chat: each policy's template. plain: 'Question: ... Answer:', for base models.",
+        "chat: each policy's chat template. plain: 'Question: ... Answer:', for base models.",
         "chat",
     )
     thinking: Literal["off", "on", "template"] = option(
-        "The pair", "off, on, or template (leave it to the chat template).", "off"
+        "The pair", "off, on, or template: leave it to the chat template.", "off"
     )
-    system: Text | None = option("The pair", "System message of the prompts; none by default.")
+    system: Text | None = option("The pair", "System message of the prompts. Default: none.")
     teacher_system: Text | None = option(
         "The pair",
-        "System message of the teacher's prompts; by default that of --system. '' is none.",
+        "System message of the teacher's prompts. Default: that of --system. '' is none.",
     )
     template_kwargs: Variables = option(
         "The pair",
-        "KEY=VALUE, a variable of the chat templates (repeatable); true, 3 and the like are read "
-        "as JSON.",
+        "KEY=VALUE: a variable of the chat templates (repeatable). Values such as true or 3 are "
+        "read as JSON.",
         {},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "The pair",
-        "auto (float32 on the CPU, the checkpoint's own on a GPU), float32, bfloat16, float16.",
+        "auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.",
         "auto",
         without=("rollouts",),
     )
@@ -120,35 +121,36 @@ class PairOptions:
         "auto, cpu, cuda, cuda:1, ...",
         "auto",
         without=("rollouts", "plan"),
-        identity=NEVER,  # the precision, which is recorded, names the kind of device
+        identity=NEVER,  # the recorded precision depends on the kind of device
     )
     trust_remote_code: bool = option("The pair", "Run code from the model's repository.", False)
 
     problems: str | None = common(
         "The problems",
-        "abacus, math500, gsm8k, a .jsonl/.json/.parquet file, math500:FILE, a hub data set, or "
-        "gym:TASK.",
+        "abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, "
+        "or gym:TASK.",
     )
     limit: Count | None = common("The problems", "Use only the first N problems.")
     revision: str | None = option(
         "The problems", "Hub revision of the problems.", without=("plan",)
     )
-    split: str | None = option("The problems", "Hub split; test by default.", without=("plan",))
+    split: str | None = option("The problems", "Hub split. Default: test.", without=("plan",))
     columns: Columns = option(
         "The problems",
-        "question=NAME, answer=NAME or id=NAME, for a set with columns of its own. NAME may be a "
+        "question=NAME, answer=NAME or id=NAME, for a set with other column names. NAME may be a "
         "path: answer=reward_model.ground_truth, question=messages.0.content.",
         {},
     )
     instruction: Text | None = option(
         "The problems",
-        "Text added after each question: a text, boxed (reason step by step, answer in \\boxed{}) "
-        "or none. By default boxed for math500, gsm8k and gym tasks, none for abacus and problems "
-        "of your own.",
+        "Text added after each question: boxed (reason step by step, answer in \\boxed{}), none, "
+        "or any other text. Default: boxed for math500, gsm8k and gym tasks, none for abacus and "
+        "your own problems.",
     )
     leave_out_long: bool = option(
         "The problems",
-        "Leave out problems whose prompt and --max-tokens exceed a context, and count them.",
+        "Leave out problems whose prompt plus --max-tokens exceeds a model's context; their number "
+        "is reported.",
         False,
         without=("rollouts", "plan"),
     )
@@ -163,28 +165,29 @@ class PairOptions:
     )
     max_tokens: Count | None = common(
         "The measurement",
-        "Budget of a rollout, prefix and continuation together.",
+        "Maximum tokens of a rollout, prefix and continuation together.",
         place=1,
         without=("rollouts",),
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "last_boxed, first_boxed, anywhere or gsm8k: the rule reported. All four are stored.",
+        "The answer rule to report: last_boxed, first_boxed, anywhere or gsm8k. All four are "
+        "stored.",
         place=3,
         only=("prefix-decay", "evaluate"),
-        identity=NEVER,  # rollouts are graded again, in the same run
+        identity=NEVER,  # all rules are graded and stored in the same run
     )
     thought_marks: Text | None = option(
         "The measurement",
-        "'START END': marks of thoughts, which are no answers, beside those of the tokenizer and "
-        "the usual ones. none: grade thoughts too.",
+        "'START END': marks around thoughts, which are not graded, in addition to the tokenizer's "
+        "and the usual ones. none: grade thoughts too.",
         place=3,
         without=NO_RESULTS,
-        identity=(TRAINED,),  # of a training: held-out answers are graded once
+        identity=(TRAINED,),  # a training run grades held-out answers once
     )
     level: Share = option(
         "The measurement",
-        "Level of intervals and bands.",
+        "Confidence level of intervals and bands.",
         0.95,
         place=3,
         without=(*NO_RESULTS, "train"),
@@ -193,54 +196,58 @@ class PairOptions:
 
     rollouts: str | None = common(
         "Rollouts that exist already",
-        "Student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, "
-        "inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or several with "
-        "commas. `decaylab rollouts FILE` shows how they are read.",
+        "Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, inspect and "
+        "others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a comma-separated list. "
+        "`decaylab rollouts FILE` shows how they are read.",
         without=("rollouts", *NOT_READING),
         identity=MEASURED,
     )
     rollouts_format: str | None = option(
         "Rollouts that exist already",
-        "Which writer the files are of, where their columns do not say.",
+        "The format of the files, if their columns do not identify it.",
         without=NOT_READING,
     )
     prompt_kind: Literal["auto", "question", "rendered"] = option(
         "Rollouts that exist already",
-        "question: prompts are bare questions. rendered: a template wrote them, and the student "
-        "reads them unchanged. auto: by the marks of the student's template.",
+        "question: prompts are plain questions. rendered: prompts already contain a template and "
+        "are passed on unchanged. auto: decide by the marks of the student's template.",
         "auto",
         without=NOT_READING,
     )
     prompt_in_response: Literal["refuse", "cut", "keep"] = option(
         "Rollouts that exist already",
-        "refuse, cut or keep a response that begins with its own prompt.",
+        "Refuse, cut or keep a response that begins with its own prompt.",
         "refuse",
         without=NOT_READING,
     )
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = option(
         "Rollouts that exist already",
-        "How rollouts ended whose file does not say: unknown, natural or cut-off.",
+        "Stop reason of rollouts whose file does not give one: unknown, natural or cut-off.",
         "unknown",
         without=NOT_READING,
     )
 
-    temperature: Temperature = common("Sampling", "0 is greedy.", 0.7, without=NOT_SAMPLING)
-    top_p: UpTo1 = option("Sampling", "Nucleus; 1 is off.", 1.0, without=NOT_SAMPLING)
-    top_k: CountOrOff = option("Sampling", "0 is off.", 0, without=NO_RESULTS)
+    temperature: Temperature = common(
+        "Sampling", "Sampling temperature. 0 is greedy.", 0.7, without=NOT_SAMPLING
+    )
+    top_p: UpTo1 = option(
+        "Sampling", "Nucleus sampling. 1 turns it off.", 1.0, without=NOT_SAMPLING
+    )
+    top_k: CountOrOff = option("Sampling", "Top-k sampling. 0 turns it off.", 0, without=NO_RESULTS)
     seed: Seed = common("Sampling", "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
     batch_rows: Count = option(
         "Sampling",
-        "Maximum batch size; also sets the size of checkpointed parts. A run may resume with "
-        "another number.",
+        "Maximum batch size; also sets the size of checkpointed parts. A run may resume with a "
+        "different value.",
         256,
         without=("rollouts",),
-        identity=NEVER,  # other batches change rounding, as the engines say
+        identity=NEVER,  # the batch size changes only rounding
     )
 
-    # How sampling is run. A record holds it beside the options: `engine_spec.engine_record`.
+    # How sampling is run. run.json records it separately: `engine_spec.engine_record`.
     engine: Literal["transformers", "vllm"] = common(
         "The engine",
-        "transformers, or vllm (an extra: pip install 'decaylab[vllm]') for models of billions of "
+        "transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of "
         "parameters.",
         "transformers",
         without=NOT_SAMPLING,
@@ -248,7 +255,7 @@ class PairOptions:
     )
     adapters: Literal["merged", "served"] = option(
         "The engine",
-        "vllm: merged (into the base where that is exact, else served), or served (beside the "
+        "vllm: merged (into the base where that is exact, otherwise served) or served (beside the "
         "base, up to rank 512).",
         "merged",
         without=(*NO_RESULTS, "train", "sweep"),
@@ -256,42 +263,42 @@ class PairOptions:
     )
     tensor_parallel: Count = option(
         "The engine",
-        "vllm: GPUs that share one model.",
+        "vllm: GPUs per model.",
         1,
         without=NOT_SAMPLING,
         identity=NEVER,
     )
     gpu_memory_share: UpTo1 | None = option(
         "The engine",
-        "vllm: share of each GPU's memory for weights and cache; by default 0.9, in served-kl "
-        "0.7, in training 0.4.",
+        "vllm: share of each GPU's memory for weights and cache. Default: 0.9, in served-kl 0.7, "
+        "in training 0.4.",
         without=NOT_SAMPLING,
         identity=NEVER,
     )
     workers: Count = option(
         "The engine",
-        "Processes that sample, each with an engine (an extra: pip install 'decaylab[ray]').",
+        "Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').",
         1,
         without=("rollouts", "preflight", "train"),
         identity=NEVER,
     )
     ray: str | None = option(
         "The engine",
-        "Run the workers in a Ray cluster: auto (the one this machine is in), or HOST:PORT. By "
-        "default on this machine.",
+        "Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT. "
+        "Default: on this machine.",
         without=("rollouts", "preflight", "train", "sweep"),
         identity=NEVER,
     )
 
     out: str | None = common(
         "The run",
-        "The folder of results; by default under runs/, named after the pair, or in the run given.",
+        "Output folder. Default: a folder in runs/ named after the pair, or the given run's own.",
         without=NO_RESULTS,
         identity=NEVER,
     )
     overwrite: bool = common(
         "The run",
-        "Throw away what the folder's run holds.",
+        "Discard the existing run in the output folder.",
         False,
         without=NO_RESULTS,
         identity=NEVER,
@@ -309,17 +316,17 @@ class PairOptions:
 
     @property
     def embedded(self) -> bool:
-        """Whether the pair is the one that ships with decaylab, by its teacher."""
+        """Whether the teacher is the one that ships with decaylab."""
         return self.teacher == EMBEDDED_TEACHER
 
     @property
     def of_embedded_pair(self) -> bool:
-        """Whether both policies are those that ship with decaylab."""
+        """Whether both policies ship with decaylab."""
         return (self.teacher, self.student) == (EMBEDDED_TEACHER, EMBEDDED_STUDENT)
 
     @property
     def has_workers(self) -> bool:
-        """Whether Ray's workers sample, and not this process."""
+        """Whether Ray workers sample instead of this process."""
         return self.workers > 1 or self.ray is not None
 
     @property
@@ -327,22 +334,22 @@ class PairOptions:
         return self.engine == "vllm"
 
     def needs_weights(self, role: str) -> bool:
-        """Whether the weights of student or teacher are needed in this process: an engine elsewhere
-        loads its own."""
+        """Whether this process loads the weights of student or teacher. Other engines load their
+        own."""
         return self.engine == "transformers" and not self.has_workers
 
     @property
     def usual_budget(self) -> int:
-        """Tokens of a rollout where no budget is given."""
+        """Default budget of a rollout, in tokens."""
         return EMBEDDED_BUDGET if self.embedded else HUB_BUDGET
 
     def with_pair(self) -> Self:
-        """The same with both policies, the problems and the budget chosen."""
+        """These options with policies, problems and budget filled in."""
         chosen = dataclasses.replace(self, teacher=self.teacher or EMBEDDED_TEACHER)
         problems = "abacus" if chosen.embedded else "math500"
         budget = chosen.max_tokens
         if chosen.rollouts:
-            problems = "rollouts"  # whose lengths give the budget
+            problems = "rollouts"  # their lengths set the budget
         elif budget is None:
             budget = chosen.usual_budget
         return dataclasses.replace(
@@ -353,40 +360,40 @@ class PairOptions:
         )
 
     def check(self) -> None:
-        """Raises UserError where options do not go together, or cannot be used here."""
+        """Raises UserError if options conflict or cannot be used on this machine."""
         self._check_engine()
         thoughts.of_option(self.thought_marks)
         self._check_prompts()
         _check_device(self.device)
 
     def _check_prompts(self) -> None:
-        """Raises UserError where an option of prompts cannot take effect."""
+        """Raises UserError if a prompt option would have no effect."""
         if self.teacher_system is not None and self.teacher_prompt == "student":
             raise UserError(
-                "--teacher-system has no place in --teacher-prompt student: leave one of them out"
+                "--teacher-system does not apply with --teacher-prompt student: remove one of them"
             )
         for name in ("system", "teacher_system", "template_kwargs"):
             if self.prompt_format == "plain" and getattr(self, name):
                 raise UserError(
-                    f"{option_values.flag(name)} is of chat templates, and --prompt-format plain "
-                    "uses none: leave it out"
+                    f"{option_values.flag(name)} needs a chat template, and --prompt-format plain "
+                    "uses none: remove it"
                 )
         for name in sorted(NOT_OF_TEMPLATES & set(self.template_kwargs)):
-            instead = "it is no variable of a template's own"
+            instead = "reserved by the template engine"
             if name == "enable_thinking":
-                instead = "--thinking sets it"
-            raise UserError(f"--template-kwargs {name}: {instead}; leave it out")
+                instead = "set with --thinking"
+            raise UserError(f"--template-kwargs {name}: {instead}; remove it")
 
     def _check_engine(self) -> None:
-        """Raises UserError where an option of vLLM was given to transformers."""
+        """Raises UserError if a vLLM option was given with another engine."""
         unset = {"tensor_parallel": 1, "gpu_memory_share": None, "adapters": "merged"}
         for name, default in unset.items():
             if self.engine != "vllm" and getattr(self, name) != default:
                 raise UserError(f"{option_values.flag(name)} only applies to --engine vllm")
 
     def folder_name(self, command: str, *more: str, kinds: tuple[str, ...]) -> str:
-        """COMMAND-TEACHER-STUDENT-PROBLEMS, and the options that make it another run of these
-        kinds than that of the defaults: the same command finds its run again."""
+        """COMMAND-TEACHER-STUDENT-PROBLEMS, followed by the identifying options that differ from
+        their defaults. The same command finds its run again."""
         names = [self.teacher or "", self.student or "", *more, self.problems or ""]
         names += [f"{name}-{value}" for name, value in self.unusual(kinds).items()]
         plain = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
@@ -397,8 +404,8 @@ class PairOptions:
         return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
 
     def unusual(self, kinds: tuple[str, ...]) -> dict[str, str]:
-        """The options that identify runs of these kinds and have not the values that their pair has
-        by default, without those that the folder is named by anyway."""
+        """The identifying options of these kinds of runs that differ from the pair's defaults,
+        without those in `names_folder`."""
         known: Any = type(self)  # a class of options that can be resolved
         usual = known(**{name: getattr(self, name) for name in self.names_folder}).resolved()
         unusual = {}
@@ -410,7 +417,7 @@ class PairOptions:
 
 
 def _in_a_name(value: object) -> str:
-    """A value of an option as a part of a folder's name."""
+    """An option's value as part of a folder name."""
     if isinstance(value, Mapping):
         value = [f"{key}-{text}" for key, text in value.items()]
     if isinstance(value, list | tuple):
@@ -423,11 +430,12 @@ class PrefixFields:
     """Options of prefixes and their controls."""
 
     prefix_lengths: Lengths | None = common(
-        "The measurement", "Tokens of the prefix, from 0 (the teacher alone): 0,100,200,300."
+        "The measurement",
+        "Prefix lengths in tokens, starting at 0 (the teacher alone): 0,100,200,300.",
     )
     controls: Controls = common(
         "The measurement",
-        f"all, none, or some of {','.join(CONTROLS)}.",
+        f"Control experiments: all, none, or some of {','.join(CONTROLS)}.",
         ("correct-so-far",),
         place=2,
     )
@@ -435,21 +443,21 @@ class PrefixFields:
 
 @dataclass(frozen=True)
 class Options(PrefixFields, PairOptions):
-    """The options of ``decaylab prefix-decay``; None means that `resolved` chooses."""
+    """The options of ``decaylab prefix-decay``. None: `resolved` fills in the value."""
 
-    unshared = "a prefix that holds one is left out and counted"
-    """What becomes of ids that the two vocabularies do not share."""
+    unshared = "a prefix that contains one is left out and counted"
+    """How ids outside the shared vocabulary are handled."""
 
     @property
     def needs_student(self) -> bool:
-        """Whether the student's weights are needed although its rollouts are there already."""
+        """Whether the student's weights are needed even with existing rollouts."""
         return "reverse" in self.controls
 
     def resolved(self) -> Options:
-        """The same with every open choice made.
+        """These options with every unset value filled in.
 
         Raises:
-            UserError: an option that cannot be used.
+            UserError: an invalid option.
         """
         chosen = self.with_pair()
         lengths = self.prefix_lengths or (
@@ -466,10 +474,11 @@ class Options(PrefixFields, PairOptions):
         if min(lengths) < 0:
             raise UserError(f"--prefix-lengths must not be negative, {given}")
         if any(a >= b for a, b in zip(lengths, lengths[1:])):
-            raise UserError(f"--prefix-lengths must ascend without repeats, {given}")
+            raise UserError(f"--prefix-lengths must increase, {given}")
         if lengths[0] != 0 or len(lengths) < 2:
             raise UserError(
-                f"--prefix-lengths must begin with 0 (the teacher alone) and go on, {given}"
+                "--prefix-lengths must begin with 0 (the teacher alone), followed by at least one "
+                f"more length, {given}"
             )
         if self.max_tokens is not None and lengths[-1] >= self.max_tokens:
             raise UserError(

@@ -1,6 +1,6 @@
-"""What the value of an option may be: types, choices and ranges, declared on the options' fields.
+"""Checks of option values: types, choices and ranges, declared on the options' fields.
 
-They are checked as the options are made, whichever way a value came.
+They are checked when the options object is created, from the command line, a file or Python.
 
     @dataclass(frozen=True)
     class Mine:
@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from decaylab.errors import UserError
 
-SHOWN = 60  # characters of a value that is refused
+SHOWN = 60  # characters of a refused value in the message
 FLAGS = {
     "columns": "--column",
     "over": "what is swept",
@@ -40,14 +40,14 @@ WORDS: dict[Any, str] = {
     str: "text",
 }
 EXAMPLES: dict[Any, str] = {
-    int: "whole numbers with commas, such as 0,100,200",
-    float: "numbers with commas",
+    int: "comma-separated whole numbers, such as 0,100,200",
+    float: "comma-separated numbers",
 }
 
 
 @dataclass(frozen=True)
 class Must:
-    """A condition on a value of the right type. words: what it must be or do, behind "must"."""
+    """A condition on a value of the declared type. words: the condition, as it follows "must"."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -55,34 +55,34 @@ class Must:
 
 @dataclass(frozen=True)
 class Names:
-    """Words that stand for a whole list."""
+    """Names of whole lists, such as ``all``."""
 
     lists: Mapping[str, tuple[str, ...]]
 
 
-NUMBER_TOO = "a whole number is taken as its text"
-JSON_TOO = "a value of a table that is no text is taken as its JSON"
-NONE = "None is a value too: chosen later"
-ONE_BY_ONE = "a text is one thing: its commas part nothing"
+NUMBER_TOO = "a whole number is accepted and converted to text"
+JSON_TOO = "values of a table that are not text are converted to JSON"
+NONE = "None is allowed"
+ONE_BY_ONE = "text is not split at commas"
 
 
 def one_of(choices: Collection[str]) -> Must:
-    """One of these words; of a registry also those that are added to it later."""
+    """One of these words. Words added to a registry later count too."""
     return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
 
 
 def among(choices: Sequence[str]) -> Must:
-    """Some of these words, with commas, or none."""
+    """Some of these words, comma-separated, or none."""
     return Must(f"be among {', '.join(choices)}", lambda value: set(words(value)) <= set(choices))
 
 
 def words(text: str) -> tuple[str, ...]:
-    """The words of a text with commas."""
+    """The words of a comma-separated text."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def flag(name: str) -> str:
-    """How an option is called where one is complained of."""
+    """The name of an option in error messages."""
     return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
@@ -98,20 +98,20 @@ kinds: Callable[[Any], dict[str, Any]] = cache(_kinds)
 def check(options: Any) -> None:
     """Checks every value of a frozen options object.
 
-    Lists become tuples, paths text; whole numbers become fractions where those are declared.
+    Lists become tuples, paths become text, and whole numbers become floats where declared.
 
     Raises:
-        UserError: a value that its option cannot have, in one line.
+        UserError: a value that its option does not allow.
     """
     for name, kind in kinds(type(options)).items():
         object.__setattr__(options, name, checked(flag(name), kind, getattr(options, name)))
 
 
 def checked(name: str, kind: Any, value: Any) -> Any:
-    """A value as its option keeps it. name: what it is called in the complaint.
+    """A value, converted to the declared type. name: the option's name in the message.
 
     Raises:
-        UserError: another type, or a condition that does not hold.
+        UserError: the type is wrong or a condition fails.
     """
     kind, marks = bare(kind)
     if value is None and NONE in marks:
@@ -131,7 +131,7 @@ def _conditions(marks: Sequence[Any]) -> list[Must]:
 
 
 def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
-    """The type below None and conditions, and what is declared of it beside: conditions, `NONE`."""
+    """A type without its optional None and conditions, and those marks: conditions, `NONE`."""
     marks: tuple[Any, ...] = ()
     if get_origin(kind) in (Union, UnionType):
         kind = next(part for part in get_args(kind) if part is not NoneType)
@@ -143,7 +143,7 @@ def bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
-    """A value of the declared type. Nothing is rounded, and text is a number only in a list."""
+    """A value of the declared type. Nothing is rounded; text is read as numbers only in lists."""
     if get_origin(kind) is Literal:
         if isinstance(value, str) and value in get_args(kind):
             return value
@@ -168,7 +168,7 @@ def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
 
 
 def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, ...]:
-    """A tuple out of a list, or out of text with commas."""
+    """A tuple from a list or from comma-separated text."""
     if ONE_BY_ONE in marks and not isinstance(value, (list, tuple)):
         raise UserError(f"{name} must be a list, got {_quoted(value)}")
     if isinstance(value, str):
@@ -184,7 +184,7 @@ def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, 
         except ValueError as error:
             raise UserError(wrong) from error
     if not isinstance(value, (list, tuple, range, set)):
-        raise UserError(f"{name} must be a list, or text with commas, got {_quoted(value)}")
+        raise UserError(f"{name} must be a list or comma-separated text, got {_quoted(value)}")
     try:
         return tuple(checked(name, kind, part) for part in value)
     except UserError as error:
@@ -192,7 +192,7 @@ def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, 
 
 
 def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
-    """A table of texts out of one, or out of KEY=VALUE words."""
+    """A dict of texts from a dict or from KEY=VALUE words."""
     if isinstance(value, (list, tuple)):
         wrong = [word for word in value if not (isinstance(word, str) and "=" in word)]
         value = wrong[0] if wrong else dict(word.split("=", 1) for word in value)
@@ -207,7 +207,7 @@ def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
 
 
 def _as_json(name: str, value: Any) -> str:
-    """A value as JSON; text as it is."""
+    """A value as JSON; text unchanged."""
     if isinstance(value, str):
         return value
     try:

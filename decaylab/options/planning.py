@@ -1,4 +1,4 @@
-"""The options of ``decaylab plan``: those of the commands that are planned, and the machine."""
+"""The options of ``decaylab plan``: those of the planned commands, and the machine."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from decaylab.printing import GIB
 PLANNED = ("prefix-decay", "diagnostics", "train")
 Planned = Annotated[
     tuple[str, ...],
-    Must("name what is planned, with commas: " + ",".join(PLANNED), bool),
+    Must("name the planned commands, comma-separated: " + ",".join(PLANNED), bool),
     Must(f"be among {', '.join(PLANNED)}", lambda names: set(names) <= set(PLANNED)),
 ]
 Rates = Annotated[
     tuple[float, ...],
     Must(
-        "be one to three numbers above 0, of sampling, scoring and training",
+        "be one to three numbers above 0, for sampling, scoring and training",
         lambda rates: 1 <= len(rates) <= 3 and all(0 < rate < math.inf for rate in rates),
     ),
 ]
-# GB is what the maker of a card writes: an 80GB card has 80 GiB, or nearly so.
+# Vendors write GB for GiB: an 80GB card has about 80 GiB.
 UNITS = {"gib": GIB, "gb": GIB, "mib": 2**20, "mb": 2**20}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 Chosen = TypeVar("Chosen", bound=PairOptions)
@@ -41,7 +41,7 @@ Chosen = TypeVar("Chosen", bound=PairOptions)
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices of one kind, as torch calls it; memory: bytes of each."""
+    """Devices of one kind, by torch's name. memory: bytes per device."""
 
     kind: Literal["cuda", "cpu"]
     count: int
@@ -55,63 +55,64 @@ class Devices:
 
 @dataclass(frozen=True)
 class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
-    """The options of ``decaylab plan``; None means: chosen as the planned command would."""
+    """The options of ``decaylab plan``. None: use the planned command's default."""
 
     batch_tokens: Count | None = option(
         "Scoring",
-        "Tokens of a batch that is scored or trained on. By default each command's own.",
+        "Tokens per batch in scoring and training. Default: each command's own.",
     )
     rollout_length: RolloutLength | None = option(
         "Where the loss falls",
-        "train: tokens at which rollouts stop, or full. By default as train has it.",
+        "train: tokens at which rollouts stop, or full. Default: that of train.",
         among="The measurement",
     )
     checkpoint_count: CountOrOff = option(
-        "The measurement", "Trained students that the diagnostics measure beside base.", 0, place=4
+        "The measurement", "Trained students that diagnostics measure beside base.", 0, place=4
     )
     only: Planned = common(
-        "The run", f"What is planned, with commas: {','.join(PLANNED)}.", PLANNED, place=9
+        "The run", f"Commands to plan, comma-separated: {','.join(PLANNED)}.", PLANNED, place=9
     )
     gpus: str | None = common(
         "The machine",
-        "How many GPUs, and what each one holds: 1x48GB, 8x80GB. By default this machine's.",
+        "Number of GPUs and memory of each: 1x48GB, 8x80GB. Default: those of this machine.",
     )
-    memory: str | None = common("The machine", "No GPU, but this much memory: 24GB.")
+    memory: str | None = common("The machine", "Plan for a CPU with this much memory: 24GB.")
     processes: Count = option(
         "The machine",
-        "Processes of one training run (accelerate's --num_processes), each with the teacher.",
+        "Processes per training run (accelerate's --num_processes). Each loads the teacher.",
         1,
     )
     sharded: bool = option(
         "The machine",
-        "These share the student's layers by FSDP; otherwise each has all of them (DDP).",
+        "Shard the student over the processes (FSDP); otherwise each holds all of it (DDP).",
         False,
     )
     mean_tokens: Count | None = option(
         "Lengths and rates",
-        "Mean tokens of a response, as far as you know, for tokens and hours; by default the "
-        "whole budget.",
+        "Expected mean response length in tokens, for the estimates of tokens and hours. Default: "
+        "the whole budget.",
     )
     prompt_tokens: Count | None = option(
         "Lengths and rates",
-        "Tokens of the longest prompt; by default computed from local problems and tokenizers.",
+        "Length of the longest prompt in tokens. Default: computed from local problems and "
+        "tokenizers.",
     )
     tokens_per_second: Rates | None = option(
         "Lengths and rates",
-        "Rates that you know, with commas: of sampling, of scoring, of training.",
+        "Known rates of sampling, scoring and training, comma-separated.",
     )
     probe: bool = common(
-        "Lengths and rates", "Load both models here, and measure rates by a short probe.", False
+        "Lengths and rates", "Load both models and measure rates with a short probe.", False
     )
 
     def resolved(self) -> PlanOptions:
-        """The same with pair, problems and budget chosen.
+        """These options with pair, problems and budget filled in.
 
         Raises:
-            UserError: an option that cannot be used, by the plan or by a command that is planned.
+            UserError: an option that is invalid for the plan or for a planned command.
         """
         chosen = self.with_pair()
-        # Rollouts that exist already are planned with the usual budget: they are not read for it.
+        # A plan does not read existing rollouts, so they are planned with the default budget.
         chosen = dataclasses.replace(chosen, max_tokens=chosen.max_tokens or chosen.usual_budget)
         chosen.check()
         return chosen
@@ -124,10 +125,12 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
                 f"{self.max_tokens}"
             )
         if self.probe and self.tokens_per_second is not None:
-            raise UserError("--probe measures what --tokens-per-second gives; say one of the two")
+            raise UserError(
+                "--probe measures the rates that --tokens-per-second sets; give only one of them"
+            )
         if self.probe and self.engine == "vllm":
             raise UserError(
-                "--probe measures the transformers engine; with --engine vllm say "
+                "--probe only measures the transformers engine; with --engine vllm give "
                 "--tokens-per-second"
             )
         self._check_devices()
@@ -135,16 +138,15 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
             self.of(name)
 
     def _check_devices(self) -> None:
-        """Raises UserError where there are fewer GPUs than the plan uses."""
+        """Raises UserError if device options conflict or the plan uses more GPUs than given."""
         if self.gpus and self.memory:
-            raise UserError("--memory is that of a CPU and --gpus that of GPUs; say one of the two")
+            raise UserError("--memory plans for a CPU and --gpus for GPUs; give only one of them")
         if self.sharded and self.processes == 1:
-            raise UserError(
-                "--sharded shares the student over processes: say --processes, how many"
-            )
+            raise UserError("--sharded needs several processes; give their number with --processes")
         if self.engine == "vllm" and self.trainers > 1:
             raise UserError(
-                "--engine vllm trains in one process: leave out --processes, or train (--only)"
+                "--engine vllm trains in one process: remove --processes, or leave train out of "
+                "--only"
             )
         stated = self.stated_devices()
         if stated is None or stated.kind == "cpu":
@@ -155,13 +157,12 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         for flag, wanted in (("--processes", self.trainers), (writers, self.writers)):
             if wanted > stated.count:
                 raise UserError(
-                    f"{flag} needs {wanted} GPUs, one each, and --gpus {self.gpus} has "
-                    f"{stated.count}"
+                    f"{flag} needs {wanted} GPUs, but --gpus {self.gpus} has only {stated.count}"
                 )
 
     @property
     def trainers(self) -> int:
-        """Devices that train; 1 where no training is planned."""
+        """Devices that train; 1 if no training is planned."""
         return self.processes if "train" in self.only else 1
 
     @property
@@ -184,7 +185,7 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         return chosen.resolved()
 
     def _as(self, kind: type[Chosen], without: tuple[str, ...] = (), **more: Any) -> Chosen:
-        """The fields that both have; one that is None here is left to the command."""
+        """Options of another class, from the shared fields that are set here."""
         shared = {field.name for field in dataclasses.fields(kind)} - set(without)
         given: dict[str, Any] = {}
         for field in dataclasses.fields(self):
@@ -194,7 +195,7 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         return kind(**given | more)
 
     def stated_devices(self) -> Devices | None:
-        """What --gpus or --memory say; None where neither was given."""
+        """The devices of --gpus or --memory; None if neither was given."""
         if self.gpus is not None:
             return parse_gpus(self.gpus)
         if self.memory is not None:
@@ -203,10 +204,10 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
 
 
 def parse_gpus(text: str) -> Devices:
-    """``8x80GB``: how many, and what each one holds.
+    """Count and memory of each GPU, from text such as ``8x80GB``.
 
     Raises:
-        UserError: no count, no memory, no unit, or nothing of either.
+        UserError: count, memory or unit is missing or zero.
     """
     count, separator, size = text.partition("x")
     if not separator or not count.strip().isdecimal() or not size.strip():
@@ -220,18 +221,17 @@ def parse_gpus(text: str) -> Devices:
 
 
 def parse_bytes(flag: str, text: str) -> int:
-    """Bytes of ``48GB`` or ``79.6GiB``; a flag that names the memory of something.
+    """Bytes in a size such as ``48GB`` or ``79.6GiB``.
 
     Raises:
-        UserError: not a size above 0 with a unit.
+        UserError: not a size above 0 with a unit; the message names the flag.
     """
     parts = SIZE.fullmatch(text.strip())
     if not parts or parts[2].lower() not in UNITS:
         raise UserError(
-            f"{flag} must state memory with its unit (GB, GiB, MB or MiB), such as 48GB, got "
-            f"{text!r}"
+            f"{flag} must give memory with a unit (GB, GiB, MB or MiB), such as 48GB, got {text!r}"
         )
     size = int(float(parts[1]) * UNITS[parts[2].lower()])
     if size < 1:
-        raise UserError(f"{flag} must state more than no memory, got {text!r}")
+        raise UserError(f"{flag} must be more than 0 bytes, got {text!r}")
     return size

@@ -1,4 +1,4 @@
-"""The options of training: what is trained on what, where the loss falls, how long; presets."""
+"""The options of training, with their presets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NO_PROBLEMS = "none"
 Divergence = Literal["reverse-kl", "forward-kl", "js", "policy-gradient"]
 DIVERGENCES: tuple[str, ...] = get_args(Divergence)
 TRACKERS = ("tensorboard", "wandb", "trackio")
-# Defaults. Paper: arXiv 2605.27028, its protocol; what it does not state is ours (docs/train.md).
+# Defaults. Paper: the protocol of arXiv 2605.27028; docs/train.md lists what it leaves open.
 PAPER_PRESET: dict[str, Any] = {
     "rollout_length": "100",
     "steps": 200,
@@ -42,10 +42,10 @@ EMBEDDED_PRESET: dict[str, Any] = {
     "checkpoint_every": 25,
     "batch_tokens": 4096,
 }
-# On a CPU what its caches hold: more costs memory and gains no speed.
+# On a CPU, larger batches cost memory and are no faster.
 BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
 FULL_FINETUNE_RATE = 0.2
-"""Learning rate of full fine-tuning as a share of that of LoRA, where none is given."""
+"""Default learning rate of full fine-tuning, as a share of the LoRA rate."""
 TRAINS = ("train", "sweep")
 
 RolloutLength = Annotated[
@@ -65,21 +65,22 @@ SelectorName = Annotated[str, one_of(SELECTORS)]
 
 @dataclass(frozen=True)
 class TrainFields:
-    """Options of a training: what it is tested on, where the loss falls, how it optimises."""
+    """Options of training: test problems, where the loss falls, optimisation."""
 
     test_problems: str | None = option(
         "The problems",
-        "What trained students will be tested on: training problems that also stand there are "
-        f"dropped. {NO_PROBLEMS}: look for none. By default abacus with the embedded pair, math500 "
-        "with any other.",
+        "Problems that trained students will be tested on. Training problems that also occur there "
+        f"are dropped; {NO_PROBLEMS} skips this check. Default: abacus with the embedded pair, "
+        "math500 with any other.",
         only=TRAINS,
     )
     test_limit: Count | None = option(
-        "The problems", "Test on the first N problems by default.", only=TRAINS, identity=NEVER
+        "The problems", "Use only the first N test problems.", only=TRAINS, identity=NEVER
     )
     validation_problems: CountOrOff = option(
         "The problems",
-        "Problems held out to choose the best checkpoint by and to watch behaviour on; 0 is off.",
+        "Held-out problems for choosing the best checkpoint and tracking behaviour. 0 turns "
+        "validation off.",
         100,
     )
 
@@ -88,21 +89,20 @@ class TrainFields:
     )
     budget: Budget | None = common(
         "Where the loss falls",
-        "How many positions of a rollout carry loss; by default as many as ESR's N.",
+        "Positions per rollout that carry loss. Default: the N of ESR.",
     )
     teacher_prefix: Count | None = option(
         "Where the loss falls",
-        "after-teacher-prefix: tokens that the teacher writes ahead of the student.",
+        "after-teacher-prefix: tokens that the teacher writes before the student continues.",
     )
     divergence: Divergence = common(
         "Where the loss falls",
-        f"{', '.join(DIVERGENCES)}; exact over the whole vocabulary but the last.",
+        f"{', '.join(DIVERGENCES)}. All but the last are exact, over the whole vocabulary.",
         "reverse-kl",
     )
     normalise: Literal["tokens", "rollouts"] = option(
         "Where the loss falls",
-        "tokens: mean over the step's selected tokens. rollouts: mean over its rollouts of their "
-        "own means.",
+        "tokens: mean over the selected tokens of a step. rollouts: mean of the per-rollout means.",
         "tokens",
         only=TRAINS,
     )
@@ -111,68 +111,76 @@ class TrainFields:
     )
 
     steps: Count | None = common(
-        "The training", "Updates; 100 with the embedded pair, 200 with any other."
+        "The training",
+        "Optimiser updates. Default: 100 with the embedded pair, 200 with any other.",
     )
-    problems_per_step: Count = common("The training", "Problems per step, over all processes.", 16)
-    rollouts_per_problem: Count = option("The training", "Rollouts per problem of a step.", 1)
-    full_finetune: bool = common("The training", "Train every weight instead of LoRA.", False)
+    problems_per_step: Count = common(
+        "The training", "Problems per step, summed over processes.", 16
+    )
+    rollouts_per_problem: Count = option("The training", "Rollouts per problem in a step.", 1)
+    full_finetune: bool = common("The training", "Train all weights instead of LoRA.", False)
     lora_rank: Count = option("The training", "Rank of the adapters.", 32)
     lora_alpha: Count = option("The training", "LoRA scale is alpha / rank.", 64, only=TRAINS)
     lora_targets: str = option(
-        "The training", "all-linear, or names of layers with commas: q_proj,v_proj.", "all-linear"
+        "The training",
+        "all-linear, or comma-separated names of layers: q_proj,v_proj.",
+        "all-linear",
     )
     learning_rate: Rate | None = common(
         "The training",
-        "Of AdamW; by default 3e-4 with the embedded pair, 5e-5 with any other, a fifth with "
-        "--full-finetune.",
+        "Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any other; a "
+        "fifth of that with --full-finetune.",
         only=TRAINS,
     )
-    warmup_steps: CountOrOff = option("The training", "Steps of a linear warm-up.", 0, only=TRAINS)
+    warmup_steps: CountOrOff = option("The training", "Steps of linear warm-up.", 0, only=TRAINS)
     schedule: Literal["constant", "linear", "cosine"] = option(
         "The training",
-        "Of the learning rate: constant, or linear or cosine down to 0.",
+        "Learning-rate schedule: constant, or linear or cosine decay to 0.",
         "constant",
         only=TRAINS,
     )
-    weight_decay: WeightDecay = option("The training", "Of AdamW.", 0.0, only=TRAINS)
+    weight_decay: WeightDecay = option("The training", "Weight decay of AdamW.", 0.0, only=TRAINS)
     clip: Rate = option("The training", "Clip the gradient norm to this value.", 1.0, only=TRAINS)
     autocast: Literal["off", "bfloat16"] = option(
-        "The training", "off, or bfloat16: passes in 16 bits over weights of 32.", "off"
+        "The training", "off, or bfloat16: 16-bit passes over 32-bit weights.", "off"
     )
     gradient_checkpointing: bool = option(
-        "The training", "Compute activations twice instead of keeping them.", False, identity=NEVER
+        "The training",
+        "Recompute activations in the backward pass instead of storing them.",
+        False,
+        identity=NEVER,
     )
     checkpoint_every: Count | None = option(
         "The training",
-        "Steps between checkpoints; 25 with the embedded pair, 50 with any other. The last step "
-        "always makes one.",
+        "Steps between checkpoints. Default: 25 with the embedded pair, 50 with any other. The "
+        "last step is always saved.",
     )
 
 
 @dataclass(frozen=True)
 class TrainOptions(TrainFields, PairOptions):
-    """The options of ``decaylab train``; None means that `resolved` chooses."""
+    """The options of ``decaylab train``. None: `resolved` fills in the value."""
 
     names_folder = ("teacher", "student", "problems") + (
         *("selector", "rollout_length", "budget", "teacher_prefix", "seed"),
     )
 
-    # These mean something else to a training than to a measurement.
+    # These differ from the options of the same name in measurements.
     problems: str | None = common(
         "The problems",
-        "The training problems, by the same names; abacus-train with the embedded pair. They "
-        "need no answers.",
+        "The training problems, named as for measurements. They need no answers. Default: "
+        "abacus-train with the embedded pair.",
     )
     limit: Count | None = common("The problems", "Use only the first N training problems.")
-    split: str | None = option("The problems", "Hub split; train by default.")
+    split: str | None = option("The problems", "Hub split. Default: train.")
     answer_rule: AnswerRule | None = option(
         "The problems",
-        "The rule that held-out answers are graded by.",
+        "The answer rule for grading held-out answers.",
         among="The measurement",
         place=3,
     )
     max_tokens: Count | None = common(
-        "Sampling", "Budget of a full rollout.", among="The measurement", place=1
+        "Sampling", "Maximum tokens of a full rollout.", among="The measurement", place=1
     )
     seed: Seed = common(
         "Sampling",
@@ -182,31 +190,31 @@ class TrainOptions(TrainFields, PairOptions):
 
     bins: Bins | None = option(
         "Where the loss falls",
-        "Lower ends of the position bins of the KL in metrics.csv, from 0: 0,50,100,200.",
+        "Lower ends of the position bins for the KL in metrics.csv, starting at 0: 0,50,100,200.",
         among="The measurement",
     )
     rollout_length: RolloutLength | None = common(
         "Where the loss falls",
-        f"The paper's N: tokens at which rollouts stop, or {FULL}. By default 100 (40 with the "
-        "embedded pair) where the selector stops rollouts, and full where it does not.",
+        f"The paper's N: tokens at which rollouts stop, or {FULL}. Default: 100 (40 with the "
+        "embedded pair) if the selector stops rollouts, full otherwise.",
         among="The measurement",
     )
     track: Trackers = option(
         "The training",
-        f"Trackers to log to as well, with commas: {', '.join(TRACKERS)}.",
+        f"Trackers to log to, comma-separated: {', '.join(TRACKERS)}.",
         "",
         only=("train",),
         identity=NEVER,
     )
     batch_tokens: Count | None = option(
         "The training",
-        "Tokens of a micro-batch, padding included; gradients are accumulated over a step. By "
-        "default 4,096 with the embedded pair, else 1,024 on a CPU and 16,384 on a GPU.",
+        "Tokens per micro-batch, padding included; gradients are accumulated over a step. Default: "
+        "4,096 with the embedded pair, otherwise 1,024 on a CPU and 16,384 on a GPU.",
         among="Scoring",
-        identity=NEVER,  # like processes, micro-batches change the rounding of sums alone
+        identity=NEVER,  # micro-batches change only the rounding of sums
     )
 
-    unshared = "a rollout that holds one is scored up to it and counted"
+    unshared = "a rollout that contains one is scored up to that token and counted"
     needs_student = True
 
     def needs_weights(self, role: str) -> bool:
@@ -214,7 +222,7 @@ class TrainOptions(TrainFields, PairOptions):
 
     @property
     def preset(self) -> str:
-        """Which defaults hold."""
+        """The set of defaults in use."""
         return "embedded pair" if self.teacher in (None, EMBEDDED_TEACHER) else "paper"
 
     @property
@@ -223,7 +231,7 @@ class TrainOptions(TrainFields, PairOptions):
 
     @property
     def stop_at(self) -> int | None:
-        """Tokens at which rollouts stop; None is a full rollout."""
+        """Tokens at which rollouts stop; None for full rollouts."""
         return None if self.rollout_length in (None, FULL) else int(str(self.rollout_length))
 
     @property
@@ -231,16 +239,16 @@ class TrainOptions(TrainFields, PairOptions):
         return words(self.track)
 
     def resolved(self) -> TrainOptions:
-        """The same with every open choice made.
+        """These options with every unset value filled in.
 
         Raises:
-            UserError: an option that cannot be used.
+            UserError: an invalid option.
         """
         embedded = self.preset == "embedded pair"
         if self.problems is None and not embedded:
             raise UserError(
-                "--problems must name the training problems: a .jsonl or .parquet file, or a hub "
-                "data set"
+                "--problems is missing: name the training problems, a .jsonl or .parquet file or a "
+                "hub data set"
             )
         chosen = dataclasses.replace(
             self,
@@ -258,29 +266,30 @@ class TrainOptions(TrainFields, PairOptions):
         return chosen
 
     def _whole(self, chosen: TrainOptions) -> TrainOptions:
-        """Full fine-tuning where nothing else is given: 16 bits lose small updates."""
+        """Defaults of full fine-tuning. Weights are float32, since 16 bits lose small updates."""
         if self.learning_rate is None:
             rate = FULL_FINETUNE_RATE * float(chosen.learning_rate or 0)
             chosen = dataclasses.replace(chosen, learning_rate=rate)
         return dataclasses.replace(chosen, dtype="float32") if self.dtype == "auto" else chosen
 
     def _with_lengths(self) -> TrainOptions:
-        """Where rollouts stop, and how many of their positions carry loss."""
+        """Fills in where rollouts stop and how many of their positions carry loss."""
         given, budget = self.rollout_length, self.budget
         stop = self.stop_at
         if budget is not None and stop is not None and budget > stop:
             raise UserError(
-                f"--budget {budget} is above --rollout-length {stop}: no rollout has so many tokens"
+                f"--budget {budget} exceeds --rollout-length {stop}: rollouts have fewer tokens; "
+                "lower --budget"
             )
         selector = SELECTORS[self.selector]
         if self.selector == "prefix" and given == FULL and budget is None:
-            # ESR that never stops is full distillation.
+            # ESR without a stop is full distillation.
             return dataclasses.replace(self, selector=FULL, rollout_length=FULL)
         if selector.whole:
             if budget is not None:
                 raise UserError(
-                    f"--budget has no meaning for --selector {self.selector}: every token carries "
-                    "loss"
+                    f"--budget does not apply to --selector {self.selector}, which trains on every "
+                    "token: remove it"
                 )
             return dataclasses.replace(self, rollout_length=given or FULL)
         usual = int(self._preset["rollout_length"])
@@ -289,9 +298,9 @@ class TrainOptions(TrainFields, PairOptions):
             return dataclasses.replace(self, rollout_length=given or FULL, budget=budget)
         if given == FULL or (stop is not None and budget is not None and budget != stop):
             raise UserError(
-                f"--selector {self.selector} stops the rollout at its budget, so --rollout-length "
-                f"{given} and --budget {budget} are one number; prefix-mask trains on the first "
-                "tokens of longer rollouts"
+                f"--selector {self.selector} stops rollouts at its budget, so --rollout-length "
+                f"{given} and --budget {budget} must be equal; to train on the first tokens of "
+                "longer rollouts, use --selector prefix-mask"
             )
         length = stop or budget or usual
         ahead = self.teacher_prefix
@@ -305,30 +314,33 @@ class TrainOptions(TrainFields, PairOptions):
         super().check()
         if self.has_workers:
             raise UserError(
-                "training has no workers of its own: several GPUs train by accelerate launch -m "
-                "decaylab train"
+                "--workers and --ray do not apply to training; for several GPUs run accelerate "
+                "launch -m decaylab train"
             )
         if self.temperature == 0:
             raise UserError(
-                "--temperature 0 is greedy: training rollouts are sampled, so give one above 0"
+                "--temperature 0 is greedy, but training samples its rollouts: give a value above 0"
             )
         if self.teacher_prefix is not None and self.selector != "after-teacher-prefix":
-            raise UserError(f"--teacher-prefix has no meaning for --selector {self.selector}")
+            raise UserError(
+                f"--teacher-prefix does not apply to --selector {self.selector}: remove it, or use "
+                "--selector after-teacher-prefix"
+            )
         most = self.max_tokens or math.inf
         longest = (self.stop_at or 0) + (self.teacher_prefix or 0)
         if longest > most:
             raise UserError(
-                f"rollouts of {longest} tokens go beyond the budget of a full one, --max-tokens "
-                f"{self.max_tokens}"
+                f"rollouts of {longest} tokens exceed --max-tokens {self.max_tokens}; raise "
+                "--max-tokens"
             )
         if (self.budget or 0) > most:
             raise UserError(
-                f"--budget {self.budget} is above the longest rollout, --max-tokens "
+                f"--budget {self.budget} exceeds the longest rollout, --max-tokens "
                 f"{self.max_tokens}"
             )
 
     def arm(self) -> str:
-        """Selector and lengths in short, as in a run's folder: prefix-20, full, random-20."""
+        """The arm's short name, as in its run's folder: prefix-20, full, random-20."""
         name: str = self.selector
         if self.budget:
             name += f"-{self.budget}"

@@ -1,4 +1,4 @@
-"""A pair and its checkpoints, loaded, addressed and checked before anything starts.
+"""A pair and its checkpoints: found, loaded and checked before a command starts.
 
-Imports rollout_files and what stands below.
+Imports rollout_files and the packages below it.
 """

@@ -1,11 +1,11 @@
-"""Checkpoint rules: which checkpoints of a run are measured, and which one stands for the run.
+"""Checkpoint rules: which checkpoints of a run are measured, and which one represents the run.
 
     last   the highest step
-    best   the step of the highest accuracy in the run's validation.csv, of equals the earliest;
-           never by the test problems
+    best   the step with the highest accuracy in the run's validation.csv, ties to the earliest;
+           never chosen on the test problems
 
-Both are shown side by side wherever the run has a validation.csv. Step 0, before training, is no
-checkpoint. A model in the run's folder itself is its final one.
+If the run has a validation.csv, both are shown side by side. Step 0, before training, is not a
+checkpoint. A model in the run's own folder is its final model.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ VALIDATION = "validation.csv"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that is measured. name: as it is loaded. step: NaN where its folder does not tell.
-    training, run: of its run."""
+    """A checkpoint to measure.
+
+    name: what it is loaded by. step: NaN if unknown. training: columns that describe how its run
+    was trained. run: its run folder.
+    """
 
     name: str
     step: float
@@ -41,8 +44,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured, and what each rule takes. chosen: rule -> names of the checkpoints it
-    takes, one a run."""
+    """The checkpoints to measure. chosen: rule -> names of the checkpoints it selects, one per run.
+
+    notes: what a reader must know.
+    """
 
     checkpoints: tuple[Checkpoint, ...]
     chosen: dict[str, tuple[str, ...]]
@@ -50,19 +55,18 @@ class Plan:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """What the checkpoints are loaded by."""
+        """Names by which the checkpoints are loaded."""
         return tuple(one.name for one in self.checkpoints)
 
 
 def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
-    """The checkpoints behind the names that were given: of a run's folder those that the rule
-    takes, else the one named.
+    """The checkpoints for the given names: for a run's folder, those that the rule selects.
 
     rule: ``every``, ``last``, ``best``, or ``last,best``.
 
     Raises:
-        UserError: an unknown rule; ``best`` of a run without a validation.csv that says it; a
-        damaged record.
+        UserError: an unknown rule; ``best`` for a run whose validation.csv does not decide it; a
+            damaged record.
     """
     rules = _rules(rule)
     checkpoints: list[Checkpoint] = []
@@ -75,10 +79,10 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
         if not folders:
             checkpoints.append(_checkpoint(run, name, run.absolute().parent))
             continue
-        # Without a validation.csv the last checkpoint can still be measured.
+        # The last checkpoint does not need a validation.csv.
         best, note = (None, "") if rules == (LAST,) else _best(run, folders)
         if best is None and BEST in rules:
-            raise UserError(f"--checkpoint-rule {rule}: {note}; say --checkpoint-rule {LAST}")
+            raise UserError(f"--checkpoint-rule {rule}: {note}; use --checkpoint-rule {LAST}")
         if note:
             notes.append(note)
         taken = {LAST: folders[-1], BEST: best}
@@ -94,8 +98,7 @@ def plan(names: Sequence[str], rule: str = EVERY) -> Plan:
 
 
 def not_measured(names: Sequence[str]) -> tuple[str, ...]:
-    """Of each run's folder that stands for its last checkpoint, a sentence on those that it holds
-    besides."""
+    """A note for each run folder whose last checkpoint is measured and that has others."""
     sentences = []
     for name in names:
         folders, notes = _checkpoints_of(name)
@@ -103,8 +106,8 @@ def not_measured(names: Sequence[str]) -> tuple[str, ...]:
             listed = _listed(Path(name).expanduser(), folders)
             sentences += [
                 *notes,
-                f"{name}: of its {len(folders)} checkpoints ({listed}) the last one is measured; "
-                f"--checkpoint-rule {EVERY} measures all",
+                f"{name}: only the last of its {len(folders)} checkpoints ({listed}) is measured; "
+                f"use --checkpoint-rule {EVERY} to measure all",
             ]
     return tuple(sentences)
 
@@ -116,15 +119,14 @@ def _rules(rule: str) -> tuple[str, ...]:
 
 
 def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
-    """The checkpoints in a run's folder, by step, the final model in the folder itself behind them;
-    and what must be known.
+    """The checkpoints in a run's folder sorted by step, then the final model; and notes.
 
-    None where a single policy is meant, or a run of something else.
+    Empty if the name is a single policy or another kind of run.
     """
     run = Path(name).expanduser()
     if name in loading.EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
         return [], []
-    # DeepSpeed keeps its states in global_stepN inside the folder of a step.
+    # DeepSpeed writes its states into global_stepN inside the folder of a step.
     if checkpoint_folders.is_model(run) and step_of(run) is not None:
         return [], []
     folders, note = checkpoint_folders.checkpoints(run)
@@ -134,14 +136,14 @@ def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
         return folders, notes
     if hash_folder(run) == hash_folder(folders[-1]):
         notes.append(
-            f"{run}: the model in the folder itself is {folders[-1].name}, byte for byte: measured "
+            f"{run}: the model in the folder itself is identical to {folders[-1].name}, measured "
             "once"
         )
         return folders, notes
     folders.append(run)
     notes.append(
-        f"{run}: {_listed(run, folders)} are measured; the last of these is the model in the "
-        "folder itself"
+        f"{run}: {_listed(run, folders)} are measured; the last one is the model in the folder "
+        "itself"
     )
     return folders, notes
 
@@ -162,8 +164,7 @@ def _checkpoint(folder: Path, name: str, run: Path) -> Checkpoint:
 
 
 def _training(run: Path) -> dict[str, Any]:
-    """Columns of the measurements that say how a run was trained; none where its record does
-    not."""
+    """Columns of the measurements that describe how a run was trained; empty if unknown."""
     options = ((RunFolder(run).record or {}).get("identity") or {}).get("training") or {}
     if "selector" not in options:
         return {}
@@ -176,32 +177,29 @@ def _training(run: Path) -> dict[str, Any]:
 
 
 def _best(run: Path, folders: Sequence[Path]) -> tuple[Path | None, str]:
-    """The checkpoint of the highest validation accuracy, and what must be known about the
-    choice."""
+    """The checkpoint with the highest validation accuracy, and a note about the choice."""
     path = run / VALIDATION
     if not path.exists():
-        return None, f"{run} holds no {VALIDATION}, by which the best checkpoint would be chosen"
+        return None, f"{run} has no {VALIDATION} to choose the best checkpoint from"
     accuracies = _accuracies(path)
     steps = {step: folder for folder in folders if (step := step_of(folder)) is not None}
     known = [step for step in steps if step in accuracies]
     if not known:
         return (
             None,
-            f"{path} holds no accuracy of a checkpoint that is there, by which the best one would "
-            "be chosen",
+            f"{path} has no accuracy for any existing checkpoint, so the best one is unknown",
         )
     lacking = len(folders) - len(known)
     note = (
-        f"{lacking} of {len(folders)} checkpoints have no accuracy in {path}: none of them can "
-        "be the best one"
+        f"{lacking} of {len(folders)} checkpoints have no accuracy in {path} and cannot be the "
+        "best one"
     )
-    # Of equal accuracies the earliest step.
+    # Ties go to the earliest step.
     return steps[max(known, key=lambda step: (accuracies[step], -step))], note if lacking else ""
 
 
 def _accuracies(path: Path) -> dict[int, float]:
-    """Validation accuracy by step, where there is one; of a step that was validated twice the later
-    one."""
+    """Validation accuracy by step; for a step that was validated twice, the later one."""
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
         found = {int(row["step"]): float(row["accuracy"] or math.nan) for row in rows}

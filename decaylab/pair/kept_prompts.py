@@ -1,7 +1,7 @@
-"""The prompts of a run, kept as they were rendered: a template may write today's date.
+"""Stores the rendered prompts of a run, since a template may include today's date.
 
-RUN/prompts.parquet                one row a role and problem: the ids, and how they read
-CACHE/prompts-KEY/prompts.parquet  those that diagnostics share; KEY hashes all but the day
+RUN/prompts.parquet                one row per role and problem: the ids and their text
+CACHE/prompts-KEY/prompts.parquet  prompts shared by diagnostics; KEY hashes all but the date
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ SCHEMA = pa.schema(
     [("role", pa.string()), ("problem_id", pa.string()), ("ids", store.IDS), ("text", pa.string())]
 )
 OTHERWISE = (
-    "the prompts are those of {}: rendered today they would read otherwise (a template "
-    "may write the date)"
+    "the prompts are taken from {}: rendered today they would differ (the template may include "
+    "the date)"
 )
 Kept = TypeVar("Kept", bound=Setup[Any])
 
 
 def digest(prompts: Prompts) -> str:
-    """SHA-256 over roles, problems and ids, whatever their order."""
+    """SHA-256 over roles, problems and ids; does not depend on their order."""
     return hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()
 
 
 def write(setup: Setup[Any], folder: Path) -> None:
-    """Keeps the prompts of a setup in a folder, unless it holds some."""
+    """Writes the prompts of a setup into a folder, unless it already has prompts."""
     if (folder / FILE).exists():
         return
     policies = {"student": setup.student, "teacher": setup.teacher}
@@ -54,7 +54,7 @@ def write(setup: Setup[Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> Prompts | None:
-    """The prompts that a folder holds; None where it holds none.
+    """The prompts stored in a folder; None if there are none.
 
     Raises:
         UserError: the file is damaged.
@@ -68,8 +68,10 @@ def read(folder: Path) -> Prompts | None:
 
 
 def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
-    """The setup with the prompts of the first folder that holds those of all its problems, or with
-    its own."""
+    """The setup with the stored prompts of the first folder that covers all its problems.
+
+    If no folder does, the setup is returned unchanged.
+    """
     for folder in folders:
         kept = read(folder)
         if kept is None:
@@ -79,7 +81,7 @@ def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
                 role: {name: kept[role][name] for name in rendered}
                 for role, rendered in setup.prompts.items()
             }
-        except KeyError:  # it lacks a problem
+        except KeyError:  # a problem is missing
             continue
         if prompts == setup.prompts:
             return setup
@@ -89,10 +91,9 @@ def settled(setup: Kept, folders: Sequence[Path]) -> Kept:
 
 
 def shared(setup: Setup[Any], cache: Path) -> Path:
-    """The folder of a cache for prompts like these: of the same policies, addressed alike, and the
-    same questions."""
+    """The cache folder for prompts of the same policies, prompt settings and questions."""
     options = setup.options
-    # Everything that a prompt depends on but the day, which a template may write into it.
+    # Everything that a prompt depends on, except the date.
     depends: dict[str, Any] = {
         "policies": [setup.student.identity.contents, setup.teacher.identity.contents],
         "options": [

@@ -1,4 +1,4 @@
-"""Loads and checks the pair and its problems, before the first token."""
+"""Loads and checks the pair and its problems before anything is sampled."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Chosen = TypeVar("Chosen", Options, DiagnosticOptions, TrainOptions)
 
 @dataclass(frozen=True)
 class Setup(Generic[Chosen]):
-    """Everything loaded and checked, before a token is sampled."""
+    """The loaded and checked pair, problems and prompts. external: rollouts read from a file."""
 
     options: Chosen
     student: Policy
@@ -45,7 +45,7 @@ class Setup(Generic[Chosen]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know, as sentences."""
+        """What a reader of the results must know."""
         return (*self.problem_notes, *self.prompt_notes, *self.pair_notes)
 
 
@@ -54,10 +54,10 @@ def prepare(
 ) -> Setup[Chosen]:
     """Loads problems and policies, and checks that they fit together.
 
-    device: where the policies are, as `policies.LoadSettings` names it; by default the options'
-    own. reporter: shows how far a large file of rollouts is read.
+    device: of the policies, as in `LoadSettings`; by default the options' own. reporter: shows
+    progress while a large file of rollouts is read.
     """
-    # A misspelt name is refused before anything is fetched.
+    # Refuse a misspelt name before anything is fetched.
     loading.resolve(str(options.teacher))
     if not options.rollouts:
         loading.resolve(str(options.student))
@@ -73,7 +73,7 @@ def prepare(
         if options.problems != "rollouts":
             problems, complete = rollouts_asked.with_given(problems, theirs)
     teacher = _load(options, "teacher", device)
-    # Rollouts of a file need no student that generates.
+    # With rollouts from a file, the tokenizer is enough unless the student must generate or score.
     if tokenizer is not None and not options.needs_student:
         student = tokenizer
     else:
@@ -110,19 +110,19 @@ def prepare(
 
 
 def _load(options: Chosen, role: Role, device: str | None) -> Policy:
-    """A policy of the pair: with its weights where they are needed in this process."""
+    """Loads a policy of the pair, with weights only if this process needs them."""
     load = loading.load if options.needs_weights(role) else served_policies.serve
     return load(str(getattr(options, role)), load_settings(options, role, device))
 
 
 def longest_context(setup: Setup[Chosen], role: str) -> int:
-    """Positions of a policy's longest prompt and of the budget behind it, in tokens."""
+    """Length of a policy's longest prompt plus the token budget."""
     longest = max(map(len, setup.prompts[role].values()))
     return longest + int(setup.options.max_tokens or 0)
 
 
 def read_tokenizer(options: PairOptions, role: Role, device: str | None = None) -> Policy:
-    """Student or teacher without weights: enough to read the prompts of a file."""
+    """Student or teacher without weights, enough to read the prompts of a file."""
     settings = load_settings(options, role, device)
     return loading.load_tokenizer_only(str(getattr(options, role)), settings)
 
@@ -130,8 +130,7 @@ def read_tokenizer(options: PairOptions, role: Role, device: str | None = None) 
 def read_problems(
     options: PairOptions, student: Policy | None, reporter: Reporter | None
 ) -> tuple[ProblemSet, Read | None]:
-    """The problems with the instruction that they are asked with, and the rollouts of a file, if
-    one is given."""
+    """The problems with their instruction, and the rollouts of a file, if one is given."""
     problem_set = None if options.problems == "rollouts" else _named_set(options)
     theirs = None
     if student is not None:
@@ -169,7 +168,7 @@ def _named_set(options: PairOptions) -> ProblemSet:
 def _with_rollouts(
     asked: tuple[Problem, ...], theirs: Read, problem_set: ProblemSet, name: str
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """The problems that a file has rollouts to, and a sentence about the others that it has."""
+    """The problems for which a file has rollouts, and notes about the file."""
     listed = {one.problem_id for one in theirs.rollouts}
     known = tuple(problem for problem in asked if problem.problem_id in listed)
     if not known:
@@ -177,7 +176,8 @@ def _with_rollouts(
     notes = [summary.line(theirs), *rollouts_asked.notes(theirs)]
     if others := theirs.problem_count - len(known):
         notes.append(
-            f"{others} problems of {name} are not asked, left out; a larger --limit asks them"
+            f"{others} problems of {name} are not among those selected, left out; a larger "
+            "--limit selects them"
         )
     return known, tuple(notes)
 
@@ -185,8 +185,7 @@ def _with_rollouts(
 def _with_budget(
     options: Chosen, student: Policy, teacher: Policy, rendered: Prompts
 ) -> tuple[Chosen, tuple[str, ...]]:
-    """The options with a budget that fits, where none was given, and a sentence where it is less
-    than usual."""
+    """The options with a token budget that fits if none was given, and a note if it was reduced."""
     if options.max_tokens is not None:
         return options, ()
     pair = {"student": student, "teacher": teacher}
@@ -199,21 +198,21 @@ def _with_budget(
     if chosen.max_tokens != room:
         return chosen, ()
     return chosen, (
-        f"the budget is {chosen.max_tokens} tokens, all that fit behind the longest prompt "
-        "(--max-tokens sets it)",
+        f"the budget is {chosen.max_tokens} tokens, all that fit after the longest prompt "
+        "(set it with --max-tokens)",
     )
 
 
 def gradable(
     problem_set: ProblemSet, grader: Grader
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """The problems whose gold answer can be compared with, and a sentence about the others."""
+    """The problems with a gold answer that can be graded, and notes about the others."""
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
     without = f"{problem_set.without_gold} of {len(problem_set)} problems have no gold answer"
     notes = [note for note in problem_set.notes if note != without]
     if len(asked) < len(problem_set):
         notes.append(f"{without}, left out; is --column answer=NAME the right one?")
-    # A gold answer that nothing equals would count every response as wrong.
+    # With an unparsable gold answer, every response would count as wrong.
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
@@ -223,45 +222,44 @@ def gradable(
         )
         asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
     if not asked:
-        raise UserError(f"{problem_set.name}: no problem with a gold answer that can be graded")
+        raise UserError(f"{problem_set.name}: no problem has a gold answer that can be graded")
     return asked, tuple(notes)
 
 
 def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str, ...]:
-    """Which answer rules do not apply to every gold answer.
+    """Notes on the answer rules that do not apply to every gold answer.
 
     Raises:
-        UserError: the reported rule applies to too few of them to be shown.
+        UserError: the reported rule applies to too few of them.
     """
     notes = []
     for rule in ANSWER_RULES:
         judged = sum(applies(rule, problem.answer or "") for problem in asked)
         shown = judged >= applicable.LEAST * len(asked)
         sentence = (
-            f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, those that "
-            "are plain numbers"
+            f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, the plain numbers"
         )
         if rule == reported and not shown:
             raise UserError(
                 f"--answer-rule {sentence}; choose another rule, such as {ANSWER_RULES[0]}"
             )
         if judged < len(asked):
-            notes.append(f"{sentence}: {'its accuracy is over those' if shown else 'not shown'}")
+            notes.append(f"{sentence}: {'its accuracy covers those' if shown else 'not shown'}")
     return tuple(notes)
 
 
 def pair_notes(options: Chosen, student: Policy, teacher: Policy) -> tuple[str, ...]:
-    """How the two were loaded, and what their vocabularies do not share; each sentence once."""
+    """Notes on how the two policies were loaded and where their vocabularies differ."""
     notes = [*student.notes, *teacher.notes]
     agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
     if agreement.kind == "different":
         notes.append(
-            "two tokenizers: prefixes pass as text, and prefix lengths count tokens of the "
-            "prefix's author"
+            "the tokenizers differ: prefixes are passed as text, and prefix lengths count tokens "
+            "of the prefix's author"
         )
     if agreement.kind == "compatible":
         notes.append(
-            f"the vocabularies agree but for {len(agreement.conflicting)} conflicting, "
+            f"the vocabularies agree except for {len(agreement.conflicting)} conflicting, "
             f"{len(agreement.student_only)} "
             f"student-only and {len(agreement.teacher_only)} teacher-only ids; "
             f"{options.unshared}"

@@ -1,8 +1,8 @@
-"""What is measured: trained students, named by folders, and what the folders know of their pair.
+"""Finds the trained students to measure, and the options that their folders record.
 
-adapter folder   knows its base, the student before training; that may be an adapter folder too
-run folder       (run.json in it or above it) knows student, teacher, problems and the sampling
-model folder     knows nothing: --student and --teacher must be given
+adapter folder   records its base, the student before training, which may be an adapter too
+run folder       (run.json in it or above it) records student, teacher, problems and sampling
+model folder     records nothing: --student and --teacher must be given
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ OWN_OPTIONS = (
     *("out", "overwrite", "paper", "level", "answer_rule"),
     *("dtype", "device", "batch_rows", "trust_remote_code"),
 )
-"""Options of a run that are not taken over: they belong to where and how it was computed."""
+"""Options of a run that are not inherited: they describe where and how it was computed."""
 SAMPLED = ("temperature", "top_p", "top_k", "max_tokens", "samples", "seed")
-ROLES = {"student": "what it was trained from", "teacher": "which teacher it had"}
-"""The roles of a pair, each with what a checkpoint that does not say it leaves open."""
+ROLES = {"student": "the student it was trained from", "teacher": "its teacher"}
+"""The roles of a pair, each with what a message calls it if a checkpoint does not record it."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A trained student: ``label`` names it in results, ``name`` is what it is loaded by."""
+    """A trained student. label: its name in results. name: what it is loaded by."""
 
     label: str
     name: str
 
     @property
     def contents(self) -> str:
-        """A hash of what the folder holds, with those of the adapters below it; a hub id as it
-        stands."""
+        """Hashes of the folder and of the adapters below it; a hub id is used unchanged."""
         first, *below = loading.chain(self.name)
         adapters = [hash_folder(link.folder) for link in below[:-1]]
         return "+".join(
@@ -56,11 +55,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """What a command was given.
+    """The resolved arguments of a command.
 
-    checkpoints: the trained students, in order. run: the run folder that the first of them belongs
-    to, if any.
-    rollouts: the run folder whose student rollouts are looked at, if one was given.
+    checkpoints: the trained students, in order. run: the run folder of the first one, if any.
+    rollouts: the run folder whose student rollouts are used, if one was given.
     """
 
     options: DiagnosticOptions
@@ -70,24 +68,24 @@ class Targets:
 
 
 def resolve(options: DiagnosticOptions) -> Targets:
-    """The checkpoints that were named, and the options with what the checkpoints know filled in.
+    """The named checkpoints, and the options completed from their records.
 
-    What is said on the command line goes before what a checkpoint knows.
+    Options on the command line take precedence over records.
 
     Raises:
-        UserError: a folder that is neither model, adapter nor run; checkpoints of two bases; a
-            model folder without --student and --teacher.
+        UserError: a folder that is neither a model, an adapter nor a run; checkpoints of two bases;
+            a model folder without --student and --teacher.
     """
     given = [_given(name) for name in options.checkpoints]
     runs = [one for one in given if one.holds_rollouts]
     sources = [options.rollouts] if options.rollouts else []
     sources += [one.name for one in runs]
     if runs and len(sources) > 1:
-        raise UserError(f"two sources of rollouts, {sources[0]} and {sources[1]}: give one")
+        raise UserError(f"two sources of rollouts, {sources[0]} and {sources[1]}: give only one")
     sampled = runs[0].knows if runs else {}
-    if sampled.get("rollouts"):  # those came from a file, which is read again
+    if sampled.get("rollouts"):  # the run's rollouts came from a file, which is read again
         _check_unchanged(Path(runs[0].name), str(sampled["rollouts"]))
-    # A run with rollouts says what is looked at; all else that is named is a checkpoint.
+    # A run with rollouts is their source; every other name is a checkpoint.
     names = [one.name for one in given if not one.holds_rollouts]
     known = _together(given, options)
     pair = _pair(options, known, names)
@@ -100,10 +98,10 @@ def resolve(options: DiagnosticOptions) -> Targets:
 
 @dataclass(frozen=True)
 class _Given:
-    """Something that was named on the command line.
+    """A name from the command line.
 
-    run: the run folder that it is or belongs to, if any. holds_rollouts: it is a run whose rollouts
-    are looked at, and no checkpoint. knows: options that its folder records.
+    run: the run folder that it is or belongs to, if any. holds_rollouts: a run whose rollouts are
+    used, not a checkpoint. knows: options that its folder records.
     """
 
     name: str
@@ -120,18 +118,18 @@ def _given(name: str) -> _Given:
         holds_rollouts or checkpoint_folders.steps(path) or checkpoint_folders.is_model(path)
     ):
         raise UserError(
-            f"{name} is a run folder with neither rollouts nor checkpoints; give the run or model "
-            "that it measured"
+            f"{name} is a run folder without rollouts or checkpoints; give the run or model that "
+            "it measured"
         )
     where = path if holds_rollouts else Path(loading.resolve(name))
     return _Given(name, run, holds_rollouts, _knows(where, run))
 
 
 def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, Any]:
-    """What all of them know; of what several know, the first counts.
+    """The options that the names record; the first record of an option counts.
 
     Raises:
-        UserError: they know another student or teacher, and no option decides.
+        UserError: they record different students or teachers, and no option decides.
     """
     known: dict[str, Any] = {}
     for one in given:
@@ -139,8 +137,8 @@ def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, 
             here, there = one.knows.get(key), known.get(key)
             if here and there and not getattr(options, key) and not _same(there, here):
                 raise UserError(
-                    f"checkpoints of two pairs: the {key} of {one.name} is {here}, of the others "
-                    f"{there}"
+                    f"the checkpoints belong to two pairs: the {key} of {one.name} is {here}, that "
+                    f"of the others is {there}; set --{key} or measure them separately"
                 )
         known = {**one.knows, **known}
     return known
@@ -149,10 +147,10 @@ def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, 
 def _pair(
     options: DiagnosticOptions, known: dict[str, Any], names: Sequence[str]
 ) -> dict[str, str | None]:
-    """Student and teacher: as the options say, else as the checkpoints know.
+    """Student and teacher: from the options, else from the checkpoints' records.
 
     Raises:
-        UserError: there are checkpoints, and neither says which.
+        UserError: there are checkpoints, and one of the two is unknown.
     """
     pair = {key: getattr(options, key) or known.get(key) for key in ROLES}
     if names and _embedded(str(pair["student"])) in EMBEDDED:
@@ -161,12 +159,12 @@ def _pair(
     if names and lacking:
         what = " or ".join(ROLES[key] for key in lacking)
         flags = " and ".join(f"--{key}" for key in lacking)
-        raise UserError(f"{names[0]} does not say {what}: give {flags}")
+        raise UserError(f"{names[0]} does not record {what}: give {flags}")
     return pair
 
 
 def _taken_over(known: dict[str, Any], options: DiagnosticOptions) -> dict[str, Any]:
-    """The options of the run that hold here too: those that the user has not set."""
+    """The recorded options to inherit: those that the user has not set."""
     unset = {"columns", "template_kwargs"}
     unset = {name for name in unset if not getattr(options, name)}
     for field in dataclasses.fields(options):
@@ -176,7 +174,7 @@ def _taken_over(known: dict[str, Any], options: DiagnosticOptions) -> dict[str, 
 
 
 def _check_unchanged(run: Path, file: str) -> None:
-    """Raises UserError unless the file that a run's rollouts came from still holds them."""
+    """Raises UserError if the file of a run's rollouts is missing or has changed."""
     wanted = (RunFolder(run).record or {}).get("identity", {}).get("rollouts_hash")
     try:
         unchanged = files.content_hash(files.paths_of(file)) == wanted
@@ -184,32 +182,33 @@ def _check_unchanged(run: Path, file: str) -> None:
         unchanged = False
     if not unchanged:
         raise UserError(
-            f"{run} was made from {file}, which is gone or has changed; give what holds the "
-            "rollouts now by --rollouts"
+            f"{run} was made from {file}, which is missing or has changed; give the file of its "
+            "rollouts with --rollouts"
         )
 
 
 def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None:
-    """Checkpoints stand beside the rollouts of the run, so theirs are sampled in the same way."""
+    """Raises UserError if sampling options differ from those of the run's rollouts.
+
+    The checkpoints' rollouts are compared with them, so they must be sampled in the same way.
+    """
     for key in SAMPLED:
         here, there = getattr(options, key), sampled.get(key)
         if there is not None and here != there:
             name = f"--{key.replace('_', '-')}"
             raise UserError(
-                f"{name} {here}: the rollouts of the run were sampled with {there}; say {name} "
+                f"{name} {here}: the rollouts of the run were sampled with {there}; use {name} "
                 f"{there}"
             )
 
 
 def run_folder(path: Path) -> Path | None:
-    """The folder with the run.json that a checkpoint belongs to: its own, or that of the folder it
-    stands in."""
+    """The run folder (with run.json) of a checkpoint: the path itself or its parent."""
     return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
 
 
 def _knows(path: Path, run: Path | None) -> dict[str, Any]:
-    """Options of the pair that a checkpoint's folder records, with the embedded policies under
-    their own names."""
+    """Options of the pair that a checkpoint's folder records; embedded policies by short name."""
     knows: dict[str, Any] = {}
     if (path / "adapter_config.json").is_file():
         knows["student"] = loading.adapter_base(path)
@@ -225,15 +224,14 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names mean the same policy: equal, or paths to one folder."""
+    """Whether two names are the same policy: equal, or paths to one folder."""
     return one == other or (
         Path(one).is_dir() and Path(other).is_dir() and Path(one).samefile(other)
     )
 
 
 def _embedded(name: str | None) -> str | None:
-    """The short name of a policy of the embedded pair, by whatever path it is named; any other name
-    as it is."""
+    """The short name for a path to a policy of the embedded pair; other names are unchanged."""
     if name and Path(name).is_dir():
         for short in EMBEDDED:
             if Path(name).resolve() == Path(loading.resolve(short)).resolve():
@@ -242,28 +240,25 @@ def _embedded(name: str | None) -> str | None:
 
 
 def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
-    """Each name with a label of its own: its last part, and as many before as tell it from base,
-    teacher and the others.
+    """Gives each name a unique label: the last parts of its path, as few as possible.
 
-    parts: at least so many of each name.
+    Labels also differ from those of base and teacher. parts: least number of parts.
     """
     for depth in range(parts, 20):
-        # Of a model that a trainer put into the folder of a step, the step is what tells it.
+        # A model inside a step's folder is named after the step.
         places = [checkpoint_folders.step_folder(Path(os.path.abspath(name))) for name in names]
         labels = ["/".join(place.parts[-depth:]) for place in places]
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
-    raise UserError(f"the same checkpoint is named twice: {', '.join(sorted(names))}")
+    raise UserError(f"the same checkpoint is given twice: {', '.join(sorted(names))}")
 
 
 def check_same_base(checkpoint: Policy, student: Policy) -> str:
-    """A sentence where the checkpoint was not trained from this student itself; "" where it was, or
-    where nobody knows.
+    """A note if the checkpoint was not trained directly from this student; "" otherwise.
 
-    An adapter belongs to what it was trained on, and to all that this was trained on in turn: the
-    student may be the adapter that came before, or the plain model below both. Two adapters on the
-    same model also stand side by side, since one that was trained on names the plain model as its
-    base.
+    "" also if the checkpoint's base is unknown. The student may be any link of an adapter's chain
+    of bases, down to the plain model. Two adapters on the same model are accepted too: an adapter
+    that was trained further may name the plain model as its base.
 
     Raises:
         UserError: the checkpoint cannot have been trained from this student.
@@ -276,10 +271,10 @@ def check_same_base(checkpoint: Policy, student: Policy) -> str:
             raise UserError(f"{refusal} {key} is {here}, not {there}")
     if compare_vocabularies(checkpoint.tokenizer, student.tokenizer).kind != "same":
         new = sorted(checkpoint.tokenizer.get_vocab().keys() - student.tokenizer.get_vocab().keys())
-        refusal += " tokenizer is another one"
+        refusal += " tokenizer is different"
         if new:
             refusal += (
-                f", with {len(new)} tokens more, {new[0]!r} among them; give as --student the one "
+                f", with {len(new)} more tokens, such as {new[0]!r}; give as --student the model "
                 "it was trained from, with those tokens added"
             )
         raise UserError(refusal)
@@ -287,27 +282,26 @@ def check_same_base(checkpoint: Policy, student: Policy) -> str:
 
 
 def _check_base(checkpoint: Policy, student: Policy) -> str:
-    """A sentence where an adapter was trained on something other than this student itself; "" where
-    it was not, or where nobody knows.
+    """A note if an adapter was trained on something other than this student; "" otherwise.
 
     Raises:
-        UserError: the two have no plain model in common.
+        UserError: the two have different plain models.
     """
     base = checkpoint.identity.base
     if base is None:
         return ""
     if _root(base).contents != _root(student.identity).contents:
         raise UserError(
-            f"{checkpoint.name} was trained from {_root(base).name}, which is not --student "
-            f"{student.name}: measured side by side they would tell nothing"
+            f"{checkpoint.name} was trained from {_root(base).name}, not from --student "
+            f"{student.name}, so the two cannot be compared"
         )
     if student.identity.contents == base.contents:
         return ""
     trained_on = f"{checkpoint.name} was trained on {base.name}, which is"
     if any(below.contents == student.identity.contents for below in _below(base)):
         return (
-            f"{trained_on} itself an adapter on --student {student.name}: what both changed is "
-            "measured"
+            f"{trained_on} itself an adapter on --student {student.name}: the measurements show "
+            "the effect of both"
         )
     return f"{trained_on} not --student {student.name}: both are adapters on the same model"
 
@@ -320,7 +314,7 @@ def _shape(policy: Policy, key: str) -> Any:
 
 
 def _below(identity: PolicyIdentity) -> list[PolicyIdentity]:
-    """What an adapter was trained on, and what that was trained on, down to the plain model."""
+    """The chain of bases of an adapter, down to the plain model."""
     return [identity.base, *_below(identity.base)] if identity.base else []
 
 

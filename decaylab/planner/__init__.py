@@ -1,4 +1,4 @@
-"""What the commands will take of memory and time, before anything starts.
+"""Estimates the memory and time of the commands before anything starts.
 
-Imports the trainer, tables and what stands below.
+Imports the trainer, tables and the packages below them.
 """

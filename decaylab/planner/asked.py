@@ -1,4 +1,4 @@
-"""Problems and prompts, as far as they can be known before anything is loaded or fetched."""
+"""Counts problems and prompt tokens without loading or fetching anything."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
 
 KNOWN_SIZES = {"math500": 500, "gsm8k": 1319}
-"""Problems of the sets on the hub that have a name here: they are not fetched to be counted."""
+"""Number of problems in the named hub sets, which are not fetched to be counted."""
 PROMPT_TOKENS = 256
-"""Of the longest prompt, where it cannot be computed and is not given."""
+"""Assumed length of the longest prompt, if it is neither known nor given."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """The problems, and the longest prompt of each policy in tokens. notes: what was assumed."""
+    """The number of problems, and the longest prompt of each policy, in tokens.
+
+    notes: what was assumed.
+    """
 
     problems: int
     student_prompt: int
@@ -32,10 +35,10 @@ class Asked:
 
 
 def asked(options: PlanOptions) -> Asked:
-    """Reads problems that are here, and renders them by tokenizers that are here.
+    """Reads local problems and renders them with local tokenizers.
 
     Raises:
-        UserError: a set that cannot be used, or one on the hub of unknown size.
+        UserError: a set that cannot be used, or a hub set of unknown size.
     """
     problems, instruction = _problems(options)
     count = len(problems) or _hub_size(options)
@@ -57,10 +60,7 @@ def asked(options: PlanOptions) -> Asked:
 
 
 def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
-    """Problems that are here, with their instruction.
-
-    There are none where they are on the hub, or where rollouts hold no questions.
-    """
+    """Local problems and their instruction; none for a hub set, or rollouts without questions."""
     spec = str(options.problems)
     if spec == "rollouts":
         from decaylab.rollout_files import asked as rollouts_asked  # which imports torch
@@ -82,20 +82,20 @@ def _hub_size(options: PlanOptions) -> int:
     spec = str(options.problems)
     if spec == "rollouts":
         raise UserError(
-            f"the problems of {options.rollouts} cannot be counted: it holds no questions, or the "
-            "student's tokenizer is not here; say --problems"
+            f"the problems of {options.rollouts} cannot be counted: it has no questions, or the "
+            "student's tokenizer is not a local folder; set --problems"
         )
     if spec in KNOWN_SIZES:
         return min(KNOWN_SIZES[spec], options.limit or KNOWN_SIZES[spec])
     if options.limit is None:
         raise UserError(
-            f"--problems {spec} is not fetched to be counted; say --limit, how many of its problems"
+            f"--problems {spec} is on the hub and not fetched to be counted; set --limit"
         )
     return options.limit
 
 
 def _tokenizer(role: Role, options: PlanOptions) -> Policy | None:
-    """The policy's tokenizer, where it is in a folder here."""
+    """The policy's tokenizer, if it is in a local folder."""
     name = str(getattr(options, role))
     path: Path | str = Path(name).expanduser()
     if not (Path(path) / "tokenizer_config.json").exists():

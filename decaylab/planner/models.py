@@ -1,7 +1,7 @@
-"""A model as its config.json describes it: parameters, cache and what its passes hold, no weights.
+"""Parameters, cache and activations of a model, from its config.json without weights.
 
-The model is built on torch's meta device, where tensors have shapes and no values, and run there as
-the library runs it. So the numbers of an architecture are its own, not those of a formula.
+The model is built and run on torch's meta device, where tensors have shapes but no values. So the
+numbers come from the real architecture, not from a formula.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from decaylab.rollouts.cache import GrowingCache
 from decaylab.trainer.machinery.adapters import Trainable
 
 Counted = TypeVar("Counted")
-# What transformers and torch raise where a configuration is unknown, or a model cannot run without
-# values.
+# Raised by transformers and torch for an unknown configuration, or a model that needs values to
+# run.
 UNDESCRIBED = (
     OSError,
     RuntimeError,  # NotImplementedError is one
@@ -40,7 +40,7 @@ UNDESCRIBED = (
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is described; an adapter is described by its base, the last of its chain."""
+    """Where a model's configuration is; for an adapter, that of the plain model below it."""
 
     name: str
     path: Path | str
@@ -50,14 +50,14 @@ class Source:
 
     @classmethod
     def of(cls, name: str, revision: str | None, trust_remote_code: bool) -> Source:
-        """Raises UserError where a name means no model."""
+        """The source of a policy name. Raises UserError for an unknown name."""
         links = loading.chain(name, revision)
         plain = links[-1]
         return cls(name, plain.path, plain.revision, trust_remote_code, len(links) > 1)
 
 
 def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:
-    """The precision that a policy is loaded in: on a GPU auto is its own, on a CPU float32."""
+    """The precision of a policy; auto is the checkpoint's own on a GPU, and float32 on a CPU."""
     if name != "auto":
         stated: torch.dtype = getattr(torch, name)
         return stated
@@ -68,7 +68,7 @@ def dtype_of(source: Source, name: str, kind: str) -> torch.dtype:
 
 @functools.cache
 def config_of(source: Source) -> Any:
-    """Raises UserError where there is no configuration that transformers knows."""
+    """The model's configuration. Raises UserError if transformers cannot read it."""
     from transformers import AutoConfig
 
     try:
@@ -76,7 +76,7 @@ def config_of(source: Source) -> Any:
             source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
         )
     except UNDESCRIBED as error:
-        remedy = "; without the hub give a folder that holds its config.json"
+        remedy = "; if the hub is not reachable, give a folder with its config.json"
         if isinstance(source.path, Path):
             remedy = ""
         raise UserError(
@@ -88,11 +88,11 @@ def build(source: Source, dtype: torch.dtype) -> Any:
     """The model on the meta device.
 
     Raises:
-        UserError: a configuration of something else than a language model.
+        UserError: the configuration is not that of a causal language model.
     """
     from transformers import AutoModelForCausalLM
 
-    config = copy.deepcopy(config_of(source))  # building writes into it
+    config = copy.deepcopy(config_of(source))  # building changes it
     try:
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -107,10 +107,10 @@ def build(source: Source, dtype: torch.dtype) -> Any:
 
 @dataclass(frozen=True)
 class Pass:
-    """Bytes of a pass beside the weights.
+    """Bytes of a pass, besides the weights.
 
-    held: when it has given its states, which are among them. peak: the most at any time, including
-    the backward pass where there is one.
+    held: at the end of the forward pass, with its output states. peak: at any time, including a
+    backward pass if there is one.
     """
 
     held: int
@@ -136,10 +136,10 @@ class Outline:
 
     @functools.cached_property
     def cache(self) -> tuple[int, ...]:
-        """Bytes of keys and values of one token, by layer, as the model writes them into a cache.
+        """Bytes of one token's keys and values, by layer, as the model caches them.
 
         Raises:
-            UserError: the model keeps something else than keys and values.
+            UserError: the model caches something other than keys and values.
         """
 
         def run(model: Any) -> tuple[int, ...]:
@@ -175,20 +175,20 @@ class Outline:
             return Pass(held, live.peak)
 
         try:
-            return self._counted("what is held in a pass", run)
+            return self._counted("the memory of a pass", run)
         except UserError:
             if self.dtype.itemsize == 2:
                 raise
-            # Mixtures of experts run on the meta device in 16 bits alone.
+            # Mixtures of experts run on the meta device in 16 bits only.
             narrow = outline(self.source, torch.bfloat16).reading(rows, time)
             times = self.dtype.itemsize // 2
             return Pass(narrow.held * times, narrow.peak * times)
 
     def _counted(self, what: str, run: Callable[[Any], Counted]) -> Counted:
-        """The result of a run of the model on the meta device.
+        """Runs the model on the meta device.
 
         Raises:
-            UserError: the model does not run there, or not as the library runs it.
+            UserError: the model does not run there.
         """
         try:
             return run(self.model)
@@ -201,14 +201,14 @@ class Outline:
 
 @dataclass(frozen=True)
 class TrainedState:
-    """What one process keeps of a student in training, in bytes.
+    """Memory of one process for a student in training, in bytes.
 
-    Under FSDP each process keeps its part of the decoder layers, of their gradients and of their
-    moments; adapters, embeddings, norms and head are whole everywhere.
+    Under FSDP each process keeps its shard of the decoder layers, their gradients and their
+    moments; adapters, embeddings, norms and head are replicated.
 
-    gathered_layers: while a pass runs, the layer at work and the next one, and a whole gradient.
-    gathered_student: while rollouts are written, the layers whole, beside the parts.
-    merged: weights with the adapters merged in, while sampling. largest: of the trained weights.
+    gathered_layers: during a pass, the current and the next full layer, and one full gradient.
+    gathered_student: during sampling, all full layers, in addition to the shards. merged: weights
+    with the adapters merged in, while sampling. largest: the largest trained weight.
     """
 
     weights: int
@@ -226,7 +226,7 @@ class TrainedState:
 
 
 class TrainedOutline:
-    """A student's outline with its trained weights, as `decaylab train` prepares it."""
+    """A student's outline with its trained weights, prepared as in `decaylab train`."""
 
     def __init__(self, outline: Outline, options: TrainOptions) -> None:
         self.outline, self.options = outline, options
@@ -241,7 +241,7 @@ class TrainedOutline:
         torch.set_rng_state(random)
 
     def state(self, parts: int) -> TrainedState:
-        """parts: processes that share the layers; 1 where each has all of them."""
+        """Memory of one process. parts: processes that shard the layers; 1 without sharding."""
         trained = list(self.trainable.parameters.values())
         adapters = set() if self.options.full_finetune else set(trained)
         layers, trained_layers, largest_layer = 0, 0, 0
@@ -260,20 +260,20 @@ class TrainedOutline:
             gradients=size(trained) - (trained_layers - trained_layers // parts),
             gathered_layers=shared * (2 * largest_layer + whole_gradient),
             gathered_student=shared * layers,
-            # All of them, with two temporaries of one.
+            # All merged weights, plus two temporaries of the largest.
             merged=sum(wide) + 2 * max(wide, default=0),
             largest=max(size([weight]) for weight in trained),
         )
 
     def _layers(self) -> list[Any]:
-        """The modules that `trainer.machinery.sharding` shards: those that must not be split."""
+        """The modules that `trainer.machinery.sharding` shards as units."""
         kinds = set(self.model._no_split_modules or ())
         modules = self.model.base_model.modules()
         return [module for module in modules if type(module).__name__ in kinds]
 
     @functools.cache  # noqa: B019
     def pass_and_back(self, rows: int, time: int) -> Pass:
-        """The student's pass with its backward pass; gradients of weights are not among the bytes.
+        """The student's forward and backward pass, without the gradients of weights.
 
         Raises:
             UserError: the model does not run on the meta device.
@@ -290,16 +290,16 @@ class TrainedOutline:
                 torch.autograd.backward(states, torch.empty_like(states))
             except UNDESCRIBED as error:
                 raise UserError(
-                    f"what the training of {self.outline.name} holds cannot be counted: "
-                    f"{first_line(error)}; --dtype bfloat16 may do"
+                    f"the training memory of {self.outline.name} cannot be counted: "
+                    f"{first_line(error)}; try --dtype bfloat16"
                 ) from error
         return Pass(held + self._casts, live.peak + self._casts)
 
     @property
     def _casts(self) -> int:
-        """Copies in 16 bits of the weights that autocast passes through, kept for the way back.
+        """Bytes of autocast's 16-bit copies of the weights, kept for the backward pass.
 
-        The activations of such a pass are counted in float32, which is more than they take.
+        Activations under autocast are counted in float32, an overestimate.
         """
         if self.options.autocast == "off":
             return 0
@@ -310,13 +310,13 @@ class TrainedOutline:
 
 @functools.cache
 def outline(source: Source, dtype: torch.dtype) -> Outline:
-    """The outline of a model, counted once for all phases."""
+    """The outline of a model, cached for all phases."""
     return Outline(source, dtype)
 
 
 @functools.cache
 def trained_outline(source: Source, dtype: torch.dtype, **choices: Any) -> TrainedOutline:
-    """choices: options of training that the model as it is trained depends on."""
+    """The cached outline of a student in training. choices: training options it depends on."""
     return TrainedOutline(outline(source, dtype), TrainOptions(**choices))
 
 

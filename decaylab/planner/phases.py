@@ -1,4 +1,4 @@
-"""The phases of prefix-decay, the diagnostics and train: what each holds, and how much it does."""
+"""The phases of prefix-decay, the diagnostics and train: memory and tokens of each."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ from decaylab.trainer.machinery.engines import MEMORY_SHARE as TRAINING_SHARE
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase of a command holds at its fullest, and how much it does.
+    """Peak memory and token count of one phase of a command.
 
-    kind: sampling, scoring, training, or what else is done. held: what is loaded and kept; count:
-    what comes on top of that, counted when it is needed. tokens: written or read; rate: whose, as
-    `probe.Rates` names them; sharers: processes that share them. rows: of sampling. copies:
-    processes of one device that each hold as much; outside: bytes of another one that waits there.
+    kind: sampling, scoring, training, or another word. held: loaded and kept during the phase, in
+    bytes. count: computes what is added to that at the peak. tokens: sampled or scored. rate: name
+    of their rate in `probe.Rates`. sharers: processes that share the tokens. rows: batch rows when
+    sampling. copies: processes per device with the same memory. outside: bytes of an idle process
+    on the device.
     """
 
     case: Case
@@ -57,18 +58,18 @@ class Phase:
 
     @cached_property
     def terms(self) -> Terms:
-        """Bytes of one process, by what they are."""
+        """Bytes of one process, by kind."""
         return {name: size for name, size in (self.held | self.count()).items() if size}
 
     @property
     def allowance(self) -> int:
-        """Bytes of one process beside the terms."""
+        """Bytes of one process that are not in the terms."""
         ids = self.case.student.head_width + self.case.teacher.head_width
         return allowance(self.terms, self.kind, self.case.devices.kind, ids)
 
     @property
     def load(self) -> int:
-        """Bytes of one device, of all that works there."""
+        """Bytes on one device, over all its processes."""
         return self.copies * (sum(self.terms.values()) + self.allowance) + self.outside
 
     @property
@@ -78,10 +79,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Case:
-    """A planned command: its options, both models, the device, and what is asked.
-
-    options: of the command, resolved as it would.
-    """
+    """A planned command: its resolved options, both models, the devices, problems and prompts."""
 
     plan: PlanOptions
     command: str
@@ -96,7 +94,7 @@ class Case:
 
     @cached_property
     def pair(self) -> tuple[Outline, Outline]:
-        """Student and teacher in the precision that the command loads them in."""
+        """Student and teacher in the precision of the command."""
         student, teacher = self._dtypes
         return outline(self.sources[0], student), outline(self.sources[1], teacher)
 
@@ -131,30 +129,30 @@ class Case:
 
     @property
     def sequences(self) -> int:
-        """Rollouts that one policy writes to all problems."""
+        """Number of rollouts of one policy over all problems."""
         return self.asked.problems * int(self.options.samples)
 
     def mean(self, most: int) -> int:
-        """Tokens that a response of at most this many is taken to have."""
+        """Assumed mean length of a response of at most ``most`` tokens."""
         return min(most, self.plan.mean_tokens or most)
 
     def plain_batch(self) -> Batch:
-        """A full batch of rollouts by the student."""
+        """A full batch of student rollouts."""
         rows = min(self.options.batch_rows, self.sequences)
         prompts = -(-rows // self.options.samples)
         return Batch(rows, prompts, self.asked.student_prompt, self.budget)
 
     def phases(self) -> Iterator[Phase]:
-        """Every phase of the command, in their order."""
+        """The phases of the command, in order."""
         if self.command == "prefix-decay":
             return self._decay()
         return self._diagnostics() if self.command == "diagnostics" else self._train()
 
     def writes(self, name: str, role: str, batch: Batch, tokens: int, held: Terms) -> Phase:
-        """A phase of sampling.
+        """A sampling phase.
 
-        vLLM, and workers, load a policy of their own, and what is held on a GPU waits in the host's
-        memory; but in a training all of it stays beside vLLM's student.
+        vLLM and workers load their own copy of the policy, while the models of this process move to
+        host memory. In training they stay on the GPU beside vLLM's student.
         """
         options, trains = self.options, self.command == "train"
         policy = self.pair[role == "teacher"]
@@ -171,12 +169,12 @@ class Case:
         phase = replace(phase, held={} if served else {f"{role} weights": policy.weight_bytes})
         if self.kind == "cuda":
             return replace(phase, sharers=options.workers)
-        # Workers on a CPU are not taken to be faster than one process that has all of its cores.
+        # Workers on a CPU are assumed to be no faster than one process with all of its cores.
         outside = sum(held.values()) + PROCESS * options.has_workers
         return replace(phase, copies=options.workers, outside=outside)
 
     def scores(self, name: str, held: Terms, batch: Reading, tokens: int, wide: bool) -> Phase:
-        """A phase of scoring by both, in their own precision or a wider one."""
+        """A scoring phase of both models, in their own precision or a wider one."""
         pair = self.wider if wide else self.pair
         count = partial(scoring_terms, *pair, batch, self.kind)
         rate = "scored wider" if wide else "scored"
@@ -185,18 +183,18 @@ class Case:
     def _decay(self) -> Iterator[Phase]:
         options, weights = self.options, self.weights
         if options.rollouts and not options.needs_student:
-            weights.pop("student weights")  # only its tokenizer is loaded
+            weights.pop("student weights")  # only the tokenizer is loaded
         if not options.needs_weights("teacher"):
             weights = {}
         length = self.mean(self.budget)
-        lengths = options.prefix_lengths[1:]  # behind 0, the teacher alone
+        lengths = options.prefix_lengths[1:]  # the first is 0, the teacher alone
         behind = self.sequences * sum(max(length - prefix, 0) for prefix in lengths)
         batch, plain = self.plain_batch(), self.sequences * length
         if not options.rollouts:
             yield self.writes("student writes", "student", batch, plain, weights)
         batch = replace(batch, prompt_tokens=self.asked.teacher_prompt)
         yield self.writes("teacher writes", "teacher", batch, plain, weights)
-        # Rollouts are read once up to the longest prefix; every shorter one is cut from that.
+        # Rollouts are encoded once up to the longest prefix; shorter ones are cut from it.
         rows = min(options.batch_rows, self.sequences * len(lengths))
         families = -(-rows // len(lengths))
         prompts = -(-families // options.samples)
@@ -211,7 +209,7 @@ class Case:
     def _diagnostics(self) -> Iterator[Phase]:
         options, weights, checkpoints = self.options, self.weights, self.plan.checkpoint_count
         student = "student weights"
-        if checkpoints > 1:  # the one before is there until the next one is loaded
+        if checkpoints > 1:  # the previous one stays until the next one is loaded
             both = weights | {"checkpoint weights": 2 * self.student.weight_bytes}
             yield Phase(self, "a checkpoint is loaded", "loading", both)
         if checkpoints:
@@ -227,7 +225,7 @@ class Case:
         for policy in self.pair:
             if options.head == "float32" and policy.dtype.itemsize == 2:
                 heads += 4 * policy.head_width * policy.width
-        # Base, and each checkpoint on its own rollouts and on those of base.
+        # The base, and each checkpoint on its own rollouts and on the base's.
         context = (1 + 2 * checkpoints) * (max(prompts) + mean)
         held = weights | {"float32 heads": heads}
         yield self.scores("both score", held, batch, self.sequences * context, wide=False)
@@ -240,7 +238,7 @@ class Case:
             yield self.scores(name, held, batch, again * context, wide=True)
 
     def _train(self) -> Iterator[Phase]:
-        """Of one process, which takes its share of a step's problems."""
+        """The phases of one process, which trains on its share of a step's problems."""
         copies = self.plan.processes if self.kind == "cpu" else 1
         for phase in self._train_once():
             yield replace(phase, copies=copies)
@@ -262,7 +260,7 @@ class Case:
             "adapters": state.adapters,
             "optimizer": state.optimizer,
         }
-        # Full fine-tuning has no adapters, and merges none.
+        # With full fine-tuning there are no adapters to merge.
         whole = kept | {"merged copies": state.merged, "gathered layers": state.gathered_student}
         stop, ahead = longest_stop(options), options.teacher_prefix or 0
         rollouts = -(-options.problems_per_step // processes) * options.rollouts_per_problem
@@ -285,8 +283,8 @@ class Case:
         learn = partial(learning_terms, trained, self.teacher, read, self.kind, options.divergence)
         tokens = steps * rollouts * (max(longest) + mean)
         yield Phase(self, "student learns", "training", held, learn, tokens, "trained")
-        # On a GPU AdamW takes all weights at once, with one temporary of each; on a CPU one after
-        # the other, with two. Between processes gradients are laid side by side and summed.
+        # On a GPU AdamW updates all weights at once, with one temporary per weight; on a CPU one
+        # weight at a time, with two. Summing gradients over processes needs flat copies of them.
         temporaries = state.gradients if self.kind == "cuda" else 2 * state.largest
         if processes > 1:
             temporaries = max(temporaries, 2 * state.gradients)
@@ -296,7 +294,7 @@ class Case:
             yield from self._validation(whole, size)
 
     def _validation(self, held: Terms, size: int) -> Iterator[Phase]:
-        """Full rollouts to the held-out problems, at any training length, and their scores."""
+        """Sampling and scoring of full rollouts on the held-out problems."""
         options = self.options
         problems = -(-options.validation_problems // self.plan.processes)
         rows, mean = min(options.batch_rows, problems), self.mean(self.budget)
@@ -310,11 +308,10 @@ class Case:
 
 
 def phases(options: PlanOptions, devices: Devices, asked: Asked) -> list[Phase]:
-    """Every phase of the planned commands, in their order.
+    """The phases of the planned commands, in order.
 
     Raises:
-        UserError: a model that cannot be built or trained this way; and where a phase is counted,
-            one that cannot be.
+        UserError: a model that cannot be built, trained this way, or counted.
     """
     return [phase for case in cases(options, devices, asked) for phase in case.phases()]
 
@@ -323,7 +320,7 @@ def cases(options: PlanOptions, devices: Devices, asked: Asked) -> list[Case]:
     """The planned commands.
 
     Raises:
-        UserError: a policy's name that means no model.
+        UserError: an unknown policy name.
     """
     trust = options.trust_remote_code
     sources = (
@@ -337,7 +334,7 @@ def cases(options: PlanOptions, devices: Devices, asked: Asked) -> list[Case]:
 
 
 def longest_stop(options: TrainOptions) -> int:
-    """Tokens of the longest training rollout."""
+    """Length of the longest training rollout, in tokens."""
     full = int(options.max_tokens or 1)
     stop = options.stop_at or full
     return min(full, -(-3 * stop // 2)) if options.selector == "progressive" else stop

@@ -1,9 +1,9 @@
-"""The plan of a pair: memory phase by phase against the machine's, tokens, hours, what would help.
+"""The plan of a pair: memory by phase against the machine's, tokens, hours, and remedies.
 
     plan = make_plan(PlanOptions(teacher="./teacher", student="./student", gpus="1x48GB"))
     plan.fits, plan.phases, plan.remedies
 
-Configurations are read. No weights are, unless a probe is requested.
+Only configurations are read, and weights if a probe is requested.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from decaylab.problems.grading import Grader
 
 @dataclass(frozen=True)
 class Remedy:
-    """What a flag makes of a phase that does not fit. load: bytes of a device then."""
+    """The effect of a flag on a phase that does not fit. load: bytes on one device with it."""
 
     command: str
     phase: str
@@ -43,7 +43,7 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that `decaylab plan` prints. rates: None where none is known."""
+    """Everything that `decaylab plan` prints. rates: None if unknown."""
 
     options: PlanOptions
     devices: Devices
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def pair(self) -> dict[str, Outline]:
-        """Both as the first of the planned commands loads them."""
+        """Both models as the first planned command loads them."""
         student, teacher = self.cases[0].pair
         return {"student": student, "teacher": teacher}
 
@@ -68,11 +68,11 @@ class Plan:
         return max(self.phases, key=lambda phase: phase.load)
 
     def seconds(self, phase: Phase) -> float | None:
-        """None where no rate is known."""
+        """Duration of a phase in seconds; None if no rate is known."""
         return self.rates.seconds(phase) if self.rates else None
 
     def record(self) -> dict[str, Any]:
-        """All of it for machines: sizes in bytes, times in seconds; what is unknown is null."""
+        """The plan as JSON values: sizes in bytes, times in seconds, null where unknown."""
         models = {
             role: {
                 "name": model.name,
@@ -113,11 +113,11 @@ class Plan:
 
 
 def make_plan(options: PlanOptions) -> Plan:
-    """The plan of what the options say.
+    """Makes the plan for the options.
 
     Raises:
-        UserError: an option that cannot be used, a model that cannot be described, a problem set
-            that cannot be counted.
+        UserError: an unusable option, a model without a readable configuration, a problem set that
+            cannot be counted.
     """
     options = options.resolved()
     devices = options.stated_devices() or this_machine(options.device)
@@ -134,17 +134,16 @@ def plan_of(
     setup: Setup[Options] | None = None,
     rows: int = 0,
 ) -> Plan:
-    """The plan of resolved options.
+    """Makes the plan for resolved options.
 
     Args:
-        options: what is planned.
+        options: resolved options.
         devices: the machine.
         known: problems and prompts.
-        setup: the pair, loaded, which is probed for its rates; None: rates as they are stated.
-        rows: of the probe's batches; 0: as many as each phase has.
+        setup: the loaded pair, probed for its rates; None uses the rates in the options.
+        rows: rows of the probe's batches; 0 uses those of each phase.
     """
-    # Lists of terms: what they hold is counted when it is asked for.
-    planned = phases(options, devices, known)
+    planned = phases(options, devices, known)  # their terms are counted on first access
     rates = None
     if setup is not None:
         rates = probe(setup, options, planned, rows)
@@ -163,17 +162,17 @@ def plan_of(
 
 
 def this_machine(device: str) -> Devices:
-    """The GPUs that are here; without one, or where the CPU is chosen, the free host memory."""
+    """The GPUs of this machine; without one, or if the CPU is selected, the free host memory."""
     chosen = torch.device("cuda" if device == "auto" else device)
     if chosen.type != "cuda" or not torch.cuda.is_available():
         return Devices("cpu", 1, host_memory())
-    # What other processes hold is not to be had; the context of this one is planned for.
+    # Memory of other processes is not available; this one's CUDA context is part of the plan.
     free, total = torch.cuda.mem_get_info(chosen)
     return Devices("cuda", torch.cuda.device_count(), min(total, free + KERNELS["cuda"]))
 
 
 def host_memory() -> int:
-    """Bytes of the host's memory that are available; caches of files are given up for it."""
+    """Available host memory in bytes, including file caches that can be freed."""
     with open("/proc/meminfo", encoding="ascii") as file:
         lines = dict(line.split(":", 1) for line in file)
     return int(lines["MemAvailable"].split()[0]) * 1024
@@ -184,33 +183,33 @@ def precision(model: Outline) -> str:
 
 
 def notes(plan: Plan) -> Iterator[str]:
-    """What a reader must know of the numbers."""
+    """What a reader must know about the numbers."""
     yield from plan.asked.notes
     for model, prompt in zip(plan.pair.values(), plan.asked.prompts, strict=True):
         if getattr(model.config, "quantization_config", None) is not None:
-            yield f"{model.name} is quantised; its weights are counted in the precision named"
+            yield f"{model.name} is quantised; its weights are counted in the precision shown"
         needed = prompt + int(plan.options.max_tokens or 0)
         if needed > model.context_length:
             yield (
-                f"a prompt and --max-tokens are {needed} tokens, beyond the context of "
-                f"{model.name}, {model.context_length}: refused"
+                f"a prompt plus --max-tokens is {needed} tokens, beyond the context of "
+                f"{model.name}, {model.context_length}; the command will refuse it"
             )
     if plan.devices.kind == "cuda":
         largest = max(model.weight_bytes for case in plan.cases for model in case.pair)
-        yield f"a model passes through host memory while it is loaded: {gib(largest)} GiB there"
-        yield "GPU figures were never compared with a GPU; a CPU's were (docs/plan.md)"
+        yield f"loading a model also needs {gib(largest)} GiB of host memory"
+        yield "the estimates were checked on a CPU, not on a GPU (docs/plan.md)"
     used = max(plan.options.writers, plan.options.trainers)
     if plan.devices.count > used:
         yield (
-            f"{used} of the {plan.devices.count} GPUs are used: --processes, --workers and "
-            "--tensor-parallel use more"
+            f"only {used} of the {plan.devices.count} GPUs are used; use more with --processes, "
+            "--workers or --tensor-parallel"
         )
 
 
-# What would help
+# Remedies
 
 Change = dict[str, Any]
-"""Fields of the plan's options with other values."""
+"""Changed fields of the plan's options."""
 CHANGES: tuple[Change, ...] = (
     {"engine": "vllm"},
     {"gradient_checkpointing": True},
@@ -222,19 +221,16 @@ CHANGES: tuple[Change, ...] = (
     {"dtype": "bfloat16"},
 )
 WORTH = 0.99
-"""A change that leaves more than this share of a phase's load is not named."""
+"""A change is listed only if it cuts a phase's load below this share."""
 
 
 def remedies(phase: Phase) -> list[Remedy]:
-    """The flags that are enough for a phase; where none is, all that help, together.
-
-    Every change is tried: one that has no bearing on the phase leaves its load as it is.
-    """
+    """The flags that each make a phase fit; if none does, all that help, combined."""
     helpful: list[tuple[Change, Remedy]] = []
     for steps in _changes(phase):
         tried: list[tuple[Change, Remedy]] = []
         for change in steps:
-            with suppress(UserError):  # what contradicts the options of the command
+            with suppress(UserError):  # the change contradicts the command's options
                 tried.append((change, _after(phase, change)))
                 if tried[-1][1].fits:
                     break
@@ -244,14 +240,14 @@ def remedies(phase: Phase) -> list[Remedy]:
     if enough or not helpful:
         return enough
     together: Change = {}
-    for change, _ in reversed(helpful):  # of two values of one field, what leaves less counts
+    for change, _ in reversed(helpful):  # for one field, the value with the smaller load wins
         together |= change
     flags = ", ".join(after.flag for _, after in helpful)
     return [replace(_after(phase, together), flag=flags)]
 
 
 def _changes(phase: Phase) -> Iterator[list[Change]]:
-    """The changes to try; of a number, its halves in turn."""
+    """The changes to try; a number is halved repeatedly."""
     case, options = phase.case, phase.case.options
     gpus = case.devices.count
     yield from ([change] for change in CHANGES)
@@ -268,17 +264,17 @@ def _changes(phase: Phase) -> Iterator[list[Change]]:
 
 
 def _halves(name: str, number: int, least: int = 1) -> list[Change]:
-    """Ever smaller values of an option, down to the least that makes a difference."""
+    """An option's value halved repeatedly, down to ``least``."""
     steps: list[Change] = []
     while number > least:
         number = max(number // 2, least)
-        # This option holds a text, since it may be "full".
+        # rollout_length is text, since it may be "full".
         steps.append({name: str(number) if name == "rollout_length" else number})
     return steps
 
 
 def _after(phase: Phase, change: Change) -> Remedy:
-    """The phase under other options; it takes nothing where it is left out."""
+    """The effect of a change on a phase; its load is 0 if the change removes the phase."""
     options = replace(phase.case.plan, only=(phase.command,), **change)
     load, fits = 0, True
     for again in phases(options, phase.case.devices, phase.case.asked):
@@ -288,7 +284,7 @@ def _after(phase: Phase, change: Change) -> Remedy:
 
 
 def _flags(change: Change) -> str:
-    """A change as one writes it on the command line."""
+    """A change as command-line flags."""
     words = []
     for name, value in change.items():
         shown = {True: flag(name), False: f"without {flag(name)}"}

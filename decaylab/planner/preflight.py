@@ -1,4 +1,4 @@
-"""Preflight: the plan of prefix-decay with the models loaded, and what must agree between them."""
+"""Preflight: checks the loaded pair, and plans prefix-decay for it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from decaylab.printing import gib, seconds
 from decaylab.problems.grading import Grader
 
 PROBE_ROWS = 16
-LONG = 24 * 3600  # seconds from which the time is a warning
+LONG = 24 * 3600  # seconds; a longer run is a warning
 
 
 @dataclass(frozen=True)
 class Check:
-    """A finding: ``ok``, ``warning`` (measurable, but know this), or ``no`` (not measurable)."""
+    """A finding with its verdict: ``ok``, ``warning`` (measurable), or ``no`` (not measurable)."""
 
     name: str
     verdict: Literal["ok", "warning", "no"]
@@ -42,20 +42,20 @@ class PreflightReport:
     @property
     def verdict(self) -> str:
         if not self.measurable:
-            return "This pair cannot be measured like this."
+            return "This pair cannot be measured with these options."
         warnings = sum(check.verdict == "warning" for check in self.checks)
-        mind = {0: "", 1: "; mind the warning"}.get(warnings, f"; mind the {warnings} warnings")
+        mind = {0: "", 1: "; see the warning"}.get(warnings, f"; see the {warnings} warnings")
         return f"This pair can be measured{mind}."
 
 
 def preflight(options: Options) -> PreflightReport:
-    """Every check in turn; what makes the run impossible ends them.
+    """Runs all checks; stops if the pair cannot be loaded.
 
     Raises:
-        UserError: an option that cannot be used at all, as in the run itself.
+        UserError: an unusable option, as in the run itself.
     """
     options = options.resolved()
-    devices = this_machine(options.device)  # what is free before the models are loaded
+    devices = this_machine(options.device)  # free memory before the models are loaded
     try:
         with Grader(workers=GRADING_WORKERS) as grader:
             setup = prepare(options, grader)
@@ -63,7 +63,7 @@ def preflight(options: Options) -> PreflightReport:
         return PreflightReport((Check("loading", "no", str(error)),))
     student, teacher = (max(map(len, setup.prompts[role].values())) for role in _roles(setup))
     known = Asked(len(setup.problems), student, teacher)
-    given: dict[str, Any] = vars(setup.options)  # all of them are the plan's too
+    given: dict[str, Any] = vars(setup.options)  # PlanOptions has all of these
     planned = PlanOptions(only=("prefix-decay",), **given).resolved()
     plan = plan_of(planned, devices, known, setup, PROBE_ROWS)
     checks = [_problems(setup), _vocabularies(setup), *_templates(setup), _context(setup, known)]
@@ -77,7 +77,7 @@ def _roles(setup: Setup[Options]) -> dict[str, Policy]:
 def _problems(setup: Setup[Options]) -> Check:
     left_out = len(setup.problem_set) - len(setup.problems)
     asked = f"{setup.problem_set.name} ({setup.problem_set.version}): {len(setup.problems)}"
-    finding = "; ".join([f"{asked} problems asked", *setup.problem_notes])
+    finding = "; ".join([f"{asked} problems", *setup.problem_notes])
     return Check("problems", "warning" if left_out else "ok", finding)
 
 
@@ -87,39 +87,40 @@ def _vocabularies(setup: Setup[Options]) -> Check:
     if agreement.kind == "same":
         return Check("vocabularies", "ok", f"the same {len(student):,} ids in both")
     if agreement.kind == "compatible":
-        only_student = f"{len(agreement.student_only)} only the student has"
+        only_student = f"{len(agreement.student_only)} are student-only"
         if agreement.student_only:
             only_student += f" ({_tokens(setup.student, agreement.student_only[:3])})"
         finding = (
-            f"agree but for special tokens: {len(agreement.conflicting)} ids conflict, "
-            f"{only_student}, {len(agreement.teacher_only)} only the teacher; prefixes pass as ids"
+            f"the same except for added tokens: {len(agreement.conflicting)} ids conflict, "
+            f"{only_student}, {len(agreement.teacher_only)} are teacher-only; prefixes are passed "
+            "as ids"
         )
         return Check("vocabularies", "warning", finding)
     index = agreement.conflicting[0]
     first, second = (_tokens(policy, [index]) for policy in _roles(setup).values())
-    finding = f"different (id {index} is {first} and {second}): prefixes pass as text"
+    finding = f"different (id {index} is {first} and {second}): prefixes are passed as text"
     return Check("vocabularies", "warning", finding)
 
 
 def _tokens(policy: Policy, ids: Any) -> str:
-    """The tokens of these ids, quoted."""
+    """Quoted tokens of these ids."""
     return ", ".join(repr(policy.tokenizer.convert_ids_to_tokens(index)) for index in ids)
 
 
 def _templates(setup: Setup[Options]) -> Iterator[Check]:
-    """What each policy reads before its response, and what ends a turn."""
+    """The end of each policy's prompt, and the tokens that end a turn."""
     turns = []
     for role, policy in _roles(setup).items():
         prompt = policy.tokenizer.decode(list(next(iter(setup.prompts[role].values()))))
         turns.append(_tokens(policy, sorted(policy.end_ids)))
         finding = f"prompt ends {prompt[-40:]!r}; a turn ends with {turns[-1]}"
         if policy.pad_id in policy.end_ids:
-            finding += ", which is also the padding"
+            finding += ", also the padding token"
         yield Check(f"{role} template", "ok", finding)
     for note in setup.prompt_notes:
         yield Check("prompts", "warning", note)
     if len({frozenset(ends.split(", ")) for ends in turns}) > 1:
-        finding = "the two end a turn differently; each uses its own token, none is handed over"
+        finding = "the end-of-turn tokens differ; each policy uses its own, and prefixes have none"
         yield Check("end of turn", "warning", finding)
 
 
@@ -133,14 +134,14 @@ def _context(setup: Setup[Options], known: Asked) -> Check:
 
 
 def _memory(plan: Plan) -> Check:
-    """The phase that takes most."""
+    """Memory of the largest phase."""
     most = plan.fullest
     weights = sum(size for name, size in most.terms.items() if "weights" in name)
     cache = most.terms.get("cache", 0)
     rest = most.load - weights - cache
     finding = (
         f"weights {gib(weights)} GiB + cache of {most.rows} sequences {gib(cache)} GiB + "
-        f"{gib(rest)} GiB beside, of {gib(plan.devices.memory)} GiB"
+        f"other {gib(rest)} GiB, of {gib(plan.devices.memory)} GiB"
     )
     if weights > plan.devices.memory:
         return Check("memory", "no", f"{finding}: the weights alone do not fit")
@@ -149,11 +150,11 @@ def _memory(plan: Plan) -> Check:
     for remedy in plan.remedies:
         if remedy.phase == most.name and "--batch-rows" in remedy.flag:
             finding += f"; {remedy.flag} would help"
-    return Check("memory", "warning", f"{finding}; a batch that does not fit is halved")
+    return Check("memory", "warning", f"{finding}; a batch that does not fit is halved at run time")
 
 
 def _time(plan: Plan) -> Check:
-    """Tokens of the whole plan at most, and how long they take at the rate of a short probe."""
+    """Most tokens of the whole plan, and their time at the rate of a short probe."""
     tokens = sum(phase.tokens for phase in plan.phases)
     total = sum(plan.seconds(phase) or 0 for phase in plan.phases)
     finding = (

@@ -1,4 +1,4 @@
-"""Rates: as they were stated, or measured by a probe, a short batch of each phase."""
+"""Rates in tokens per second: given by the user, or measured on a short batch of each phase."""
 
 from __future__ import annotations
 
@@ -25,45 +25,43 @@ from decaylab.trainer.machinery.adapters import Trainable
 from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.step import Gradient
 
-TOKENS = 32  # of each response that is sampled
+TOKENS = 32  # per sampled response
 READ = 16  # responses that are scored and trained on
-SCORED_TOKENS = 4096  # of a batch that is scored
+SCORED_TOKENS = 4096  # per scored batch
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Tokens a second: student and teacher sampled, scored, scored wider, trained.
+    """Tokens per second, by name: student, teacher (sampling), scored, scored wider, trained.
 
-    source: in words. A batch of more rows writes more tokens a second: a rate that holds for a
-    number of rows alone is named ``student x 256``.
+    source: where the rates come from. Larger batches sample more tokens per second, so a rate for
+    one number of rows is named, for example, ``student x 256``.
     """
 
     source: str
     by_name: dict[str, float]
 
     def seconds(self, phase: Phase) -> float | None:
-        """How long a phase takes; None where its rate is unknown."""
+        """Duration of a phase in seconds; None if its rate is unknown."""
         rate = self.by_name.get(f"{phase.rate} x {phase.rows}", self.by_name.get(phase.rate))
         return None if rate is None else phase.tokens / rate / phase.sharers
 
     @classmethod
     def stated(cls, numbers: tuple[float, ...]) -> Rates:
-        """Of sampling by either policy, and of scoring and training where they were given."""
+        """Rates given as numbers: sampling, then optionally scoring and training."""
         kinds = (("student", "teacher"), ("scored", "scored wider"), ("trained",))
         by_name = {name: rate for rate, names in zip(numbers, kinds) for name in names}
         return cls("from --tokens-per-second", by_name)
 
 
 def load(options: PlanOptions, grader: Grader) -> Setup[Options]:
-    """Both policies, loaded here.
+    """Loads the pair and its problems for a probe.
 
     Raises:
         UserError: policies or problems that cannot be loaded, as in the run itself.
     """
     if options.problems == "rollouts":
-        raise UserError(
-            f"--probe needs problems, and {options.rollouts} is not read for them; say --problems"
-        )
+        raise UserError(f"--probe does not read problems from {options.rollouts}; set --problems")
     names = [field.name for field in fields(PairOptions)]
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
     # The probe samples in this process.
@@ -71,9 +69,9 @@ def load(options: PlanOptions, grader: Grader) -> Setup[Options]:
 
 
 def probe(setup: Setup[Options], options: PlanOptions, phases: Sequence[Phase], rows: int) -> Rates:
-    """Samples, scores and, where it is planned, trains a little.
+    """Measures the rates of sampling, and of scoring and training if they are planned.
 
-    rows: of each batch that is sampled; 0: as many as the phase has.
+    rows: rows of each sampled batch; 0 uses those of the phase.
     """
     rates: dict[str, float] = {}
     batches = {(phase.rate, phase.rows) for phase in phases if phase.rows}
@@ -92,15 +90,15 @@ def probe(setup: Setup[Options], options: PlanOptions, phases: Sequence[Phase], 
     device = f"this CPU, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
-    return Rates(f"measured by the probe on {device}, {TOKENS} tokens a sequence", rates)
+    return Rates(f"measured by the probe on {device}, {TOKENS} tokens per sequence", rates)
 
 
 Sampled = list[tuple[str, Response]]
-"""Problems, and what was written to them."""
+"""Problem ids and the responses sampled for them."""
 
 
 def _sample(setup: Setup[Options], role: str, rows: int) -> tuple[float, Sampled]:
-    """The rate of a batch of this many rows, and the batch."""
+    """Samples a batch of this many rows; returns its rate and its responses."""
     prompts, samples = setup.prompts[role], setup.options.samples
     policy = setup.student if role == "student" else setup.teacher
     requests = []
@@ -120,7 +118,7 @@ def _sample(setup: Setup[Options], role: str, rows: int) -> tuple[float, Sampled
 
 
 def _rollouts(setup: Setup[Options], sampled: Sampled) -> list[Rollout]:
-    """Student responses up to what both policies can read; at least one of the prompt's ids."""
+    """Student responses up to the first unshared id; if that leaves nothing, one prompt id."""
     vocabulary, rollouts = share_vocabulary(setup.student, setup.teacher), []
     for row, (problem, response) in enumerate(sampled):
         student, teacher = (setup.prompts[role][problem] for role in ("student", "teacher"))
@@ -153,7 +151,7 @@ def _train(setup: Setup[Options], options: PlanOptions, rollouts: list[Rollout])
 
 
 def _rate(work: Callable[[], Any], tokens: Callable[[], int]) -> float:
-    """Tokens a second of work that is done once."""
+    """Tokens per second of work, run once."""
     started = time.monotonic()
     work()
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""What `decaylab plan` prints: memory phase by phase, what would help, tokens and hours."""
+"""Prints `decaylab plan`: memory by phase, options that would help, tokens and hours."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ COLUMNS = {
     "AdamW": ("optimizer",),
     "copies": ("merged copies", "gathered layers", "temporaries"),
 }
-"""The terms of a phase that stand in each column."""
+"""The terms of a phase that each column adds up."""
 UNKNOWN = "unknown"
 FITS = {True: "yes", False: "no"}
-NO_RATE = "hours: no rate is known; --probe measures some here, --tokens-per-second states them"
+NO_RATE = "hours: unknown; measure rates with --probe, or set --tokens-per-second"
 Rows = list[Sequence[str] | None]
 
 
 def print_plan(plan: Plan, *, verbose: bool = False) -> None:
-    """Whether it fits, what would help if not, and how long it takes; the memory of each phase.
+    """Prints whether it fits, what would help if not, and how long it takes; the memory of each
+    phase.
 
-    verbose: also the models, the tokens and hours of each phase, and every note.
+    verbose: also the models, the tokens and hours of each phase.
     """
     console = terminal.terminal()
     wrap, narrow = not console.is_terminal, console.width < terminal.WIDTH
@@ -99,14 +100,14 @@ def _times(plan: Plan, command: str) -> list[str]:
 
 
 def verdict(plan: Plan) -> str:
-    """Whether it fits, with the phase that takes most."""
+    """Whether the plan fits, and its largest phase."""
     most = plan.fullest
     sizes = f"{gib(most.load)} of {gib(plan.devices.memory)} GiB ({most.command}, {most.name})"
     failing = sum(not phase.fits for phase in plan.phases)
     if not failing:
         return f"It fits: at most {sizes}."
     return (
-        f"It does not fit: {failing} of {len(plan.phases)} phases have too little; the largest "
+        f"It does not fit: {failing} of {len(plan.phases)} phases need more memory; the largest "
         f"takes {sizes}."
     )
 
@@ -132,7 +133,7 @@ def _memory(plan: Plan, narrow: bool) -> Group:
 
 def _memory_row(phase: Phase, columns: Iterable[Sequence[str]]) -> list[str]:
     cells = [f"  {phase.name}"]
-    # Beside the terms: the allowance, and what waits there.
+    # Besides the terms: the allowance, and the parent process's memory.
     beside = phase.load
     for names in columns:
         size = phase.copies * sum(phase.terms.get(name, 0) for name in names)
@@ -172,6 +173,8 @@ def _time(plan: Plan, narrow: bool) -> Group:
     length = "at most: every response has its whole budget"
     if mean:
         length = f"at {mean:,} per response"
-    title = f"Tokens written and read, {length}; prompts count where they are read"
+    title = (
+        f"Tokens generated, scored and trained on, {length}; scoring and training include prompts"
+    )
     grid = terminal.grid(["phase", "tokens", "time"], rows, narrow, left=("phase",))
     return terminal.titled(title, grid)

@@ -1,11 +1,11 @@
-"""Bytes that tensors hold while code runs, and the most of them at any time.
+"""Counts the bytes of live tensors while code runs, and their peak.
 
     with counted_attention(), LiveBytes(known=model.parameters()) as live:
         hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     live.now, live.peak
 
-On torch's meta device nothing is computed. Tensors are counted; scratch inside a kernel and the
-holes of an allocator are not.
+On torch's meta device nothing is computed. Counts tensors only, without a kernel's scratch memory
+and the allocator's fragmentation.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ ASKS = frozenset({"aten::_local_scalar_dense", "aten::item", "aten::is_nonzero"}
 
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages of all tensors made in the block, each once, while anything holds them.
+    """Counts the storage of every tensor created in the block, once each, while it is alive.
 
-    known: tensors that were there before. Where code asks for the value of a tensor on the meta
-    device, the answer is True: models ask of masks only, and True is "no padding".
+    known: existing tensors, not counted. Reading the value of a meta tensor returns True: models
+    do so only for masks, where True means "no padding".
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now, self.peak = 0, 0
-        # Held, so that no new storage takes the id of an old one.
+        # Kept alive, so that no new storage gets the id of an old one.
         self._known = [tensor.untyped_storage() for tensor in known]
         self._ids = {id(storage) for storage in self._known}
         self._live: dict[int, weakref.ref[Any]] = {}
@@ -61,12 +61,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Fused(torch.autograd.Function):
-    """What a fused attention kernel keeps: its inputs and its output, and no table of scores."""
+    """A stand-in for fused attention: keeps inputs and output, but no attention matrix."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         rows, heads, time = query.shape[:3]
-        # In memory as the kernels leave it.
+        # The memory layout of the real kernels.
         made = query.new_empty(rows, time, heads, value.shape[-1]).transpose(1, 2)
         ctx.save_for_backward(query, key, value, made)
         return made
@@ -79,9 +79,9 @@ class _Fused(torch.autograd.Function):
 
 @contextmanager
 def counted_attention() -> Iterator[None]:
-    """Makes attention one kernel in the block, as elsewhere.
+    """Makes attention one fused kernel in the block, as on real devices.
 
-    On the meta device torch takes it apart, with its table of scores.
+    On the meta device, torch would decompose it and create the attention matrix.
     """
     whole: Any = torch.nn.functional
     plain = whole.scaled_dot_product_attention
@@ -95,12 +95,12 @@ def counted_attention() -> Iterator[None]:
         **__: Any,
     ) -> Tensor:
         if attn_mask is not None and attn_mask.dtype == torch.bool:
-            # The kernels take a mask of numbers, which is there beside the given one.
+            # The kernels convert the mask to numbers, in addition to the given one.
             attn_mask = attn_mask.to(query.dtype)
         made: Tensor = _Fused.apply(query, key, value)  # type: ignore[no-untyped-call]
         return made
 
-    # A mode for torch's functions would be off while a checkpointed layer is computed again.
+    # Not a TorchFunctionMode: it would be off while a checkpointed layer is recomputed.
     whole.scaled_dot_product_attention = attention
     try:
         yield

@@ -1,11 +1,15 @@
 """A model with its tokenizer, template and prompts, loaded by name.
 
-policy           the policy and its settings; loading: by name, with adapters (adapter_loading),
-                 tensor by tensor (model_loading), out of a trainer's folders (checkpoint_folders)
-served_policies  policies whose weights an engine holds
-templates, control_tokens, prompts   how a policy is asked
-vocabularies, handover               what two vocabularies share
-identity         what a run records of a policy; memory: whether an error means lack of it
+policy              the policy and its settings
+loading             loads a policy by name, with its adapters
+model_loading       loads a model and checks every tensor
+adapter_loading     merges adapters into a model, or attaches them
+checkpoint_folders  finds the models in a trainer's folders
+served_policies     policies whose weights are in an engine
+templates, control_tokens, prompts   from a problem to prompt ids
+vocabularies, handover               the shared ids of two vocabularies; passing a prefix on
+identity            what a run records about a policy
+memory              recognises out-of-memory errors
 
-Imports options and what stands below.
+Imports options and the packages below it.
 """

@@ -1,8 +1,8 @@
-"""PEFT adapters on a loaded model: merged where that is exact, kept beside the weights elsewhere.
+"""PEFT adapters on a loaded model: merged if that is exact, otherwise kept unmerged.
 
-Merging is not exact where two layers share one matrix (a head tied to the embeddings), and in 16
-bits, where the sum is rounded. So every adapter is compared with the unmerged model, as PEFT runs
-it, on a few probe tokens.
+Merging is not exact if two layers share one matrix (a head tied to the embeddings), or in 16 bits,
+where the sum is rounded. So every merged model is compared with the unmerged one, as PEFT runs it,
+on a few probe tokens.
 """
 
 from __future__ import annotations
@@ -23,29 +23,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MERGE_TOLERANCE = 1e-4
-"""Nats: how far a log-probability of the merged model may lie from that of the unmerged one, in
-whatever precision."""
+"""Largest difference in log-probability between the merged and the unmerged model, in nats."""
 PROBES, MARGIN = 64, 2
-"""Probe tokens, and how much closer than the tolerance theirs must come, since they stand for
-all."""
+"""Number of probe tokens; and their safety factor, since they represent all tokens: they must stay
+within tolerance / margin."""
 UNSUPPORTED = {
     "ADAPTION_PROMPT": "learned prompts in the attention",
-    "XLORA": "a mixture of adapters that a classifier weighs",
-    "POLY": "a mixture of adapters that a task id weighs",
+    "XLORA": "a mixture of adapters weighted by a classifier",
+    "POLY": "a mixture of adapters weighted by task id",
 }
 LEAVE_THE_BASE = (None, True, False, "gaussian", "eva", "orthogonal")
-"""Initialisations of a LoRA that do not change the base's weights."""
+"""LoRA initialisations that do not change the base's weights."""
 NOT_ADDITIVE = (
     *("use_dora", "modules_to_save", "trainable_token_indices"),
     *("lora_bias", "target_parameters"),
 )
-"""Settings of a LoRA that do more than add to the outputs of layers."""
+"""LoRA settings that do more than add to the outputs of layers."""
 HUB_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")
 
 
 def hub_folder(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache of an adapter on the hub, fetched where need be; None where the
-    repository holds no adapter.
+    """The cache folder of a hub adapter, fetched if needed; None if the repository has no adapter.
 
     Raises:
         UserError: its files can't be fetched.
@@ -78,11 +76,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check(name: str, folder: Path) -> None:
-    """Refuses, before anything is loaded, an adapter that cannot be run exactly.
+    """Refuses an adapter that cannot be run exactly, before anything is loaded.
 
     Raises:
-        UserError: no safetensors, weights of a whole model beside it, a type that is unknown or no
-            change of weights, or settings that the installed PEFT does not know.
+        UserError: no safetensors, a full model in the same folder, a type that is unknown or does
+            not change weights, or settings unknown to the installed PEFT.
     """
     from peft import PeftConfig
 
@@ -90,53 +88,51 @@ def check(name: str, folder: Path) -> None:
         raise UserError(f"{name}: adapter_model.safetensors is missing (pickle files are not read)")
     if any(folder.glob("model*.safetensors")):
         raise UserError(
-            f"{name} holds both an adapter (adapter_config.json) and the weights of a whole model "
-            "(model*.safetensors): take away the one that is not meant"
+            f"{name} contains both an adapter (adapter_config.json) and the weights of a full "
+            "model (model*.safetensors): remove one of them"
         )
     stored = read_config(folder)
     kind = str(stored.get("peft_type"))
     try:
         with warnings.catch_warnings():
-            # Of settings that PEFT does not know, which are refused below.
+            # PEFT warns about unknown settings, which are refused below.
             warnings.simplefilter("ignore")
             config: Any = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{name} is an adapter of a type ({kind}) that the installed PEFT cannot read: "
-            "upgrade peft"
+            f"the installed PEFT cannot read {name}, an adapter of type {kind}: upgrade peft"
         ) from error
     known = {field.name for field in dataclasses.fields(config)} | {"peft_version"}
     if unknown := sorted(key for key, value in stored.items() if value and key not in known):
         raise UserError(
             f"{name}: the installed PEFT does not know the setting "
-            f"{unknown[0]}={stored[unknown[0]]!r} and would leave it out: upgrade peft"
+            f"{unknown[0]}={stored[unknown[0]]!r} and would ignore it: upgrade peft"
         )
     if str(stored.get("init_lora_weights")).startswith("pissa_niter"):
         raise UserError(
-            f"{name}: init_lora_weights={stored['init_lora_weights']!r} takes a part drawn at "
-            "random out of the base at every load, so that no load gives the trained model: save "
-            "it with path_initial_model_for_weight_conversion, or merged"
+            f"{name}: init_lora_weights={stored['init_lora_weights']!r} subtracts a random part "
+            "from the base at every load, so the trained model cannot be restored: save it with "
+            "path_initial_model_for_weight_conversion, or merged"
         )
     if config.is_prompt_learning or kind in UNSUPPORTED:
         what = UNSUPPORTED.get(kind, "learned prompts")
         raise UserError(
-            f"{name} is an adapter of type {kind}: {what}, no change of the model's weights; such "
-            "adapters cannot be measured, those that change weights can (LoRA and its relatives)"
+            f"{name} is an adapter of type {kind} ({what}), which does not change the model's "
+            "weights; use an adapter that does, such as LoRA"
         )
     for setting in ("alora_invocation_tokens", "layer_replication"):
         if stored.get(setting):
-            raise UserError(f"{name}: adapters with {setting} cannot be measured")
+            raise UserError(f"{name}: adapters with {setting} are not supported")
 
 
 def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str, ...]]:
-    """The model with an adapter, and a sentence where that is kept beside the weights.
+    """Adds an adapter to a model; returns the model, and a note if the adapter is kept unmerged.
 
-    The model is on the CPU; it is changed. on: what it is called in messages.
+    Changes the model, which must be on the CPU. on: the model's name in messages.
 
     Raises:
-        UserError: tensors of the adapter that are missing, of another shape, or without a place in
-            the model; an adapter on one that is kept itself, where the two cannot stand beside each
-            other.
+        UserError: tensors of the adapter that are missing, of another shape, or not used by the
+            model; an adapter on an unmerged one, if the two cannot both be kept.
     """
     import torch
     from peft import PeftConfig, PeftModel
@@ -146,22 +142,21 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     label = f"loaded{len(below)}"
     if below and not (additive(folder) and only_lora(model)):
         raise UserError(
-            f"{name} is an adapter on another one, {on}, which rounding keeps from being merged "
-            f"into {model.dtype} weights, and only plain LoRAs can be kept one beside the other: "
-            "say --dtype float32"
+            f"{name} is an adapter on another adapter, {on}, which cannot be merged into "
+            f"{model.dtype} weights without rounding, and only plain LoRAs can be stacked "
+            "unmerged: use --dtype float32"
         )
     own_rows = model.get_input_embeddings().weight.shape[0]
     rows = _resize(model, folder, PeftConfig.from_pretrained(str(folder)))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # PEFT would go on without the tensors that it cannot find: the base passed off as the
-            # adapter.
+            # PEFT only warns about missing tensors, and would run the base in their place.
             warnings.filterwarnings("error", message=".*missing adapter keys")
             adapted = PeftModel.from_pretrained(
                 model, str(folder), adapter_name=label, torch_device="cpu"
             )
-            # Once more, since only this says what finds no place.
+            # Loaded again, since only this call reports unexpected keys.
             result = adapted.load_adapter(str(folder), label, torch_device="cpu")
     except (
         OSError,
@@ -177,22 +172,21 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         raise UserError(f"cannot load the adapter {name} on {on}: {first_line(error)}") from error
     if lost := _lost(folder, set(result.unexpected_keys)):
         raise UserError(
-            f"the adapter {name} holds {len(lost)} tensors that have no place in {on}, {lost[0]} "
-            "among them"
+            f"the adapter {name} has {len(lost)} tensors that {on} does not use, such as {lost[0]}"
         )
     activate(model, (*below, label))
     adapted.eval().requires_grad_(False)
     ids = _probes(model, adapted.peft_config[label])
     inner = adapted.get_base_model()
-    # What is wrapped around the model later is not a second adapter of this wrapper.
+    # A later wrapper must not take this one for an adapter of its own.
     if hasattr(inner, "peft_config"):
         del inner.peft_config
     with torch.inference_mode():
         unmerged, bare = _logprobs(adapted, ids), _logprobs(inner, ids)
     if rows > own_rows and not unmerged.isfinite().all():
         raise UserError(
-            f"the adapter {name} was trained with {rows} rows of the vocabulary, and {on} has "
-            f"{own_rows}; it does not hold all of the new ones: save it with "
+            f"the adapter {name} was trained with a vocabulary of {rows} rows, but {on} has "
+            f"{own_rows}, and the adapter does not include all of the new ones: save it with "
             "save_embedding_layers=True, or merge it into a model folder where it was trained"
         )
     if not _same(bare, unmerged):
@@ -204,7 +198,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
     for loosen in () if below else attempts:
         try:
             merged = _merged(adapted, loosen)
-        # Types and layers that cannot be merged.
+        # Some types and layers cannot be merged.
         except (ValueError, NotImplementedError, AttributeError, RuntimeError):
             break
         with torch.inference_mode():
@@ -212,24 +206,26 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         if worst <= MERGE_TOLERANCE / MARGIN:
             return merged, ()
         if worst == worst:
-            why = f"merged, log-probabilities would change by up to {significant(worst, 2)} nats"
+            why = f"merging would change log-probabilities by up to {significant(worst, 2)} nats"
     with torch.inference_mode():
         if not _same(_logprobs(inner, ids), unmerged):
             raise UserError(f"{name}: its adapter can neither be merged exactly nor kept unmerged")
-    kept = f"{name}: its adapter is kept beside the"
+    kept = f"{name}: its adapter is not merged into the"
     if below:
-        return inner, (f"{kept} weights, as the one below it is",)
+        return inner, (f"{kept} weights, nor is the adapter below it",)
     dtype = str(model.dtype).removeprefix("torch.")
     return inner, (f"{kept} {dtype} weights ({why})",)
 
 
 def _lost(folder: Path, unexpected: set[str]) -> list[str]:
-    """Tensors that PEFT does not read, but for second copies of others: it writes some of tied and
-    of resized modules."""
+    """Tensors that PEFT does not read, except copies of others.
+
+    PEFT writes such copies for tied and for resized modules.
+    """
     from safetensors import safe_open
 
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as weights:
-        stored = set(weights.keys())  # PEFT reports some under names of its own
+        stored = set(weights.keys())  # PEFT reports some under other names
         read = [weights.get_tensor(key) for key in stored - unexpected] if unexpected else []
 
         def is_copy(key: str) -> bool:
@@ -239,13 +235,13 @@ def _lost(folder: Path, unexpected: set[str]) -> list[str]:
 
 
 def kept_adapters(model: Any) -> tuple[str, ...]:
-    """The labels of the adapters that stand beside a model's weights, the lowest first."""
+    """Labels of a model's unmerged adapters, lowest first."""
     labels = {name for layer in tuner_layers(model) for name in layer.active_adapters}
     return tuple(sorted(labels))
 
 
 def tuner_layers(model: Any) -> list[Any]:
-    """The modules that PEFT has put into a model."""
+    """The modules that PEFT has added to a model."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
@@ -254,8 +250,7 @@ def tuner_layers(model: Any) -> list[Any]:
 
 
 def only_lora(model: Any) -> bool:
-    """Whether all that PEFT has put into a model adds to its layers' outputs: others can be laid
-    beside it."""
+    """Whether all of a model's PEFT layers only add to their outputs, so more can be stacked."""
     from peft.tuners.lora import LoraLayer
 
     return all(
@@ -276,8 +271,7 @@ def additive(folder: Path) -> bool:
 
 
 def activate(model: Any, labels: tuple[str, ...]) -> None:
-    """Makes every layer add all of these adapters that it has; PEFT would leave the last one alone
-    active."""
+    """Activates all these adapters in every layer that has them; PEFT activates only the last."""
     for layer in tuner_layers(model) if len(labels) > 1 else ():
         of_layer = {*layer.lora_A, *layer.lora_embedding_A}
         layer.set_adapter([label for label in labels if label in of_layer])
@@ -297,7 +291,7 @@ def _shares(model: Any) -> bool:
 
 
 def _probes(model: Any, config: Any) -> Tensor:
-    """Ids from the whole vocabulary, and those whose embeddings an adapter trains: [1, time]."""
+    """Probe ids, [1, time]: spread over the vocabulary, and those with trained embeddings."""
     import torch
 
     rows = model.get_input_embeddings().weight.shape[0]
@@ -308,7 +302,7 @@ def _probes(model: Any, config: Any) -> Tensor:
 
 
 def _trained_rows(config: Any) -> list[int]:
-    """The ids whose embeddings an adapter trains by name."""
+    """The ids that an adapter's configuration lists for trained embeddings."""
     named = getattr(config, "trainable_token_indices", None)
     named = named or getattr(config, "token_indices", None) or []
     if isinstance(named, dict):  # by module
@@ -317,11 +311,10 @@ def _trained_rows(config: Any) -> list[int]:
 
 
 def _merged(adapted: Any, loosen: bool) -> Any:
-    """The plain model with the adapter in its weights; the unmerged one, whose other weights it
-    shares, stays what it is.
+    """The plain model with the adapter merged in. The unmerged model is unchanged.
 
-    loosen: layers that share a matrix get one each, so that what is added to the one is not added
-    to the other.
+    The two share the weights that the adapter does not change. loosen: gives layers that share a
+    matrix one copy each, so that merging changes only one of them.
     """
     import torch
 
@@ -347,7 +340,7 @@ def _merged(adapted: Any, loosen: bool) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         merged = twin.merge_and_unload(safe_merge=True)
-    for places in ties:  # what the adapter left alone is one matrix again
+    for places in ties:  # tie the matrices again that the adapter did not change
         first = places[0][0]._parameters[places[0][1]]
         for module, key in places[1:]:
             if module._parameters[key].data_ptr() == first.data_ptr():
@@ -359,11 +352,9 @@ def _merged(adapted: Any, loosen: bool) -> Any:
 
 
 def _resize(model: Any, folder: Path, config: Any) -> int:
-    """Gives the model as many rows of its vocabulary as the adapter was trained with, as far as
-    that can be read; returns them.
+    """Resizes the model's vocabulary to the adapter's rows, if these are known; returns the rows.
 
-    New rows are NaN until the adapter's own are loaded: those that it does not hold are seen in the
-    logits.
+    New rows are NaN until the adapter's own are loaded, so a missing one shows up in the logits.
     """
     import torch
     from safetensors import safe_open

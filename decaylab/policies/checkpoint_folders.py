@@ -1,4 +1,4 @@
-"""Where trainers leave checkpoints: the folders of a run's steps, and the model inside each.
+"""Finds the checkpoints that trainers write: a folder per step, and the model inside it.
 
 decaylab           step-000050/
 transformers, TRL  checkpoint-50/, and the final model in the run's folder itself
@@ -33,8 +33,8 @@ INSIDE = (
     "consolidated",
     "iter_0000000",
 )
-"""What trainers call the folders between that of a step and the model in it."""
-DEPTH = 5  # folders below that of a step in which a model is looked for
+"""Names of the folders between a step's folder and its model."""
+DEPTH = 5  # how many folders deep to look for a model below a step's folder
 VERL = "python -m verl.model_merger merge --backend {} --local_dir {} --target_dir {}/huggingface"
 NEMO = (
     "NeMo-RL's examples/converters/convert_{}_to_hf.py --config={{0}}/config.yaml "
@@ -56,20 +56,19 @@ CONVERTED_BY = {
     ".metadata": SLIME.format("torch_dist"),
     "mp_rank_*": "Megatron-LM's tools/checkpoint/convert.py, from {0} into {0}-hf",
 }
-"""What is found in a step's folder {0} that holds weights in shards, and what makes a Hugging Face
-folder of them."""
+"""File patterns of sharded weights in a step's folder {0}, and the command that converts them to a
+Hugging Face folder."""
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a model or an adapter stands in the folder itself."""
+    """Whether the folder itself is a model or an adapter."""
     return any((folder / name).exists() for name in MODEL_FILES)
 
 
 def step_folder(path: Path) -> Path:
-    """The folder of the step that a model belongs to: its own, or the one that a trainer put it
-    into; else itself."""
+    """The step folder that a model is in: its own, or one around it; else the path itself."""
     for place in (path.absolute(), *path.absolute().parents):
-        # NeMo-RL keeps Megatron's iter_0000000 in a folder weights.
+        # NeMo-RL puts Megatron's iter_0000000 into a folder called weights.
         if NAME.fullmatch(place.name) and place.parent.name != "weights":
             return place
         if place.name not in INSIDE:
@@ -78,34 +77,32 @@ def step_folder(path: Path) -> Path:
 
 
 def step_of(path: Path) -> int | None:
-    """The training step in the name of the folder of a checkpoint, or of the one around it; None
-    where there is none."""
+    """The training step in the name of a checkpoint's step folder; None if it has none."""
     numbered = NAME.fullmatch(step_folder(path).name)
     return int(numbered[1]) if numbered else None
 
 
 def steps(run: Path) -> list[list[Path]]:
-    """The folders of a run's steps, in the order of their numbers; those of one number together."""
+    """The step folders of a run, sorted and grouped by step."""
     folders = [entry for entry in run.iterdir() if entry.is_dir() and NAME.fullmatch(entry.name)]
     folders.sort(key=lambda entry: (step_of(entry) or 0, entry.name))
     return [list(same) for _, same in groupby(folders, key=step_of)]
 
 
 def checkpoints(run: Path) -> tuple[list[Path], str]:
-    """The models of a run's steps, in the order of their numbers, and a sentence on steps that are
-    left out.
+    """The models of a run's steps, sorted by step, and a note on steps that are left out.
 
-    Left out is a step whose weights are in shards, where others can be read. A final model in the
-    run's folder is not among them.
+    A step with sharded weights is left out if others can be read. A final model in the run's own
+    folder is not included.
 
     Raises:
-        UserError: no step can be read (says what converts them), or one holds two models.
+        UserError: no step can be read (says how to convert them), or one has two models.
     """
     readable: list[Path] = []
     sharded: list[str] = []
     numbered = steps(run)
     for same in numbered:
-        # A converted folder and its shards have one number.
+        # A converted folder and its shards have the same step.
         models = [model for step in same for model in models_in(step)]
         how = conversion(same[0])
         if models or how is None:
@@ -121,10 +118,10 @@ def checkpoints(run: Path) -> tuple[list[Path], str]:
 
 
 def last_model(run: Path) -> Path | None:
-    """The model of a run's highest step, or of a step's own folder; None where there is none.
+    """The model of a run's highest step, or of a step's own folder; None if there is none.
 
     Raises:
-        UserError: its weights are in shards (says what converts them), or it holds two models.
+        UserError: its weights are sharded (says how to convert them), or it has two models.
     """
     folders = [run] if step_of(run) is not None else []
     if numbered := steps(run):
@@ -136,8 +133,7 @@ def last_model(run: Path) -> Path | None:
 
 
 def models_in(step: Path) -> list[Path]:
-    """The model in a step's folder: that folder itself, or one that a trainer made in it; none
-    where there is none.
+    """The model in a step's folder: the folder itself, or one inside it; empty if there is none.
 
     Raises:
         UserError: two models.
@@ -149,25 +145,24 @@ def models_in(step: Path) -> list[Path]:
     if len(models) > 1:
         names = ", ".join(str(model.relative_to(step)) for model in models)
         raise UserError(
-            f"{step} holds {len(models)} models ({names}): give the folder of the one that is meant"
+            f"{step} contains {len(models)} models ({names}): give the folder of one of them"
         )
     return models
 
 
 def conversion(step: Path) -> str | None:
-    """What is told of a step's folder that holds weights in shards; None of any other."""
+    """The error message for a step's folder with sharded weights; None for any other folder."""
     for pattern, how in CONVERTED_BY.items():
         if any(step.glob(pattern)):
             return (
-                f"{step} holds weights in shards and no Hugging Face folder; convert it by "
+                f"{step} has sharded weights and no Hugging Face folder; convert it with "
                 f"{how.format(step)}"
             )
     return None
 
 
 def recorded_step(folder: Path) -> int | None:
-    """The step that transformers' trainer_state.json in a folder records; None where it records
-    none."""
+    """The step in a folder's trainer_state.json (transformers); None if there is none."""
     try:
         step = json.loads((folder / "trainer_state.json").read_text()).get("global_step")
     except (OSError, ValueError, AttributeError):

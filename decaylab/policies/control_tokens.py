@@ -1,4 +1,4 @@
-"""Control tokens in a user's text are encoded as text: ``<|im_end|>`` closes no turn there.
+"""Encodes control tokens in a user's text as text, so that ``<|im_end|>`` does not end a turn.
 
     marks, hidden = ControlTokens(tokenizer), {}
     marks.spelt("What does <|im_end|> do?")              # ["<|im_end|>"]
@@ -6,8 +6,8 @@
     marks.encode(f"<|user|>{question}<|assistant|>", hidden)
     # <|user|> and <|assistant|> are tokens, <|im_end|> is text
 
-A control token is a special token, or an added one in brackets (``<think>``, ``[INST]``). Words and
-white space that were added to a vocabulary are ordinary text.
+A control token is a special token, or an added token in brackets (``<think>``, ``[INST]``). Added
+words and white space are ordinary text.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from decaylab.errors import UserError
 
 BRACKETED = re.compile(r"\s*[<\[].*[>\]]\s*", re.DOTALL)
 PRIVATE = range(0xF0000, 0xFFFFD)
-"""Characters of no meaning (a private use area): they stand for hidden control tokens while a
-template is rendered."""
+"""Private use characters: placeholders for hidden control tokens while a template is rendered."""
 AHEAD = {False: chr(PRIVATE[-1]), True: chr(PRIVATE[-2])}
-"""In place of the control token ahead of a piece, by whether that is looked for in normalised text:
-many tokenizers mark the first word of a text, or of what follows a token."""
+"""Placeholder for the control token before a piece of text, by whether the token is matched in
+normalised text. It is needed because many tokenizers mark the first word of a text or after a
+token."""
 
 
 class ControlTokens:
@@ -46,12 +46,14 @@ class ControlTokens:
                     self.normalised.add(int(index))
 
     def spelt(self, text: str) -> list[str]:
-        """The control tokens that a text spells, in its order, repeats included."""
+        """The control tokens that a text spells, in order, with repeats."""
         return [text[start:end] for start, end in self._spans(text)]
 
     def hide(self, text: str, hidden: dict[str, str]) -> str:
-        """The text with a run of one character, as long, in the place of each control token;
-        ``hidden`` says of which."""
+        """The text with each control token replaced by a run of one placeholder, of equal length.
+
+        Adds the placeholders and their tokens to ``hidden``.
+        """
         pieces, done = [], 0
         for start, end in self._spans(text):
             token = text[start:end]
@@ -63,13 +65,12 @@ class ControlTokens:
         return "".join([*pieces, text[done:]])
 
     def encode(self, text: str, hidden: Mapping[str, str], *, begin: bool = False) -> list[int]:
-        """Ids of a rendered text. What is hidden in it is encoded as text; every other control
-        token is one.
+        """Ids of a rendered text. Hidden control tokens are encoded as text, all others as tokens.
 
-        begin: as the beginning of a text, with what the tokenizer puts around one.
+        begin: adds the special tokens that the tokenizer puts around a text.
 
         Raises:
-            UserError: a hidden token that the tokenizer can't spell.
+            UserError: the tokenizer cannot encode a hidden token as text.
         """
 
         def hides(start: int, end: int) -> bool:
@@ -81,8 +82,8 @@ class ControlTokens:
         coded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         bare, ids = list(coded["input_ids"]), list[int]()
         written = [token for token in self._tokens(text, coded) if not hides(*token[1:])]
-        # Piece by piece between two control tokens: its first id, its first character, and what
-        # stands in the place of the control token ahead of it.
+        # Go through the pieces between control tokens. first: the piece's first id; start: its
+        # first character; ahead: placeholder for the control token before it.
         first, start, ahead = 0, 0, ""
         for place, end, behind in [*written, (len(bare), len(text), len(text))]:
             if hides(start, end):
@@ -95,14 +96,13 @@ class ControlTokens:
         return self._around(text, bare, ids) if begin else ids
 
     def _around(self, text: str, bare: list[int], ids: list[int]) -> list[int]:
-        """The ids with what the tokenizer puts in front of a text and behind it."""
+        """The ids with the special tokens that the tokenizer puts around a text."""
         whole = list(self.tokenizer(text)["input_ids"])
         ahead = next(n for n in range(len(whole)) if whole[n : n + len(bare)] == bare)
         return [*whole[:ahead], *ids, *whole[ahead + len(bare) :]]
 
     def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        """Where a text spells control tokens; white space that a token takes with it is no part of
-        one."""
+        """Where a text spells control tokens, without the white space that a token absorbs."""
         if not self.tokenizer.is_fast:
             known = sorted(self.texts.values(), key=len, reverse=True)
             pattern = "|".join(map(re.escape, known)) or "(?!)"
@@ -116,20 +116,21 @@ class ControlTokens:
             yield start, start + len(spelt)
 
     def _tokens(self, text: str, coded: Any) -> Iterator[tuple[int, int, int]]:
-        """The control tokens of an encoded text: the place of each among the ids, and its first and
-        last character + 1."""
+        """Control tokens of an encoded text: id index, first character, last character + 1."""
         offsets = zip(coded["input_ids"], coded["offset_mapping"], strict=True)
         for place, (token, (start, end)) in enumerate(offsets):
             if token not in self.texts:
                 continue
-            # The unknown token stands for any text that the vocabulary lacks.
+            # The unknown token represents any text that is not in the vocabulary.
             unknown = token == self.tokenizer.unk_token_id
             if not unknown or text[start:end].strip() == self.texts[token]:
                 yield place, start, end
 
     def _spelled(self, text: str, ahead: str) -> list[int]:
-        """Ids of a text without control tokens. ahead: of `AHEAD`, unless the text begins the
-        prompt."""
+        """Ids of a text, none of them a control token.
+
+        ahead: placeholder from `AHEAD`; "" at the beginning of the prompt.
+        """
         plain, moved = self._plain
         coded = plain.encode(ahead + text)
         first = coded.tokens.index(ahead) + 1 if ahead else 0
@@ -145,14 +146,13 @@ class ControlTokens:
 
     @cached_property
     def _plain(self) -> tuple[Tokenizer, dict[int, int]]:
-        """The tokenizer without its control tokens, and the ids of added tokens that it gives
-        another number."""
+        """The tokenizer without its control tokens, and a map back to the original added ids."""
         state = json.loads(self.tokenizer.backend_tokenizer.to_str())
         kept = [token for token in state["added_tokens"] if token["id"] not in self.texts]
         state |= {"added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
         model, tokens = state["model"], set(self.texts.values()) - {self.tokenizer.unk_token}
         vocabulary = model["vocab"]
-        # A Unigram model would take a control token for a word of its own.
+        # A Unigram model has control tokens in its vocabulary too.
         if model["type"] == "Unigram":
             for index, (piece, _) in enumerate(vocabulary):
                 if piece in tokens:
@@ -169,8 +169,8 @@ class ControlTokens:
 
     def _unspellable(self, token: str) -> UserError:
         return UserError(
-            f"a question spells the control token {token!r}, and this tokenizer "
-            f"({type(self.tokenizer).__name__}) cannot encode it as text; leave that problem out"
+            f"a question contains the control token {token!r}, which this tokenizer "
+            f"({type(self.tokenizer).__name__}) cannot encode as text; remove that problem"
         )
 
 
@@ -179,7 +179,7 @@ def _unused(text: str, hidden: Mapping[str, str]) -> str:
 
 
 def _shown(text: str, hidden: Mapping[str, str]) -> str:
-    """The text with the hidden control tokens in their places again."""
+    """The text with its hidden control tokens restored."""
     for sign, token in hidden.items():
         text = text.replace(sign * len(token), token)
     return text

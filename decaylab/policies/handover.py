@@ -1,7 +1,4 @@
-"""Hands a prefix from one policy to the other.
-
-It passes as ids where the vocabularies agree, and as text where they do not.
-"""
+"""Hands a prefix from one policy to the other: as ids if the vocabularies agree, else as text."""
 
 from __future__ import annotations
 
@@ -12,11 +9,10 @@ from decaylab.policies.vocabularies import compare_vocabularies
 
 
 class HandOver:
-    """Gives the reader's ids of a prefix that the other policy wrote.
+    """Converts a prefix of one policy into the ids of the other, the reader.
 
-    With one vocabulary the ids pass unchanged and are never re-encoded. With two, the text is
-    encoded by the reader; where the prefix ends inside a character, it goes back to the last
-    boundary that both can express.
+    With one vocabulary the ids pass unchanged and are never re-encoded. With two, the reader
+    encodes the text; a prefix that ends inside a character is cut back to the last complete one.
     """
 
     def __init__(self, student: Policy, teacher: Policy) -> None:
@@ -28,9 +24,10 @@ class HandOver:
         }
 
     def __call__(self, ids: list[int], author: str) -> list[int] | None:
-        """The prefix in the ids of the policy that is not its author.
+        """The prefix in the reader's ids; ``author`` is the role that wrote it.
 
-        None where it holds an id that the reader lacks, or one that no token of its author has.
+        None if it contains an id that the reader does not have, or one outside the author's own
+        vocabulary.
         """
         agreement = self.agreement
         if not self.tokens[author].issuperset(ids):
@@ -42,7 +39,7 @@ class HandOver:
         return ids if {*agreement.conflicting, *foreign}.isdisjoint(ids) else None
 
     def expressible_text(self, ids: list[int], author: str) -> str:
-        """The text of a prefix, without a character that its last tokens only begin."""
+        """The text of a prefix, without an incomplete character at its end."""
         policy = self.policies[author]
         for end in range(len(ids), 0, -1):
             text = str(policy.decode(ids[:end]))

@@ -1,6 +1,6 @@
-"""What a policy is, as a run records it, and the versions it ran under.
+"""Identifies a policy and the package versions, for a run's record.
 
-A resumed run knows by them whether it is the same.
+A resumed run compares them with its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-HASHED_FILES = (  # beside weights and templates
+HASHED_FILES = (  # besides weights and templates
     "config.json",
     "generation_config.json",  # end-of-turn ids
     "adapter_config.json",
@@ -44,10 +44,10 @@ VERSIONED = (
 
 @dataclass(frozen=True)
 class PolicyIdentity:
-    """What a policy is, as it stands in run.json.
+    """The identity of a policy, as stored in run.json.
 
-    revision: of a hub model the commit that its branch or tag stood for; "" for a folder.
-    content_hash: over weights, configuration and tokenizer; for a hub model over its id and commit.
+    revision: for a hub model, the commit; "" for a folder. content_hash: over weights,
+    configuration and tokenizer; for a hub model, over its id and commit. base: of an adapter.
     """
 
     name: str
@@ -58,15 +58,15 @@ class PolicyIdentity:
 
     @property
     def contents(self) -> str:
-        """What the policy is, whatever it is called: its content hash, and its base's."""
+        """Content hashes of the policy and its bases: the identity regardless of the name."""
         return self.content_hash + (f"+{self.base.contents}" if self.base else "")
 
 
 def hash_folder(path: Path) -> str:
-    """SHA-256 over the names and contents of the files that make a policy what it is."""
+    """SHA-256 over the names and contents of the files that define a policy."""
     digest = hashlib.sha256()
     for entry in sorted(path.iterdir()):
-        # Names count as well: a renamed shard is another folder.
+        # Includes names: a renamed shard changes the hash.
         if entry.suffix in (".safetensors", ".jinja") or entry.name in HASHED_FILES:
             digest.update(entry.name.encode())
             with entry.open("rb") as handle:
@@ -75,16 +75,16 @@ def hash_folder(path: Path) -> str:
 
 
 def hub_commit(repo: str, revision: str | None) -> str | None:
-    """The commit that a model of the hub was loaded from; None where it is not in the cache."""
+    """The commit that a hub model was loaded from; None if it is not in the cache."""
     folder = cached_folder(repo, revision)
     return folder.name if folder else None
 
 
 def cached_folder(repo: str, revision: str | None) -> Path | None:
-    """The folder in the cache that a model of the hub was loaded from; None where there is none."""
+    """The cache folder that a hub model was loaded from; None if it is not in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    # transformers keeps the commit in no public attribute: it is the name of the folder.
+    # transformers has no public attribute for the commit; the folder's name is the commit.
     for file in ("config.json", "adapter_config.json"):
         path = try_to_load_from_cache(repo, file, revision=revision)
         if isinstance(path, str):
@@ -93,7 +93,7 @@ def cached_folder(repo: str, revision: str | None) -> Path | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
+    """Versions of Python and of the packages that the numbers depend on."""
     return {name: _version(name) for name in VERSIONED} | {"python": platform.python_version()}
 
 

@@ -1,8 +1,8 @@
-"""Policies loaded by name.
+"""Loads policies by name.
 
-A policy is named by a hub id, a local model folder, a PEFT adapter folder (its base is read from
-it, and may be an adapter itself), a folder of checkpoints (the last one is taken), or
-``abacus-teacher`` and ``abacus-student``, the pair that ships with decaylab.
+A name is a hub id, a local model folder, a PEFT adapter folder (its base is read from it, and may
+be an adapter itself), a folder of checkpoints (the last one is used), or ``abacus-teacher`` or
+``abacus-student``, the pair that ships with decaylab.
 """
 
 from __future__ import annotations
@@ -41,19 +41,17 @@ TOKENIZER_FILES = (
 
 
 def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
-    """Loads a policy by name; see the module's first lines for what a name can be.
+    """Loads a policy by name; see the module's docstring for what a name can be.
 
-    Adapters are applied in the order in which they were trained. Each is merged where that changes
-    no log-probability by more than `adapter_loading.MERGE_TOLERANCE`, and stays beside the weights
-    elsewhere.
+    Adapters are applied in the order in which they were trained. Each is merged if that changes no
+    log-probability by more than `adapter_loading.MERGE_TOLERANCE`, and kept unmerged otherwise.
 
     Raises:
-        UserError: nothing there, no weights, pickle-only weights, tensors that are missing or not
-            taken, an adapter without its base or of a kind that changes no weights, no chat
-            template.
+        UserError: no such policy, no weights, pickle-only weights, missing or unused tensors, an
+            adapter without its base or of a kind that does not change weights, no chat template.
     """
     links = chain(name, settings.revision)
-    # Before gigabytes are read.
+    # Fail before gigabytes are read.
     for link in links[:-1]:
         adapter_loading.check(link.name, link.folder)
     dtype = _dtype(settings)
@@ -80,8 +78,7 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
 
 
 def _dtype(settings: LoadSettings) -> torch.dtype | str:
-    """A checkpoint's own precision on a GPU; float32 on the CPU, where 16 bits are slower and
-    coarser."""
+    """The requested precision; auto is the checkpoint's own on a GPU, and float32 on the CPU."""
     import torch
 
     auto: torch.dtype | str = "auto" if settings.place.startswith("cuda") else torch.float32
@@ -89,15 +86,15 @@ def _dtype(settings: LoadSettings) -> torch.dtype | str:
 
 
 def missing_base(adapter: str, error: UserError) -> UserError:
-    return UserError(f"{adapter} is an adapter and its base is missing: {error}")
+    return UserError(f"{adapter} is an adapter, and its base is missing: {error}")
 
 
 @dataclass(frozen=True)
 class Link:
     """One of the folders or hub ids that make up a policy.
 
-    path: the folder, or the hub id with its revision. folder: where its files lie, for an adapter
-    of the hub in the cache; of a plain model on the hub the cache knows.
+    path: a folder, or a hub id. fetched: the cache folder of a hub adapter. folder: where its files
+    are; not valid for a plain hub model.
     """
 
     name: str
@@ -111,14 +108,12 @@ class Link:
 
 
 def chain(name: str, revision: str | None = None) -> list[Link]:
-    """The adapters that a name stands for, the last trained first, and behind them the plain model.
+    """The adapters of a policy, last trained first, followed by the plain model.
 
-    revision: of the first of them that is on the hub; below an adapter the one that its
-    configuration names.
+    revision: of the first one that is on the hub; an adapter's configuration gives its base's.
 
     Raises:
-        UserError: a name that means nothing, an adapter without its base, or bases that run in a
-        circle.
+        UserError: an unknown name, an adapter without its base, or bases that form a cycle.
     """
     links: list[Link] = []
     while True:
@@ -131,7 +126,7 @@ def chain(name: str, revision: str | None = None) -> list[Link]:
         links.append(Link(name, path, revision if on_hub else None, fetched))
         if any(_place(link.path) == _place(path) for link in links[:-1]):
             circle = " on ".join(link.name for link in links)
-            raise UserError(f"adapters whose bases run in a circle: {circle}")
+            raise UserError(f"the bases of these adapters form a cycle: {circle}")
         if fetched is None and (on_hub or not (links[-1].folder / "adapter_config.json").exists()):
             return links
         base = adapter_base(links[-1].folder)
@@ -148,8 +143,7 @@ def _place(path: Path | str) -> Path | str:
 
 
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
-    """A policy that can read and write ids but not generate: enough where its rollouts are already
-    there."""
+    """A policy with a tokenizer and no weights, enough if its rollouts already exist."""
     folder = Path(name).expanduser()
     if (folder / "tokenizer_config.json").exists():
         path: Path | str = folder
@@ -161,7 +155,7 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
         tokenizer = tokenizer_of(links, settings)
         listed = _listed(links[-1].path, dataclasses.replace(settings, revision=links[-1].revision))
     reads = [tokenizer.get_vocab(), tokenizer.chat_template]
-    # There are no weights to hash: what the tokenizer reads and writes stands for them.
+    # Without weights, the hash covers the vocabulary and the template.
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(
         name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest
@@ -172,10 +166,9 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
 
 
 def _listed(path: Path | str, settings: LoadSettings) -> Any:
-    """Configuration and generation settings of a model, as far as they are here: a tokenizer may
-    lack ids that end a turn.
+    """Configuration and generation settings of a model, for end-of-turn ids the tokenizer lacks.
 
-    Of an adapter's folder those of its base. Nothing is fetched.
+    For an adapter's folder, those of its base. Only local files are read.
     """
     from transformers import AutoConfig, GenerationConfig
 
@@ -192,14 +185,14 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
     listed = dict[str, Any].fromkeys(kinds)
     for name, kind in kinds.items():
         trust = {"trust_remote_code": settings.trust_remote_code} if name == "config" else {}
-        # It may not be here, or be of a kind that nothing here can read.
+        # It may not be local, or be of an unknown kind.
         with suppress(OSError, ValueError, KeyError, ImportError):
             listed[name] = kind.from_pretrained(path, **here, **trust)
     return SimpleNamespace(**listed)
 
 
 def resolve(name: str) -> Path | str:
-    """The folder a name means, or the hub id it is."""
+    """The folder of a name, or the name itself if it is a hub id."""
     if name in EMBEDDED:
         return Path(str(files("decaylab.data") / "abacus" / EMBEDDED[name]))
     path = Path(name).expanduser()
@@ -207,8 +200,7 @@ def resolve(name: str) -> Path | str:
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
             return name
         raise UserError(
-            f"no model {name!r}: neither a folder here nor a hub id (owner/name), nor "
-            f"{', '.join(EMBEDDED)}"
+            f"no model {name!r}: give a folder, a hub id (owner/name), or {' or '.join(EMBEDDED)}"
         )
     if not path.is_dir():
         raise UserError(
@@ -220,20 +212,18 @@ def resolve(name: str) -> Path | str:
     if model := last_model(path):
         return model
     raise UserError(
-        f"{name} holds neither config.json nor adapter_config.json nor checkpoints: it is not a "
-        "model folder"
+        f"{name} is not a model folder: it has no config.json, adapter_config.json or checkpoints"
     )
 
 
 def adapter_base(path: Path) -> str | None:
-    """The base that an adapter folder names, as it can be loaded from here; None where it names
-    none.
+    """The base that an adapter folder names, as a loadable name; None if it names none.
 
-    A relative path is looked for from the working directory, as PEFT does, and from the adapter's
+    A relative path is looked up from the working directory, as in PEFT, and from the adapter's
     folder.
 
     Raises:
-        UserError: the configuration is damaged, or both places hold a folder of that name.
+        UserError: the configuration is damaged, or both places have a folder of that name.
     """
     base = adapter_loading.read_config(path).get("base_model_name_or_path")
     if base is not None and not isinstance(base, str):
@@ -249,15 +239,15 @@ def adapter_base(path: Path) -> str | None:
     here = Path(base).expanduser()
     if here.is_dir() and here.resolve() != beside.resolve():
         raise UserError(
-            f"{path}: its base {base} is a folder here ({here.resolve()}) and beside the adapter "
-            f"({beside.resolve()}); write the one that is meant into its adapter_config.json "
-            "(base_model_name_or_path)"
+            f"{path}: its base {base} is a folder here ({here.resolve()}) and also next to the "
+            f"adapter ({beside.resolve()}); set base_model_name_or_path in its "
+            "adapter_config.json to the full path of one of them"
         )
     return str(beside)
 
 
 def tokenizer_of(links: list[Link], settings: LoadSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer of the last trained that has one."""
+    """The tokenizer of the last trained link that has one."""
     adapters = (link for link in links[:-1] if (link.folder / "tokenizer_config.json").exists())
     link = next(adapters, links[-1])
     settings = dataclasses.replace(settings, revision=link.revision)
@@ -269,7 +259,7 @@ def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTr
 
     if isinstance(path, Path) and not any((path / file).exists() for file in TOKENIZER_FILES):
         raise UserError(
-            f"{name} holds no tokenizer (tokenizer.json); save the one it was trained with beside "
+            f"{name} has no tokenizer (tokenizer.json); save the one it was trained with next to "
             "its weights"
         )
     revision = settings.revision if isinstance(path, str) else None
@@ -282,7 +272,7 @@ def load_tokenizer(name: str, path: Path | str, settings: LoadSettings) -> PreTr
 
 
 def identity_of(links: list[Link]) -> PolicyIdentity:
-    """What a run records of a policy, each adapter with what it was trained on."""
+    """The identity of a policy; each adapter's includes its base's."""
     link, below = links[0], links[1:]
     if below:
         revision = (hub_commit(str(link.path), link.revision) or "") if link.fetched else ""

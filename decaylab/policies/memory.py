@@ -1,4 +1,4 @@
-"""Whether an error of torch says that the memory of a device does not suffice."""
+"""Recognises torch's out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ SIGNS = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch means that, on whatever device."""
+    """Whether a torch error means that the device ran out of memory, on any kind of device."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in SIGNS)

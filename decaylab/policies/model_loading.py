@@ -1,7 +1,7 @@
-"""Loads a causal language model from its folder or hub id, and checks tensor by tensor.
+"""Loads a causal language model from its folder or hub id, and checks every tensor.
 
-What is missing, misfits or is not taken is refused: transformers would put random numbers in the
-place of what is missing, and leave out what it has no place for.
+Missing, misshapen and unused tensors are refused: transformers would initialise missing ones at
+random and ignore unused ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SCALE = re.compile(
     r"(^|[._])(scales?|scale_inv|scale_ub|scb|absmax|amax|q?zeros|zero_points?|quant_map|quant_state[\w.]*|g_idx)$",
     re.I,
 )
-"""Names of tensors without which quantised weights are other numbers."""
+"""Names of the scale tensors of quantised weights, which are wrong without them."""
 CAUSAL_MASK = re.compile(r"\.(attn|attention)\.(masked_)?bias$")
 ROTARY_OR_POSITIONS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)position_ids)$")
 QUANTISED = ("F4", "F6", "F8", "I", "U")
@@ -38,12 +38,11 @@ def load_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """The model on the CPU, and a sentence for each group of tensors that its class leaves out by
-    its own list.
+    """The model on the CPU, and a note for each group of tensors that its class ignores by design.
 
     Raises:
         UserError: no weights, pickle-only weights, or a tensor that is missing, of another shape,
-            quantised without a quantization_config, or not taken by the model.
+            quantised without a quantization_config, or not used by the model.
     """
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -54,7 +53,7 @@ def load_model(
     leave_out = PreTrainedModel._adjust_missing_and_unexpected_keys
 
     def recording(model: Any, info: Any) -> None:
-        # The report holds only what the class's own list leaves of them.
+        # The report omits the keys on the class's own ignore list.
         untaken.update(info.unexpected_keys)
         leave_out(model, info)
 
@@ -74,13 +73,12 @@ def load_model(
         raise UserError(f"cannot load {name}: {first_line(error)}") from error
     if absent := sorted(report["missing_keys"]):
         raise UserError(
-            f"the weights of {name} lack {len(absent)} of its model's tensors, {absent[0]} among "
-            "them"
+            f"the weights of {name} lack {len(absent)} of its model's tensors, such as {absent[0]}"
         )
     if misfits := sorted(report["mismatched_keys"]):
         tensor, shape, wanted = misfits[0]
         raise UserError(
-            f"the weights of {name} do not fit its config.json: {tensor} is {tuple(shape)}, not "
+            f"the weights of {name} do not match its config.json: {tensor} is {tuple(shape)}, not "
             f"{tuple(wanted)}"
         )
     stored = _stored(path, revision)
@@ -91,8 +89,7 @@ def load_model(
 
 
 def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
-    """The dtype, as safetensors calls it, and the number of axes of each tensor in a folder's
-    files."""
+    """The safetensors dtype and the number of axes of each tensor in a folder's files."""
     from safetensors import safe_open
 
     tensors: dict[str, tuple[str, int]] = {}
@@ -105,18 +102,18 @@ def stored_tensors(folder: Path) -> dict[str, tuple[str, int]]:
 
 
 def refuse_quantised(name: str, config: Any, stored: dict[str, tuple[str, int]]) -> None:
-    """Raises UserError where weights are stored in 8 bits or fewer, or as whole numbers, and
-    config.json does not say how."""
+    """Raises UserError for weights stored in 8 bits or fewer, or as integers, without a
+    quantization_config."""
     if getattr(config, "quantization_config", None) is not None:
         return
     for tensor, (dtype, axes) in sorted(stored.items()):
-        # Counters and indices are whole numbers too.
+        # Counters and indices are integers too.
         counts = axes < 2 and not dtype.startswith(("F", "I8", "U8"))
         buffer = CAUSAL_MASK.search(tensor) or ROTARY_OR_POSITIONS.search(tensor)
         if dtype.startswith(QUANTISED) and not counts and not buffer:
             raise UserError(
-                f"the weights of {name} are quantised ({tensor} is {dtype}) and its config.json "
-                "has no quantization_config: they would be read without their scales; take the "
+                f"the weights of {name} are quantised ({tensor} is {dtype}), but its config.json "
+                "has no quantization_config, so they would be read without their scales; use the "
                 "config.json that belongs to them"
             )
 
@@ -133,11 +130,10 @@ def _left_out(
     unexpected: set[str],
     stored: dict[str, tuple[str, int]],
 ) -> list[str]:
-    """A sentence for each group of tensors that is left out with good reason.
+    """A note for each group of tensors that is safe to leave out.
 
     Raises:
-        UserError: one without: the class does not list it, or it is a scale of weights that are
-        loaded.
+        UserError: a tensor that is not on the class's ignore list, or a scale of loaded weights.
     """
     kind = type(model).__name__
     known = {
@@ -146,25 +142,27 @@ def _left_out(
         if ROTARY_OR_POSITIONS.search(tensor) or _is_mask(tensor, stored)
     }
     scales = {tensor for tensor in untaken if SCALE.search(tensor)}
-    # Scales whose weights are left out as well do no harm.
+    # Scales are harmless if their weights are left out too.
     loose = {scale for scale in scales if not _stands_beside(scale, untaken - scales)}
     if refused := sorted(loose or unexpected - known):
         more = " (the scales of quantised weights?)" if loose else ""
         raise UserError(
-            f"the weights of {name} hold {len(refused)} tensors that its model ({kind}) does not "
-            f"take, {refused[0]} among them{more}: the config.json may be that of another model; "
-            "without them the numbers would be another model's"
+            f"the weights of {name} include {len(refused)} tensors that its model ({kind}) does "
+            f"not use, such as {refused[0]}{more}: check that the config.json belongs to these "
+            "weights"
         )
     groups = Counter(map(_group, untaken))
     return [
-        f"{name}: {count} tensors {group} of its files are no part of {kind}, left out"
+        f"{name}: {count} tensors {group} are not part of {kind}, left out"
         for group, count in groups.items()
     ]
 
 
 def _group(tensor: str) -> str:
-    """Where a tensor belongs: the end of its name for a buffer of each layer, else the beginning,
-    numbers left open."""
+    """The group of a tensor: the end of its name for a per-layer buffer, else the beginning.
+
+    Numbers become ``*``.
+    """
     parts = ["*" if part.isdigit() else part for part in tensor.split(".")]
     if ROTARY_OR_POSITIONS.search(tensor) or CAUSAL_MASK.search(tensor):
         return ".".join(["*", *parts[-2:]])
@@ -172,8 +170,7 @@ def _group(tensor: str) -> str:
 
 
 def _is_mask(tensor: str, stored: dict[str, tuple[str, int]]) -> bool:
-    """A causal mask that older versions of transformers stored; a bias that is added has one
-    axis."""
+    """Whether a tensor is a causal mask of older transformers; a real bias has one axis."""
     tail = tensor.split("transformer.")[-1]
     axes = [axes for name, (_, axes) in stored.items() if name.endswith(tail)]
     return bool(CAUSAL_MASK.search(tensor)) and bool(axes) and 1 not in axes
@@ -185,7 +182,7 @@ def _stands_beside(scale: str, tensors: set[str]) -> bool:
 
 
 def _loosened(name: str, model: Any) -> Iterable[str]:
-    """Where the files hold a head of its own, the configuration no longer says that it is tied."""
+    """Unties the head in the configuration if the files store a different one; yields a note."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     if (
         getattr(config, "tie_word_embeddings", False)
@@ -193,14 +190,13 @@ def _loosened(name: str, model: Any) -> Iterable[str]:
     ):
         untie(model)
         yield (
-            f"{name}: its config.json ties the output head to the embeddings, and its files hold "
-            "two that differ: used as stored"
+            f"{name}: its config.json ties the output head to the embeddings, but its files store "
+            "two different matrices: used as stored"
         )
 
 
 def untie(model: Any) -> None:
-    """Makes the configuration say what holds: head and embeddings are two matrices, and both are
-    saved."""
+    """Marks head and embeddings as separate in the configuration, so that both are saved."""
     for config in (model.config, model.config.get_text_config()):
         config.tie_word_embeddings = False
     model.all_tied_weights_keys = {}
@@ -214,8 +210,8 @@ def _require_safetensors(name: str, path: Path) -> None:
     )
     if pickled:
         raise UserError(
-            f"{name} has only pickled weights ({pickled[0]}), which can run code; convert them to "
-            "safetensors"
+            f"{name} has only pickled weights ({pickled[0]}), which can execute code; convert them "
+            "to safetensors"
         )
     raise UserError(f"{name} has a config.json but no weights (*.safetensors)")
 

@@ -1,4 +1,4 @@
-"""A policy: a causal language model with its tokenizer and template, and how it is addressed."""
+"""A policy: a causal language model with its tokenizer, chat template and prompt settings."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ Role = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """How a policy is loaded and addressed.
+    """How a policy is loaded and prompted.
 
-    system: the system message; "" for none. drops_system: that of a problem's own messages is left
-    out.
-    template_kwargs: more variables of the template, with their values as texts.
+    system: the system message; "" for none. drops_system: removes the system message of a problem's
+    own messages. template_kwargs: further template variables, with values as text.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -48,7 +47,7 @@ class LoadSettings:
 
     @property
     def place(self) -> str:
-        """The device, with auto decided: the GPU where there is one."""
+        """The device; auto is the GPU if there is one."""
         import torch
 
         if self.device != "auto":
@@ -57,8 +56,10 @@ class LoadSettings:
 
 
 def load_settings(options: PairOptions, role: Role, device: str | None = None) -> LoadSettings:
-    """How student or teacher is loaded and addressed. The teacher's system message is the student's
-    unless it has its own."""
+    """Load settings of the student or the teacher.
+
+    The teacher uses the student's system message unless it has its own.
+    """
     own_system = options.teacher_system if role == "teacher" else None
     system = options.system if own_system is None else own_system
     return LoadSettings(
@@ -75,10 +76,10 @@ def load_settings(options: PairOptions, role: Role, device: str | None = None) -
 
 
 class Policy:
-    """A loaded model with its tokenizer. Prompts, prefixes and responses are token ids; only
-    `prompt_ids` adds any.
+    """A loaded model with its tokenizer.
 
-    notes: what a reader of the results must know of how it was loaded, as sentences.
+    Prompts, prefixes and responses are token ids; only `prompt_ids` adds special tokens. notes:
+    what a reader of the results must know about how it was loaded.
     """
 
     def __init__(
@@ -95,8 +96,8 @@ class Policy:
         self.config: Any = model.config if model is not None else None
         if settings.prompt_format == "chat" and not tokenizer.chat_template:
             raise UserError(
-                f"{name}: its tokenizer has no chat template; say --prompt-format plain to ask in "
-                f"plain text ({PLAIN_FORMAT!r})"
+                f"{name}: its tokenizer has no chat template; use --prompt-format plain for plain "
+                f"text prompts ({PLAIN_FORMAT!r})"
             )
         self.control = ControlTokens(tokenizer)
         self.template: ChatTemplate | None = None
@@ -111,8 +112,11 @@ class Policy:
         self.take_ends(model)
 
     def take_ends(self, model: Any) -> None:
-        """Sets what ends a turn: the end-of-sequence ids of the tokenizer and of ``model``'s
-        settings, and what the template writes behind an answer."""
+        """Sets the ids that end a turn.
+
+        These are the end-of-sequence ids of the tokenizer and of ``model``'s settings, and the
+        token that the template writes after an answer.
+        """
         known = end_ids(model, self.tokenizer)
         self.turn_end = self._turn_end()
         template_end, eos = self.turn_end.token, self.tokenizer.eos_token_id
@@ -121,19 +125,19 @@ class Policy:
             self.end_ids, self.end_id = known | {template_end}, template_end
         else:
             self.end_ids, self.end_id = known, min(known) if eos is None else int(eos)
-        # Some tokenizers got a padding token that the model has no embedding of.
+        # Some tokenizers have a padding token for which the model has no embedding.
         pad = self.tokenizer.pad_token_id
         self.pad_id = int(pad) if pad is not None and pad < self.rows else min(self.end_ids)
 
     def _turn_end(self) -> TurnEnd:
         template, tokenizer = self.template, self.tokenizer
-        # A policy that is asked in the plain format ends its turns as its template does.
+        # With plain prompts too, a policy ends its turns as its template does.
         if template is None and tokenizer.chat_template:
             with suppress(UserError):
                 template = ChatTemplate(self.name, tokenizer)
         if template is None:
             return TurnEnd()
-        # The unknown token and the one that begins a text end no turn.
+        # The unknown token and the beginning-of-sequence token do not end a turn.
         skipped = {tokenizer.unk_token_id}
         if tokenizer.bos_token_id != tokenizer.eos_token_id:
             skipped.add(tokenizer.bos_token_id)
@@ -147,7 +151,7 @@ class Policy:
         """The model.
 
         Raises:
-            ValueError: the policy was loaded by its tokenizer only.
+            ValueError: the policy was loaded without weights.
         """
         if self.model is None:
             raise ValueError(f"{self.name} was loaded without weights and cannot generate or score")
@@ -155,7 +159,7 @@ class Policy:
 
     @property
     def rows(self) -> float:
-        """Ids that the model has an embedding of; infinity without its weights."""
+        """Number of ids with an embedding; infinity without weights."""
         model: Any = self.model
         return (
             int(model.get_input_embeddings().weight.shape[0]) if model is not None else float("inf")
@@ -163,11 +167,10 @@ class Policy:
 
     @property
     def context_length(self) -> int:
-        """Positions the model was made for, in tokens.
+        """Context length of the model, in tokens.
 
-        LongRoPE chooses its frequencies by the longest row of a batch, so that a long rollout would
-        change what is read in a short one beside it: such a model counts up to where the choice
-        changes.
+        For LongRoPE, the original context length: beyond it the frequencies depend on the longest
+        row of a batch, so a long rollout would change the results of a short one.
         """
         config = self.config.get_text_config() if self.config is not None else None
         length = int(getattr(config, "max_position_embeddings", None) or 10**9)
@@ -181,8 +184,7 @@ class Policy:
 
     @property
     def precision(self) -> str:
-        """Of the weights, and where they are; numbers from another precision or device differ by
-        rounding."""
+        """Precision and device of the weights; others differ by rounding."""
         if self.model is None:
             return "tokenizer only"
         kept = ", adapters beside them" if adapter_loading.tuner_layers(self.model) else ""
@@ -190,12 +192,10 @@ class Policy:
 
     @contextmanager
     def wider(self) -> Iterator[Policy]:
-        """The same policy in the next wider precision, for as long as the block lasts: the same
-        weights, other rounding."""
+        """The same weights in the next wider precision, within the block."""
         wide = wider_than(self.weights.dtype)
-        # Parameters are changed in place, since a copy would take twice the memory.
-        # Not the buffers: those are kept in float32 and would not come back whole. Some weights may
-        # be in float32 already.
+        # Parameters are changed in place, since a copy would take more memory. Buffers stay as they
+        # are: they are in float32 and would lose precision on the way back.
         weights = [weight for weight in self.weights.parameters() if weight.is_floating_point()]
         before = [weight.dtype for weight in weights]
         try:
@@ -208,30 +208,29 @@ class Policy:
 
     @property
     def head_width(self) -> int:
-        """Logits at a position: often more than the tokenizer has ids."""
+        """Number of logits per position; often more than the tokenizer has ids."""
         model: Any = self.weights
         return int(model.get_output_embeddings().weight.shape[0])
 
     @cached_property
     def absent_ids(self) -> tuple[int, ...]:
-        """Ids that the head has and no token of the tokenizer: behind its last one, or in holes.
-        None may be sampled."""
+        """Ids of the head that have no token, at the end or in gaps; they are never sampled."""
         known = set(self.tokenizer.get_vocab().values())
         return tuple(index for index in range(self.head_width) if index not in known)
 
     def prompt_ids(
         self, problem: Problem, instruction: str, reader: Policy | None = None
     ) -> list[int]:
-        """The prompt up to where the response begins, through the policy's own template or in the
-        plain format.
+        """Ids of the prompt, up to where the response begins.
 
-        Of several messages the instruction follows the last one, and the policy's system message
-        replaces theirs. A control token that question, instruction or system message spell is
-        encoded as text. reader: whose ids; by default the policy's own.
+        Rendered by the policy's own template or in the plain format. The instruction is added to
+        the last message, and the policy's system message replaces the problem's. Control tokens in
+        the question, instruction or system message are encoded as text. reader: the policy whose
+        ids to use; by default this one.
 
         Raises:
-            UserError: the template refuses it, a control token cannot be encoded as text, or there
-                are several messages and no template.
+            UserError: the template refuses the messages, a control token cannot be encoded as text,
+                or there are several messages and no template.
         """
         reader, hidden = reader or self, dict[str, str]()
         messages = [
@@ -243,18 +242,18 @@ class Policy:
             return reader._embedded(reader.control.encode(prompt, hidden))
         if len(messages) > 1:
             raise UserError(
-                f"problem {problem.problem_id} has {len(messages)} messages, and --prompt-format "
-                "plain has a place for one question"
+                f"problem {problem.problem_id} has {len(messages)} messages, but --prompt-format "
+                "plain takes a single question"
             )
         plain = PLAIN_FORMAT.format(question=messages[0][1])
         ids = reader.control.encode(plain, hidden, begin=True)
-        # A prompt that ended a turn would ask for nothing.
-        while ids and ids[-1] in reader.end_ids:  # some tokenizers close every text
+        # Some tokenizers end every text with an end-of-sequence token.
+        while ids and ids[-1] in reader.end_ids:
             ids.pop()
         return reader._embedded(ids)
 
     def _messages(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
-        """The messages of a prompt: role and text of each."""
+        """Role and text of each message of a prompt."""
         *before, (role, text) = problem.messages or (("user", problem.question),)
         if self.settings.system or self.settings.drops_system:
             before = [message for message in before if message[0] != "system"]
@@ -264,47 +263,46 @@ class Policy:
 
     @property
     def thought_marks(self) -> thoughts.Marks:
-        """Marks of thoughts that its tokenizer or template has beside those known."""
+        """Thought marks in its tokenizer or template that are not in `thoughts.KNOWN`."""
         return thoughts.of_tokenizer(
             self.tokenizer.get_added_vocab(), str(self.tokenizer.chat_template or "")
         )
 
     @property
     def all_thought_marks(self) -> thoughts.Marks:
-        """Those known, and its own."""
+        """The known thought marks and its own."""
         return (*thoughts.KNOWN, *self.thought_marks)
 
     @property
     def opening(self) -> str:
-        """What the template writes behind a question, where the response begins; "" without a
-        template."""
+        """Text that the template writes between question and response; "" without a template."""
         if self.template is None:
             return ""
         return self.template.conversation([("user", QUESTION)]).partition(QUESTION)[2].rstrip()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of text in the middle of a response: nothing is added in front or behind."""
+        """Ids of text inside a response, without added special tokens."""
         return self._embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _embedded(self, ids: Iterable[int]) -> list[int]:
-        """The ids, each of which the model has an embedding of.
+        """The ids as a list.
 
         Raises:
-            UserError: one that it has not.
+            UserError: the model has no embedding for one of them.
         """
         tokens = list(ids)
         if beyond := [token for token in tokens if token >= self.rows]:
             raise UserError(
-                f"{self.name}: its tokenizer writes "
-                f"{self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, and "
-                f"the model has {self.rows} rows of embeddings: save the resized embeddings with "
+                f"{self.name}: its tokenizer encodes "
+                f"{self.tokenizer.convert_ids_to_tokens(beyond[0])} as id {beyond[0]}, but "
+                f"the model has only {self.rows} embeddings: save the resized embeddings with "
                 "it (PEFT: save_embedding_layers=True), or use the tokenizer that belongs to these "
                 "weights"
             )
         return tokens
 
     def decode(self, ids: list[int]) -> str:
-        """The text of response ids, without the end-of-turn token if it closes them."""
+        """The text of response ids, without a final end-of-turn token."""
         kept = ids[:-1] if ids and ids[-1] in self.end_ids else ids
         return str(
             self.tokenizer.decode(
@@ -321,10 +319,9 @@ def wider_than(dtype: torch.dtype) -> torch.dtype:
 
 
 def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The ids that end a turn: the tokenizer's, and those that the model's generation settings
-    list.
+    """The ids that end a turn: the tokenizer's, and those in the model's generation settings.
 
-    Of the generation settings nothing else is ever used.
+    No other generation setting is used.
     """
     listed = {tokenizer.eos_token_id}
     if model is not None:
@@ -334,16 +331,13 @@ def end_ids(model: PreTrainedModel | None, tokenizer: PreTrainedTokenizerBase) -
             listed.update(ends if isinstance(ends, list) else [ends])
     ids = frozenset(int(token) for token in listed if token is not None)
     if not ids:
-        raise UserError(
-            "the tokenizer names no end-of-sequence token, so a response could never end"
-        )
+        raise UserError("the tokenizer has no end-of-sequence token, so a response could never end")
     return ids
 
 
 @dataclass(frozen=True)
 class TurnEnd:
-    """What a template writes behind an answer, and the first control token in it; "" and None where
-    there is none."""
+    """The text that a template writes after an answer, and its first control token, if any."""
 
     text: str = ""
     token: int | None = None

@@ -1,4 +1,4 @@
-"""Rendered prompts: what each policy reads, what must be known of that, and which are too long."""
+"""Renders the prompts of both policies, with notes, and finds prompts that are too long."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def render(
     instruction: str,
     complete: Collection[str] = (),
 ) -> Prompts:
-    """The prompts of both policies. With ``--teacher-prompt student`` the teacher reads the
-    student's rendered prompt.
+    """The prompts of both policies.
 
-    complete: ids of problems whose messages are asked as they are, without the instruction.
+    With ``--teacher-prompt student`` the teacher reads the student's rendered prompt. complete: ids
+    of problems whose messages are used unchanged, without the instruction.
 
     Raises:
-        UserError: a template refuses a question, or a control token that one spells cannot be
-        encoded as text.
+        UserError: a template refuses a question, or a control token in it cannot be encoded as
+            text.
     """
 
     def prompts(author: Policy, reader: Policy) -> dict[str, tuple[int, ...]]:
@@ -45,7 +45,7 @@ def render(
     of_student = prompts(student, student)
     if options.teacher_prompt != "student":
         return {"student": of_student, "teacher": prompts(teacher, teacher)}
-    # The teacher reads the student's text in ids of its own.
+    # The teacher reads the student's text in its own ids.
     if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
         return {"student": of_student, "teacher": prompts(student, teacher)}
     return {"student": of_student, "teacher": of_student}
@@ -61,14 +61,13 @@ def of_problems(
     *,
     takes_instruction: bool = True,
 ) -> tuple[Prompts, tuple[str, ...]]:
-    """The prompts of both policies to the problems that fit, and what must be known of them, as
-    sentences.
+    """The prompts of the problems that fit into both contexts, and notes about them.
 
-    everything: the prompts to all problems. takes_instruction: whether an instruction could be
-    added to each.
+    everything: the prompts of all problems. takes_instruction: whether an instruction can be added
+    to them.
 
     Raises:
-        UserError: a prompt that is too long, or all.
+        UserError: a prompt is too long; with ``--leave-out-long``, only if all are.
     """
     long = _beyond(options, student, teacher, everything)
     fitting = [problem for problem in asked if problem.problem_id not in long]
@@ -80,8 +79,8 @@ def of_problems(
     if takes_instruction and own and options.instruction is None:
         notes.insert(
             0,
-            f"nothing is added to the questions of {problem_set.name}: --instruction boxed asks "
-            "for a boxed answer, and --instruction none says that this is meant",
+            f"the questions of {problem_set.name} are used without an instruction; "
+            "--instruction boxed asks for a boxed answer, --instruction none silences this note",
         )
     for role, policy in (("student", student), ("teacher", teacher)):
         if policy.template and (role == "student" or options.teacher_prompt == "own"):
@@ -89,10 +88,10 @@ def of_problems(
         notes += _of_ends(role, policy)
         notes += _of_control_tokens(role, policy, fitting, problem_set.instruction)
     if options.prompt_format == "plain" and options.thinking == "on":
-        notes.append("--thinking on has no effect with --prompt-format plain: it is a template's")
+        notes.append("--thinking on has no effect with --prompt-format plain")
     if long:
         notes.append(
-            f"{len(long)} of {len(asked)} problems are too long for a context, left out "
+            f"{len(long)} of {len(asked)} problems do not fit into the context, left out "
             f"({_first(list(long))})"
         )
     return prompts, tuple(dict.fromkeys(notes))
@@ -103,7 +102,7 @@ def _of_texts(options: PairOptions) -> Iterator[str]:
         text = getattr(options, name)
         if text is not None and mended(text) != text:
             yield (
-                f"--{name.replace('_', '-')} holds half a character (a lone surrogate), "
+                f"--{name.replace('_', '-')} contains half a character (a lone surrogate), "
                 "replaced by U+FFFD"
             )
 
@@ -114,12 +113,12 @@ def _of_ends(role: str, policy: Policy) -> Iterator[str]:
         token = policy.control.texts[end.token]
         yield (
             f"{role}: the template of {policy.name} ends a turn with {token!r}, which is not "
-            "among its end-of-sequence tokens: it ends a rollout too"
+            "one of its end-of-sequence tokens; it also ends a rollout here"
         )
     elif policy.template and end.text and end.token is None:
         yield (
-            f"{role}: the template of {policy.name} ends a turn with {end.text!r}, which is no "
-            "token of its own: a rollout ends at the end-of-sequence token alone"
+            f"{role}: the template of {policy.name} ends a turn with {end.text!r}, which is not "
+            "a single token; a rollout ends only at the end-of-sequence token"
         )
 
 
@@ -133,15 +132,15 @@ def _of_control_tokens(
         tokens.update(spelt)
     if tokens:
         yield (
-            f"{role}: {questions} of {len(asked)} questions spell control tokens "
-            f"({_named(tokens)}), which are encoded as text"
+            f"{role}: {questions} of {len(asked)} questions contain control tokens "
+            f"({_named(tokens)}), encoded as text"
         )
     texts = {"the instruction": instruction, "the system message": policy.settings.system}
     for what, text in texts.items():
         if text and (spelt := policy.control.spelt(text)):
             yield (
-                f"{role}: {what} spells control tokens ({_named(Counter(spelt))}), which are "
-                "encoded as text"
+                f"{role}: {what} contains control tokens ({_named(Counter(spelt))}), encoded as "
+                "text"
             )
 
 
@@ -150,7 +149,7 @@ def _named(tokens: Counter[str]) -> str:
 
 
 def _first(names: Sequence[str]) -> str:
-    """The first names of many."""
+    """The first few names."""
     more = ["..."] if len(names) > NAMED else []
     return ", ".join([*names[:NAMED], *more])
 
@@ -158,11 +157,10 @@ def _first(names: Sequence[str]) -> str:
 def _beyond(
     options: PairOptions, student: Policy, teacher: Policy, prompts: Prompts
 ) -> dict[str, str]:
-    """The problems whose prompt and budget do not fit into both contexts, with a sentence on the
-    longest of them.
+    """Problems whose prompt plus budget exceeds a context, each with a sentence on the longest one.
 
     Raises:
-        UserError: there is one, and such problems are not to be left out; or none fits.
+        UserError: there is one and ``--leave-out-long`` is not set, or no problem fits.
     """
     budget, long = int(options.max_tokens or 0), dict[str, str]()
     for role, policy in (("student", student), ("teacher", teacher)):
@@ -178,7 +176,7 @@ def _beyond(
             continue
         if len(beyond) > 1:
             sentence += f"; {len(beyond)} of {len(lengths)} problems are too long"
-        raise UserError(f"{sentence}; --leave-out-long leaves such problems out")
+        raise UserError(f"{sentence}; use --leave-out-long to leave such problems out")
     if len(long) == len(prompts["student"]):
         raise UserError(f"no problem is left: {next(iter(long.values()))}")
     return long
@@ -188,6 +186,6 @@ def _too_long(name: str, length: int, budget: int, role: str, policy: Policy) ->
     room = policy.context_length - length
     fits = f"at most {room} fit" if room > 0 else "the prompt alone is too long"
     return (
-        f"--max-tokens {budget} behind the prompt of problem {name}, {length} tokens, goes beyond "
-        f"the context of the {role} {policy.name}, {policy.context_length} tokens; {fits}"
+        f"problem {name}: its prompt of {length} tokens plus --max-tokens {budget} exceeds the "
+        f"context of the {role} {policy.name}, {policy.context_length} tokens; {fits}"
     )

@@ -1,6 +1,6 @@
-"""Policies whose weights an engine holds, and what the engine is to load for them.
+"""Policies whose weights are in an engine, and what the engine must load for them.
 
-Here stay the tokenizer and template, the identity, the ids that end a turn, and the numbers of the
+This process keeps the tokenizer, the template, the identity, the end-of-turn ids and the
 configuration.
 """
 
@@ -27,12 +27,14 @@ from decaylab.problems.files import one_line
 Adapters = Literal["merged", "served"]
 HEAD_OR_EMBEDDINGS = re.compile(r"\.(lm_head|embed\w*|wte)\.")
 NOT_SERVED = (*adapter_loading.NOT_ADDITIVE, "bias", "rank_pattern", "alpha_pattern")
-"""Settings of an adapter that vLLM refuses or leaves out; it scales every layer by alpha / r."""
+"""Adapter settings that vLLM refuses or ignores; it scales every layer by alpha / r."""
 
 
 class ServedPolicy(Policy):
-    """A policy without weights here: it reads and writes ids and can be sampled through an engine,
-    but not scored exactly."""
+    """A policy without weights in this process.
+
+    It encodes and decodes ids and can be sampled through an engine, but not scored exactly.
+    """
 
     def __init__(
         self,
@@ -58,11 +60,11 @@ class ServedPolicy(Policy):
 
 
 def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
-    """A policy by name, as `policies.load` reads names, with everything but its weights.
+    """Loads a policy by name without its weights; names are those of `loading.load`.
 
     Raises:
-        UserError: nothing there, a damaged configuration, an adapter without its base, no chat
-        template.
+        UserError: no such policy, a damaged configuration, an adapter without its base, no chat
+            template.
     """
     links = loading.chain(name, settings.revision)
     for link in links[:-1]:
@@ -77,10 +79,10 @@ def serve(name: str, settings: LoadSettings = LoadSettings()) -> ServedPolicy:
 
 
 def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
-    """The precision that a policy is served in: chosen, or the one that it has, or would have, in
-    transformers.
+    """The precision that a policy is served in.
 
-    Always said: left to itself vLLM would serve a float32 checkpoint in 16 bits.
+    auto is the one it has, or would have, in transformers. It is always passed to vLLM, which would
+    otherwise serve a float32 checkpoint in 16 bits.
     """
     if chosen == "auto":
         chosen = policy.settings.dtype
@@ -95,11 +97,10 @@ def serving_dtype(policy: Policy, chosen: str = "auto") -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine loads: a folder or hub id, with its commit; and the adapter that it applies
-    itself, with its rank.
+    """What an engine loads: a folder or hub id with its commit, and an adapter with its rank.
 
-    scratch: the folder lies in a place of its own, which goes when this is let go. note: what a
-    reader must know, or "".
+    scratch: temporary directory of the folder, deleted with this object. note: what a reader must
+    know, or "".
     """
 
     model: str
@@ -111,15 +112,14 @@ class Source:
 
 
 def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
-    """What to load for a policy: adapters are merged into a temporary folder where that is exact
-    (`adapter_loading`).
+    """What an engine must load for a policy.
 
-    Where it is not, or the engine is to apply the uppermost adapter, that is served on what lies
-    below it.
+    Adapters are merged into a temporary folder if that is exact (`adapter_loading`). If it is not,
+    or if the engine should apply the top adapter, the engine serves that adapter on its base.
 
     Raises:
-        UserError: an adapter that can neither be merged nor applied by an engine (DoRA, whole
-            modules, biases, the head), or one on another that cannot be merged.
+        UserError: an adapter that can neither be merged nor applied by the engine (DoRA, whole
+            modules, biases, the head), or one on an adapter that cannot be merged.
     """
     links = loading.chain(policy.name, policy.settings.revision)
     if len(links) == 1:
@@ -127,7 +127,7 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
     note = ""
     if adapters == "merged":
         model = policy.model
-        # A model with adapters beside its weights may be in training.
+        # A model with unmerged adapters may be in training.
         if (
             model is None
             or str(model.dtype) != f"torch.{dtype}"
@@ -137,7 +137,7 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
         if not adapter_loading.tuner_layers(policy.weights):
             scratch = _written(policy)
             return Source(scratch.name, scratch=scratch)
-        note = f"{policy.notes[-1]}: vLLM serves it"
+        note = f"{policy.notes[-1]}; vLLM applies it"
     _check_servable(links[0].name, links[0].folder, note)
     base = policy.identity.base
     rank = int(adapter_loading.read_config(links[0].folder).get("r", 8))
@@ -147,8 +147,8 @@ def source(policy: Policy, adapters: Adapters, dtype: str) -> Source:
     below = loading.load(links[1].name, replace(policy.settings, dtype=dtype, device="cpu"))  # type: ignore[arg-type]
     if adapter_loading.tuner_layers(below.weights):
         raise UserError(
-            f"vLLM applies one adapter, and {policy.name} is one on another: {below.notes[-1]}; "
-            "say --dtype float32"
+            f"vLLM applies only one adapter, but {policy.name} is an adapter on another: "
+            f"{below.notes[-1]}; use --dtype float32"
         )
     scratch = _written(below)
     return replace(served, model=scratch.name, scratch=scratch)
@@ -161,7 +161,7 @@ def _written(policy: Policy) -> tempfile.TemporaryDirectory[str]:
 
 
 def _check_servable(name: str, folder: Path, why: str) -> None:
-    """Raises UserError where vLLM would refuse an adapter, or apply it in another way than PEFT."""
+    """Raises UserError if vLLM would refuse an adapter or apply it differently from PEFT."""
     config = adapter_loading.read_config(folder)
     kind = config.get("peft_type")
     bad = [key for key in NOT_SERVED if config.get(key) not in (None, False, [], {}, "none")]
@@ -171,29 +171,27 @@ def _check_servable(name: str, folder: Path, why: str) -> None:
     elif kind != "LORA":
         what = f"of type {kind}"
     elif ends:
-        what = f"to head or embeddings ({ends[0]})"
+        what = f"of the head or embeddings ({ends[0]})"
     else:
         return
-    remedy = "say --adapters merged"
+    remedy = "use --adapters merged"
     if why:
-        what, remedy = f"{what} ({why})", "say --dtype float32, or --engine transformers"
+        what, remedy = f"{what} ({why})", "use --dtype float32 or --engine transformers"
     raise UserError(f"{name}: vLLM cannot apply an adapter {what}; {remedy}")
 
 
 def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names that a checkpoint of the plain model has, adapters being part of them
-    while they are merged.
+    """Weights under their names in a checkpoint of the plain model, with all adapters merged.
 
-    What is tied to another weight comes once, as in a checkpoint.
+    Tied weights come once, as in a checkpoint.
 
     Raises:
-        ValueError: an adapter that is not merged: what would be handed over is another policy.
+        ValueError: an adapter is not merged.
     """
     layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
     if loose := [layer for layer in layers if not layer.merged_adapters]:
         raise ValueError(
-            f"{len(loose)} layers have an adapter that is not merged; hand weights over while all "
-            "are"
+            f"{len(loose)} layers have an adapter that is not merged; merge all of them first"
         )
     for name, weight in model.named_parameters():
         if ".lora_" not in name:
@@ -202,17 +200,16 @@ def plain_weights(model: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def stored_names(folder: Path, tied: bool) -> frozenset[str]:
-    """The names of the weights in a model folder; without the head where that is tied to the
-    embeddings."""
+    """Names of the weights in a model folder, without a head that is tied to the embeddings."""
     names = set(stored_tensors(folder))
     return frozenset(names - {"lm_head.weight"} if tied else names)
 
 
 def _check_stored(name: str, folder: Path, config: Any) -> None:
-    """Raises UserError where an engine would read other weights than are meant, without a word.
+    """Raises UserError if an engine would silently read wrong weights.
 
-    Quantised ones whose configuration does not say so; a head that is stored and, by the
-    configuration, tied.
+    These are quantised weights without a quantization_config, and a stored head that the
+    configuration ties to the embeddings.
     """
     from safetensors import safe_open
 
@@ -227,22 +224,21 @@ def _check_stored(name: str, folder: Path, config: Any) -> None:
                     matrices[key] = weights.get_tensor(key)
         if not matrices[head].equal(matrices[embeddings]):
             raise UserError(
-                f"{name}: its config.json ties the output head to the embeddings, and its files "
-                "hold two that differ; vLLM would leave the head out: write "
-                "tie_word_embeddings: false into config.json"
+                f"{name}: its config.json ties the output head to the embeddings, but its files "
+                "store two different matrices, and vLLM would ignore the head: set "
+                "tie_word_embeddings to false in config.json"
             )
 
 
 def _commit(identity: PolicyIdentity, settings: LoadSettings) -> str | None:
-    """Of a hub model; None for a folder, and where nobody could be asked which commit it is."""
+    """The commit of a hub model; None for a folder, or if the commit is unknown."""
     if identity.source != "hub":
         return None
     return settings.revision if identity.revision in ("", "unknown") else identity.revision
 
 
 def _configurations(plain: Link, settings: LoadSettings) -> tuple[Any, Any]:
-    """Of a plain model, whose files, where they are here, hold no weights that are read without
-    their scales."""
+    """Configuration and generation settings of a plain model; checks its weights if local."""
     from transformers import AutoConfig, GenerationConfig
 
     name, path, revision = plain.name, plain.path, plain.revision

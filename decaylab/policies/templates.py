@@ -1,4 +1,4 @@
-"""Chat templates: messages in, the text of a prompt out, and what ends a turn.
+"""Chat templates: render messages as prompt text, and find what ends a turn.
 
 template = ChatTemplate("some/model", tokenizer, system=True)
 template.conversation([("system", "Be brief."), ("user", "2 + 3?")])
@@ -24,8 +24,8 @@ PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
 OPENED = re.compile(
     r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE
 )
-"""A mark that opens a thought: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. One that closes
-it has a slash or end."""
+"""Opening thought marks: ``<think>``, ``[THINK]``, ``<|begin_of_thought|>``. Closing marks have a
+slash or "end"."""
 CLOSED = re.compile(
     r"[<\[](?:/|\|?/?end)[^<>\[\]\s]*(?:think|thought|reason)[^<>\[\]\s]*[>\]]", re.IGNORECASE
 )
@@ -34,14 +34,13 @@ OTHER_SWITCH = re.compile(r"{%[^%]*(?<![\w.'\"])thinking\b")
 
 
 class ChatTemplate:
-    """The chat template of a tokenizer, as a policy is addressed by it.
+    """A tokenizer's chat template with its settings.
 
     system: whether there is a system message. thinking: off and on set the template's
-    ``enable_thinking``.
-    variables: more of the template's variables.
+    ``enable_thinking``. variables: further template variables.
 
     Raises:
-        UserError: a template that cannot be used like this, in one line.
+        UserError: the template cannot be used with these settings.
     """
 
     def __init__(
@@ -61,16 +60,14 @@ class ChatTemplate:
         self._choose_content()
 
     def conversation(self, messages: Sequence[tuple[str, str]]) -> str:
-        """Messages, each a role and a text, rendered up to where the response begins."""
+        """Renders messages (role, text) up to where the response begins."""
         return self._rendered([self._message(role, text) for role, text in messages], True)
 
     @cached_property
     def turn_end(self) -> str:
-        """What the template writes behind an answer, as text; "" where it writes nothing there or
-        takes no answers.
+        """Text that the template writes after an answer; "" if none, or if it takes no answers.
 
-        Where nothing follows the last turn, what follows an answer in the middle counts: what
-        begins the next turn.
+        If nothing follows the last turn, the text between an answer and the next turn counts.
         """
         turn = [self._message("user", QUESTION), self._message("assistant", ANSWER)]
         for messages in (turn, [*turn, self._message("user", QUESTION)]):
@@ -85,13 +82,13 @@ class ChatTemplate:
         return ""
 
     def notes(self) -> Iterator[str]:
-        """What was set and changes nothing in the prompt, as sentences."""
+        """A note for each setting that does not change the prompt."""
         for key in self.given:
             others = {name: self.variables[name] for name in self.variables if name != key}
             if self._probe() == self._probe(others):
                 yield (
-                    f"--template-kwargs {key} changes nothing in the prompts of {self.name}: "
-                    "its template does not use it"
+                    f"--template-kwargs {key} has no effect on {self.name}: its template does not "
+                    "use it"
                 )
         if self.thinking == "template":
             return
@@ -100,36 +97,34 @@ class ChatTemplate:
         switched = self._switched()
         mark = open_thought(prompt.partition(QUESTION)[2])
         if self.thinking == "off" and mark:
-            opens = f"its template opens a thought ({mark}) in any case"
+            opens = f"its template always opens a thought ({mark})"
             yield f"{no_effect}: {opens}{self._other_switch}"
         elif switched or (self.thinking == "on" and mark):
             return
         elif self.thinking == "on":
-            yield f"{no_effect}: its template has no such switch{self._other_switch}"
+            yield f"{no_effect}: its template has no enable_thinking{self._other_switch}"
         elif known := self._thought_mark:
             yield (
-                f"{no_effect}: its template has no such switch, and the model knows thoughts "
+                f"{no_effect}: its template has no enable_thinking, and the model may still think "
                 f"({known}){self._other_switch}"
             )
 
     @property
     def _other_switch(self) -> str:
-        """Of templates that call theirs otherwise."""
+        """The remedy for templates whose switch has another name; "" for all others."""
         if not OTHER_SWITCH.search(json.dumps(self.tokenizer.chat_template)):
             return ""
-        return "; it has one of its own: --template-kwargs thinking=true or thinking=false"
+        return "; use --template-kwargs thinking=true or thinking=false"
 
     @property
     def _thought_mark(self) -> str:
-        """The mark of a thought that the template or the tokenizer has; "" where neither has
-        any."""
+        """An opening thought mark in the template or the tokenizer; "" if there is none."""
         template = json.dumps(self.tokenizer.chat_template, ensure_ascii=False)
         mark = OPENED.search("\n".join([template, *self.tokenizer.get_added_vocab()]))
         return mark[0] if mark else ""
 
     def _choose_content(self) -> None:
-        """Whether a message is text or a list of parts: the first of the two that brings question
-        and system message in."""
+        """Chooses message content as text or as a list of parts: the first that keeps all texts."""
         refusals = []
         for self.in_parts in (False, True):
             try:
@@ -138,14 +133,14 @@ class ChatTemplate:
                 refusals.append(error)
                 continue
             wanted = {"the question": QUESTION, "--system": self.probe_system}
-            # A template that expects text writes the list of parts as it stands.
+            # A template that expects text prints the list of parts itself.
             spelt_out = self.in_parts and PARTS_AS_TEXT.search(text)
             lost = [what for what, part in wanted.items() if part not in text or spelt_out]
             if not lost:
                 return
             refusals.append(
                 UserError(
-                    f"{self.name}: its chat template leaves {' and '.join(lost)} out of the prompt"
+                    f"{self.name}: its chat template drops {' and '.join(lost)} from the prompt"
                 )
             )
         raise refusals[0]
@@ -158,12 +153,12 @@ class ChatTemplate:
         return {"role": role, "content": content}
 
     def _probe(self, variables: Mapping[str, Any] | None = None) -> str:
-        """The prompt of a question that is never asked, with other variables."""
+        """The prompt of a probe question, with the given template variables."""
         messages = [*self._system(self.probe_system), self._message("user", QUESTION)]
         return self._rendered(messages, True, variables)
 
     def _switched(self) -> bool:
-        """Whether the template has the usual switch for thoughts."""
+        """Whether the template's ``enable_thinking`` changes the prompt."""
         try:
             on, off = ({**self.variables, SWITCH: on} for on in (True, False))
             return self._probe(on) != self._probe(off)
@@ -178,7 +173,7 @@ class ChatTemplate:
     ) -> str:
         if variables is None:
             variables = self.variables
-        # A template is a program of the model's author, and may fail in any way.
+        # A template is code by the model's author and can raise anything.
         try:
             return str(
                 self.tokenizer.apply_chat_template(
@@ -196,20 +191,19 @@ class ChatTemplate:
             ) from error
 
     def _system_remedy(self, given: bool) -> str:
-        """What to do where a template wants a system message, or takes none. given: there is
-        one."""
+        """What to do if a template requires or refuses a system message. given: there is one."""
         if not given:
-            return "; --system TEXT gives a system message"
+            return "; give a system message with --system TEXT"
         if self.probe_system:
             return "; leave --system out"
         return (
-            "; the problem brings its system message: say --teacher-prompt student or "
+            "; the problem has its own system message: use --teacher-prompt student or "
             "--teacher-system ''"
         )
 
 
 def open_thought(text: str) -> str:
-    """The mark of a thought that a text opens and does not close; "" where there is none."""
+    """The mark of a thought that a text opens and does not close; "" if there is none."""
     opened = [mark for mark in OPENED.finditer(text) if not CLOSED.fullmatch(mark[0])]
     closed = [mark.start() for mark in CLOSED.finditer(text)]
     if not opened or (closed and closed[-1] > opened[-1].start()):
@@ -218,8 +212,7 @@ def open_thought(text: str) -> str:
 
 
 def variables_of(text: Mapping[str, str]) -> dict[str, Any]:
-    """The values of ``--template-kwargs``: JSON where they are JSON (true, 3, "text"), else text as
-    it stands."""
+    """Values of ``--template-kwargs``: parsed as JSON (true, 3, "text") if possible, else text."""
     return {name: _value(value) for name, value in text.items()}
 
 

@@ -1,4 +1,4 @@
-"""What the vocabularies of two policies have in common, id by id."""
+"""Compares the vocabularies of two policies, id by id."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy
 
-CUT = -1e30  # a logit of probability 0, whose difference to another one like it is 0 and not NaN
+CUT = -1e30  # a logit of probability 0; unlike -inf, its difference to itself is 0, not NaN
 
 
 @dataclass(frozen=True)
 class VocabularyAgreement:
-    """How far two tokenizers give the same ids the same meaning.
+    """Whether two tokenizers map the same ids to the same strings.
 
-    kind: ``same`` (every id), ``compatible`` (no id but those of special tokens means two things),
-    ``different``.
-    conflicting: ids that mean different strings; student_only, teacher_only: ids that the other one
-    lacks.
+    kind: ``same`` (every id), ``compatible`` (only added tokens conflict, or ids are missing on one
+    side), ``different``. conflicting: ids with two different strings. student_only, teacher_only:
+    ids that the other one lacks.
     """
 
     kind: Literal["same", "compatible", "different"]
@@ -32,7 +31,7 @@ class VocabularyAgreement:
 
 
 def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
-    """Compares the id -> string maps of two tokenizers; equal sizes alone prove nothing."""
+    """Compares the id -> string maps of two tokenizers; equal sizes are not enough."""
     strings_s = {index: token for token, index in student.get_vocab().items()}
     strings_t = {index: token for token, index in teacher.get_vocab().items()}
     common = strings_s.keys() & strings_t.keys()
@@ -50,11 +49,9 @@ def compare_vocabularies(student: Any, teacher: Any) -> VocabularyAgreement:
 
 @dataclass(frozen=True)
 class SharedVocabulary:
-    """The ids over which two policies are compared: those that both tokenizers have, with one
-    meaning.
+    """The ids over which two policies are compared: in both tokenizers, with the same string.
 
-    size: one more than the largest of them. holes: ids below that which are not among them; heads
-    that are wider than their tokenizer end before the size or in a hole.
+    size: the largest shared id + 1. holes: ids below size that are not shared.
     """
 
     size: int
@@ -64,22 +61,20 @@ class SharedVocabulary:
         return 0 <= token < self.size and token not in self.holes
 
     def readable(self, ids: Sequence[int]) -> int:
-        """How many tokens of a response both policies can read: those before the first that is not
-        shared."""
+        """Number of tokens of a response before the first id that is not shared."""
         return next((index for index, token in enumerate(ids) if not self.holds(token)), len(ids))
 
     def logprobs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities over the shared ids [positions, size], and the mass on all others
-        before the cut [positions].
+        """Log-probabilities over the shared ids, [positions, size], renormalised; and the
+        probability of all other ids before that, [positions].
 
-        An id in a hole has a log-probability so low that it counts for nothing, and the same in
-        both policies.
+        An id in a hole has the same negligible log-probability in both policies.
         """
         shared = logits[:, : self.size]
         if self.holes:
             holes = torch.tensor(sorted(self.holes), device=logits.device)
             shared = shared.index_fill(-1, holes, CUT)
-        # On a CPU log_softmax is off by 1e-5 nats at 100,000 ids.
+        # Not log_softmax: on a CPU it is off by 1e-5 nats at 100,000 ids.
         kept = shared.logsumexp(-1)
         logprobs = shared - kept[:, None]
         if logits.shape[-1] == self.size and not self.holes:
@@ -107,9 +102,9 @@ def share_vocabulary(student: Policy, teacher: Policy) -> SharedVocabulary:
             for vocabulary in (own, others)
         )
         raise UserError(
-            f"the vocabularies disagree: id {first} is {ours!r} to {student.name} and {theirs!r} "
-            f"to {teacher.name}; their tokens cannot be compared one by one: take a teacher with "
-            "the student's tokenizer"
+            f"the vocabularies differ: id {first} is {ours!r} in {student.name} and {theirs!r} in "
+            f"{teacher.name}, so tokens cannot be compared one by one; use a teacher with the "
+            "student's tokenizer"
         )
     width = min(student.head_width, teacher.head_width)
     both = set(own.values()) & set(others.values())

@@ -1,12 +1,14 @@
-"""What is asked, where it comes from, what a response says, and whether that is right.
+"""Problem sets and their sources; extracting and grading answers.
 
-sets             problems by name, with the columns of a file (columns, nested_columns,
-                 chat_questions), from files (files) or the hub (hub, cards); abacus is generated
-grading          verdicts by the answer rules, in processes that can be lost
-boxes, expressions, plain_numbers, forms   what a response says
-answers, symbolic                          whether two answers are equal
-thoughts         what stands in a thought is no answer
-votes, applicable   majorities; where a rule applies
+sets                     loads problems by name
+files, hub, cards        reads rows from files and from the hub
+columns, nested_columns, chat_questions    finds question, answer and id in a row
+abacus                   the generated world; abacus_writing and abacus_checking: its responses
+grading                  verdicts by the answer rules, in worker processes
+boxes, expressions, plain_numbers, forms   extracts answers from responses
+answers, symbolic        decides whether two answers are equal
+thoughts                 finds where thoughts end and the answer begins
+votes, applicable        majorities; which problems an answer rule can judge
 
 Imports maths and errors.
 """

@@ -1,7 +1,7 @@
-"""The abacus world: multi-step arithmetic word problems in which every written step can be checked.
+"""The abacus world: multi-step arithmetic word problems whose written steps can be checked.
 
-A problem is a chain of operations on one running quantity. Responses to it are written by
-``abacus_writing`` and checked, step by step, by ``abacus_checking``.
+A problem is a chain of operations on one running quantity. ``abacus_writing`` writes responses to
+it, and ``abacus_checking`` checks them step by step.
 
     problems = generate(100, seed=0)            # the same 100 problems on every machine
     problems = generate(100, seed=0, part="test")
@@ -17,9 +17,8 @@ from typing import Literal
 VERSION = "abacus-2"
 Part = Literal["test", "train", "pair"]
 PARTS: tuple[Part, ...] = ("test", "train", "pair", "pair")
-"""The parts that the world's questions fall into, by a checksum of the question: those that are
-asked in tests, those that students are trained on, and those that the embedded pair was trained
-on. No question is in two of them, whatever the seeds and the numbers of problems."""
+"""The parts of the world, by a checksum of the question: for tests, for training students, and for
+training the embedded pair (twice as large). No question is in two parts, for any seed."""
 
 NAMES = ("Mia", "Tom", "Ana", "Leo", "Eva", "Sam", "Ida", "Max", "Zoe", "Ben")
 ITEMS = ("coins", "shells", "stamps", "marbles", "cards", "beads", "apples", "stones")
@@ -29,8 +28,7 @@ SHARES = {2: "two", 3: "three", 4: "four", 5: "five"}
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard a problem is: number of steps, size of the quantity, size of what is added or taken
-    away."""
+    """How hard a problem is: number of steps, largest quantity, largest number added or removed."""
 
     min_steps: int = 5
     max_steps: int = 8
@@ -48,7 +46,7 @@ class Difficulty:
                 f"max_operand must lie between 10 and max_value / 2, got {self.max_operand} with "
                 f"{self.max_value}"
             )
-        if self.max_value < self.max_operand + 19:  # to 19 and less nothing but a sum applies
+        if self.max_value < self.max_operand + 19:  # 19 and less may allow only a sum
             raise ValueError(
                 f"max_value must be at least max_operand + 19, got {self.max_value} with "
                 f"{self.max_operand}"
@@ -89,8 +87,10 @@ def generate(
     difficulty: Difficulty = Difficulty(),
     part: Part | None = None,
 ) -> list[AbacusProblem]:
-    """The first ``count`` different problems of a seed, of one part of the world or of all; a
-    longer list begins with the shorter one."""
+    """The first ``count`` distinct problems of a seed, from one part of the world or from all.
+
+    A longer list begins with the shorter one.
+    """
     rng = random.Random(f"{VERSION}/{seed}/{difficulty}")
     problems: dict[str, AbacusProblem] = {}
     while len(problems) < count:
@@ -101,7 +101,7 @@ def generate(
 
 
 def part_of(question: str) -> Part:
-    """The part of the world that a question belongs to."""
+    """The part of the world of a question."""
     return PARTS[zlib.crc32(question.encode()) % len(PARTS)]
 
 
@@ -140,7 +140,7 @@ def _draw_step(rng: random.Random, value: int, difficulty: Difficulty) -> Step:
 
 
 def _sentence(step: Step, name: str, rng: random.Random) -> str:
-    """The sentence of the problem that tells this step."""
+    """The sentence of the problem for a step."""
     if step.operator == "+":
         return rng.choice(
             (f"{name} finds {step.operand} more.", f"A friend brings {step.operand} more.")

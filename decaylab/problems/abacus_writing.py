@@ -1,8 +1,8 @@
-r"""Responses to abacus problems, as a writer with habits of its own writes them.
+r"""Writes responses to abacus problems, in a style set by habits.
 
-There are two styles, concise and verbose, and in both of them forms of notation that carry no
-content. A writer may slip, notice it and repair it, and may check the result and box it again.
-The chain 38+55=93, 93*2=186, concise with a slip, and verbose with a check:
+There are two styles, concise and verbose, each with variants of notation. A response may contain a
+slip and its repair, and may check the result and box it again. The chain 38+55=93, 93*2=186,
+concise with a slip, and verbose with a check:
 
     add 55: 38+55=83                First, Sam has 38 shells.
     wait, 38+55=93                  Then 55 more come in, so we get \(38 + 55 = 93\).
@@ -21,30 +21,28 @@ from operator import add, floordiv, mul, sub
 from decaylab.problems.abacus import FACTORS, SHARES, AbacusProblem, Step
 
 OPENINGS = ("", "so ", "name")
-"""How a concise step opens: with its equation, with a word, or with the name of the operation."""
+"""Openings of a concise step: the equation itself, a word, or the name of the operation."""
 LEADS = ("Then", "Next,", "After that,")
-"""How a verbose step opens."""
+"""Openings of a verbose step."""
 OPERATIONS = {"+": "add", "-": "take", "*": "times", "/": "share by"}
 SLIPS = {"ten": 0.3, "one": 0.15, "operation": 0.3, "copy": 0.25}
-"""Kinds of slip with their shares: the result is a ten or a one off, it is that of another
-operation, or the number before is copied."""
+"""Kinds of slip with their shares: the result is off by ten or by one, is that of another
+operation, or copies the previous number."""
 OPERATORS = {"+": add, "-": sub, "*": mul, "/": floordiv}
 OTHER_OPERATION = {"+": sub, "-": add, "*": add, "/": sub}
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What a writer does how often.
+    """How often a writer uses each style and notation, and makes each kind of slip.
 
-    verbose: share of its responses in that style. spaced, latex, cross: share of steps with spaces
-    around the signs, between ``\\(`` and ``\\)``, and with x or ``\\times`` (against * and
-    ``\\cdot``) as the sign of a product.
-    openings, leads: shares of OPENINGS among concise steps and of LEADS among verbose ones.
-    slips: share of the steps of a concise and of a verbose response whose result is wrong at
-    first. unnoticed: share of those slips from which the response goes on, where it can; the
-    others are repaired at once.
-    checks: share of responses that check the last step and box the answer again.
-    constancy: share of steps that keep the notation of the response; the others draw theirs anew.
+    verbose: share of verbose responses. spaced, latex, cross: share of steps with spaces around the
+    signs, inside ``\\(`` and ``\\)``, and with x or ``\\times`` rather than * or ``\\cdot``.
+    openings, leads: shares of OPENINGS in concise steps and of LEADS in verbose ones. slips: share
+    of steps whose first result is wrong, in concise and in verbose responses. unnoticed: share of
+    slips on which the response builds, if it can; the others are repaired at once. checks: share of
+    responses that check the last step and box the answer again. constancy: share of steps in the
+    response's usual notation; the others draw a new one.
     """
 
     verbose: float
@@ -60,8 +58,7 @@ class Habits:
 
 
 def respond(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
-    """A response in a style and notation drawn by the habits; its answer is right unless a slip
-    was not noticed."""
+    """A response drawn from the habits; its answer is correct unless a slip stays unnoticed."""
     writer = _Writer(problem, habits, rng)
     text = writer.opening()
     steps = list(problem.steps)
@@ -71,7 +68,7 @@ def respond(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
             wrong = slip(step, rng)
             text += writer.step(wrong)
             rest = _going_on(wrong.right, steps[place + 1 :])
-            # No number is drawn for a writer who notices everything.
+            # Draws no random number if unnoticed is 0, to keep seeded responses stable.
             if rest is not None and habits.unnoticed and rng.random() < habits.unnoticed:
                 steps[place:] = [wrong, *rest]
             else:
@@ -84,8 +81,7 @@ def respond(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
 
 
 def broken(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
-    """The beginning of a response that ends with a step whose result is wrong, not repaired; every
-    step is as likely to be that one."""
+    """The beginning of a response, ending with an unrepaired wrong step, uniformly chosen."""
     writer = _Writer(problem, habits, rng)
     *right, last = problem.steps[: rng.randint(1, len(problem.steps))]
     lines = [writer.step(step) + "\n" for step in right]
@@ -111,7 +107,7 @@ def slip(step: Step, rng: random.Random) -> Step:
 
 
 def _going_on(value: int, steps: Sequence[Step]) -> list[Step] | None:
-    """The same operations from another value; None where a result would be below 1 or broken."""
+    """The same operations from another value; None if a result would be below 1 or a fraction."""
     chain = []
     for step in steps:
         if step.operator == "/" and value % step.operand:
@@ -145,7 +141,7 @@ class _Writer:
         return self.rng.choice(sentences) + "\n"
 
     def step(self, step: Step) -> str:
-        """One step, in the notation of the response or in one drawn anew."""
+        """One step, in the usual notation or in a new one."""
         keeps = self.rng.random() < self.habits.constancy
         self.now = self.usual if keeps else self._notation()
         if self.verbose:
@@ -157,7 +153,7 @@ class _Writer:
         return opening + self.now.equation(step)
 
     def repair(self, step: Step) -> str:
-        """What follows a slip that was noticed, in the notation of the slip."""
+        """The correction of a slip, in the same notation."""
         equation = self.now.equation(step)
         return f" Wait, {equation}." if self.verbose else f"\nwait, {equation}"
 

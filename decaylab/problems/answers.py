@@ -1,9 +1,9 @@
-r"""Whether two answers are equal, and the rules by which a response is graded.
+r"""Decides whether two answers are equal, and names the answer rules.
 
     equal(tidy(r"\frac{3}{4}"), tidy("0.75"))  # True
 
 Plain numbers, words and choices are compared here, everything else by math-verify
-(`decaylab.problems.symbolic`), in forms that it reads (`decaylab.problems.forms`).
+(`decaylab.problems.symbolic`), after conversion to forms that it reads (`decaylab.problems.forms`).
 """
 
 from __future__ import annotations
@@ -24,26 +24,24 @@ from decaylab.problems.plain_numbers import (
 from decaylab.problems.symbolic import math_equal, parsed
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
-"""The named rules by which a response is graded; every one of them is stored."""
+"""The rules by which responses are graded; the verdicts of all are stored."""
 
 
 def applies(rule: str, answer: str) -> bool:
-    """Whether an answer rule can judge responses to a problem with this gold answer: gsm8k wants a
-    number."""
+    """Whether an answer rule can grade against this gold answer: gsm8k requires a number."""
     return rule != "gsm8k" or gold_number(answer) is not None
 
 
 _HALF_OF_THE_DAY = re.compile(r"\b([ap])\.?\s*m\b", re.IGNORECASE)
 _SEVERAL = re.compile(
     r"[,;]|\b(?:or|and)\b|\\(?:lor|vee|land|wedge|quad|qquad)(?![A-Za-z])"
-)  # several statements, no chain
+)  # several statements rather than a chain of equations
 _BASE = re.compile(r"(\w+)_\{?(\d+)\}?")
 _MEANINGFUL_BLANK = re.compile(r"(?<=\d)\s+(?=\d)|(?<=\d),\s+(?=\d{3}(?!\d))")
 
 
 def _same_text(gold: str, answer: str) -> bool:
-    """Whether two answers differ in blanks at most: not in one that parts digits, "3 1/2" from
-    "31/2"."""
+    """Whether two answers are equal up to blanks; a blank between digits counts ("3 1/2")."""
     one, other = (
         "".join(_MEANINGFUL_BLANK.sub("|", text.strip()).split()) for text in (gold, answer)
     )
@@ -52,8 +50,7 @@ def _same_text(gold: str, answer: str) -> bool:
 
 @lru_cache(maxsize=65536)
 def equal(gold: str, answer: str) -> bool:
-    """Whether a tidy answer equals a tidy gold answer. Only what is no plain number and no text
-    goes to math-verify."""
+    """Whether a tidy answer equals a tidy gold answer. May hang in math-verify."""
     if _same_text(gold, answer):
         return True
     gold_value, value = exact(gold), exact(answer)
@@ -76,7 +73,7 @@ def equal(gold: str, answer: str) -> bool:
     if (decided := _same_inequality(gold, answer)) is not None:
         return decided
     if "," in gold and {_bracket(gold), _bracket(answer)} in ({"{", "("}, {"{", "["}):
-        return False  # a set has no order, a point or an interval has
+        return False  # a set is unordered, a point or an interval is ordered
     return math_equal(gold, answer, 6 if gold_value is None else decimals(gold_value))
 
 
@@ -85,12 +82,11 @@ def _bracket(answer: str) -> str:
 
 
 def _same_percent(gold: str, answer: str) -> bool | None:
-    """Whether two numbers agree, one of them per cent at least; None where that is not what they
-    are.
+    """Whether two numbers are equal, at least one of them a percentage; None for anything else.
 
-    The form of gold decides. In per cent: the answer is the same per cent, or that number with its
-    sign left out, or the fraction that it is. Below 1, a fraction: per cent are hundredths. From 1
-    on: the sign is a unit like any other.
+    The gold answer decides. A percentage (50 %) equals the same number with or without the sign,
+    and the fraction 0.5. A fraction below 1 (0.5) equals the percentage 50 %. For a number from 1
+    on, the sign in the answer is ignored as a unit.
     """
     gold_percent, answer_percent = forms.percent(gold), forms.percent(answer)
     if gold_percent is None and answer_percent is None:
@@ -107,10 +103,9 @@ def _same_percent(gold: str, answer: str) -> bool | None:
 
 
 def _same_choice(gold: str, answer: str) -> bool | None:
-    """Whether two answers name one option of a multiple choice; None where they do not decide it.
+    """Whether two answers name the same option of a multiple choice; None if undecided.
 
-    A letter is enough for an option with its content, and so is the content; where both are there,
-    both count.
+    The letter or the content alone is enough. If both answers have both, both must agree.
     """
     first, second = forms.choice(gold), forms.choice(answer)
     if first and second:
@@ -126,14 +121,16 @@ def _same_choice(gold: str, answer: str) -> bool | None:
 
 
 def _same_inequality(gold: str, answer: str) -> bool | None:
-    """Whether inequalities, or one and a set, have the same solutions; None where neither is one
-    that can be read."""
+    """Whether two inequalities, or one and a set, have the same solutions.
+
+    None if neither is a readable inequality.
+    """
     first, second = forms.interval(gold), forms.interval(answer)
     if first and second:
         return first[0].lower() == second[0].lower() and equal(first[1], second[1])
     other = answer if first else gold
     if (first or second) and "," in other and not re.search(r"[(\[{]", other):
-        return False  # numbers side by side are no interval
+        return False  # a list of numbers is not an interval
     if first:
         return equal(first[1], forms.members(answer))
     if second:
@@ -142,12 +139,14 @@ def _same_inequality(gold: str, answer: str) -> bool | None:
 
 
 def box_equals(gold: str, content: str) -> bool:
-    """Whether the content of a box, or what stands last in its chain of equations, equals a tidy
-    gold answer."""
+    """Whether the content of a box, or the end of its chain of equations, equals the gold answer.
+
+    gold: tidy.
+    """
     answer = tidy(content)
     if equal(gold, answer):
         return True
-    # "3 \times 4 = 12" answers 12, but "x = 3, y = 4" and "x = 3 or x = 4" do not answer 4.
+    # "3 \times 4 = 12" has the answer 12, but "x = 3, y = 4" and "x = 3 or x = 4" do not have 4.
     chain = RELATION.split(re.sub(THOUSANDS, "", answer))
     if len(chain) < 2 or _SEVERAL.search("".join(chain)) or RELATION.search(gold):
         return False
@@ -155,8 +154,7 @@ def box_equals(gold: str, content: str) -> bool:
 
 
 def is_readable(gold: str) -> bool:
-    """Whether a tidy gold answer is a number, a text, or something that math-verify reads; may take
-    for ever."""
+    """Whether a tidy gold answer is a number, a text, or readable by math-verify; may hang."""
     return (
         exact(gold) is not None
         or forms.is_text(gold)

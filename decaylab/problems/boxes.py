@@ -1,4 +1,4 @@
-r"""Boxes: what a response puts into \boxed or \fbox.
+r"""Extracts the contents of \boxed and \fbox from a response.
 
 boxes(r"so \boxed{\frac{3}{4}}")           # ["\\frac{3}{4}"]
 boxed_lists(r"\boxed{2} and \boxed{3}")    # ["2, 3", "2, 3"]
@@ -32,13 +32,12 @@ def _spans(text: str) -> list[tuple[int, int, str | None]]:
 
 
 def boxes(text: str) -> list[str | None]:
-    """Content of every box, in order of their starts; None for a box that never closes or has no
-    braces."""
+    """Content of every box, in order; None for a box that is not closed or has no braces."""
     return [content for _, _, content in _spans(text)]
 
 
 def count_boxes(text: str) -> int:
-    r"""Number of boxes (\boxed or \fbox) that the text opens, finished or not."""
+    r"""Number of boxes (\boxed or \fbox) that the text opens, closed or not."""
     return len(boxes(text))
 
 
@@ -46,8 +45,7 @@ _BLANK = re.compile(r"\\(?:text|mathrm|mbox)\b|\\[ ,;:!_]|[\s{}$~.?_]")
 
 
 def boxed_answers(text: str) -> list[str | None]:
-    """Content of every box, in order; None for one that is malformed, empty or holds nothing but
-    blanks."""
+    """Content of every box, in order; None for one that is malformed, empty or blank."""
     return [_answer(content) for content in boxes(text)]
 
 
@@ -62,11 +60,10 @@ _BETWEEN_BOXES = re.compile(
 
 
 def boxed_lists(text: str) -> list[str | None]:
-    r"""For every box, in order, the list that it stands in: "2, 3" for both of "\boxed{2} and
-    \boxed{3}".
+    r"""The list that each box belongs to, in order: "2, 3" twice for "\boxed{2} and \boxed{3}".
 
-    Boxes stand in one list where nothing but separators, "and", "or" or "x =" is between them. A
-    box on its own is a list of one. None as in `boxed_answers`.
+    Boxes form one list if only separators, "and", "or" or "x =" are between them. A single box is a
+    list of one. None as in `boxed_answers`.
     """
     lists: list[list[int]] = []
     spans = _spans(text)

@@ -1,6 +1,6 @@
-"""Configurations and splits of a hub data set, as its card declares them.
+"""Reads the configurations and splits of a hub data set from its card.
 
-A card is the README.md of a data set; its ``configs:`` name the files of each split.
+A card is the README.md of a data set; its ``configs:`` list the files of each split.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ Splits = Mapping[str, list[str]]
 
 
 def configurations(card: Path, name: str) -> dict[str, Splits]:
-    """Configuration -> its splits, in the card's order; none where the card declares none.
+    """Configuration -> its splits, in the card's order; empty if the card declares none.
 
-    A configuration that names no files is left out. The default one stands under "default", too.
+    A configuration without files is left out. The default one is also under "default". name: of the
+    data set in messages.
 
     Raises:
-        UserError: the card is damaged; ``name`` is what messages call the data set.
+        UserError: the card is damaged.
     """
     from huggingface_hub import metadata_load
 
     splits: dict[str, Splits] = {}
     defaults = []
-    # A card is the work of its author, and may have any shape.
+    # A card is hand-written and may have any structure.
     try:
         for config in (metadata_load(card) or {}).get("configs") or []:
             if not config.get("data_files"):
@@ -39,7 +40,7 @@ def configurations(card: Path, name: str) -> dict[str, Splits]:
                 defaults.append(str(config["config_name"]))
     except Exception as error:
         raise UserError(
-            f"{name}: the configurations of its card can't be read ({one_line(error)})"
+            f"{name}: cannot read the configurations in its card ({one_line(error)})"
         ) from error
     if len(splits) == 1:
         defaults = list(splits)
@@ -49,7 +50,7 @@ def configurations(card: Path, name: str) -> dict[str, Splits]:
 
 
 def _splits(config: Mapping[str, Any]) -> Splits:
-    """Files without a split are those of train, as on the hub."""
+    """The splits of a configuration; files without a split are train, as on the hub."""
     given = config["data_files"]
     folder = f"{config['data_dir'].strip('/')}/" if config.get("data_dir") else ""
     if isinstance(given, Mapping):
@@ -64,7 +65,7 @@ def _splits(config: Mapping[str, Any]) -> Splits:
 
 
 def matching(files: Sequence[str], patterns: Sequence[str]) -> list[str]:
-    """The files whose names match a pattern, in order; ``**/`` also stands for no folder."""
+    """The files that match a pattern, sorted; ``**/`` also matches no folder."""
     matches: set[str] = set()
     for pattern in patterns:
         for form in (pattern, pattern.replace("**/", "")):

@@ -1,4 +1,4 @@
-"""What is asked in a list of chat messages.
+"""Extracts the question from a list of chat messages.
 
 asked([{"role": "user", "content": "2 + 2?"}], "mine.jsonl:1", "prompt")    # ("2 + 2?", ())
 asked([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2?"}], ...)
@@ -16,7 +16,7 @@ Messages = tuple[tuple[str, str], ...]
 
 
 def asked(value: list[Any], where: str, column: str) -> tuple[str, Messages]:
-    """The last message, which must be the user's, and all messages where there are several.
+    """The text of the last message, and all messages if there are several.
 
     Raises:
         UserError: no message, one without role or text, or a last one that is not the user's.
@@ -27,7 +27,7 @@ def asked(value: list[Any], where: str, column: str) -> tuple[str, Messages]:
     if not messages or messages[-1][0] != "user":
         got = ", ".join(role for role, _ in messages) or "no message"
         raise UserError(
-            f"{where}: column {column!r} must end with a message of the role user, got {got:.60}"
+            f"{where}: column {column!r} must end with a message of role user, got {got:.60}"
         )
     return messages[-1][1], messages if len(messages) > 1 else ()
 
@@ -48,7 +48,7 @@ def _message(value: Any, where: str, path: str) -> tuple[str, str]:
 
 
 def joined(parts: list[Any]) -> str | None:
-    """The parts of a message as one text; None where one is no text, such as an image."""
+    """The parts of a message joined as text; None if a part is not text, such as an image."""
     texts = []
     for part in parts:
         text = part.get("text") if isinstance(part, dict) else part

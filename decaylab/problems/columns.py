@@ -1,4 +1,4 @@
-"""Which columns of a row hold question, answer and id, and the gold answer in them.
+"""Finds the columns of question, answer and id in a row, and extracts the gold answer.
 
 row = ("mine.jsonl:1", {"q": "2 + 2?", "gold": 4})
 columns = find_columns(row, {"question": "q", "answer": "gold"}, "mine.jsonl")
@@ -18,16 +18,16 @@ from decaylab.problems.nested_columns import Gold, gold_text, has, lookup, names
 QUESTION_COLUMNS, ID_COLUMNS = ("problem", "question", "prompt"), ("unique_id", "problem_id", "id")
 VERL_ANSWER, VERL_ID = "reward_model.ground_truth", "extra_info.index"
 OTHER_ANSWERS = ("final_answer", VERL_ANSWER)
-"""Where DeepMath and verl have their gold answers."""
+"""The gold answer columns of DeepMath and verl."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns (or paths into them) hold what, and how problems without an id are called.
+    """The columns (or paths into them) of question, answer and id.
 
-    hashes: gold is what follows ``####``; text without it has no gold, unless the caller named the
-    column (``named``).
-    wrapped: gold answers may stand inside an object or list.
+    prefix: starts the generated ids of problems without an id. hashes: the gold answer follows
+    ``####``; text without it has no gold answer, unless the caller named the column (``named``).
+    wrapped: gold answers may be inside an object or list.
     """
 
     question: str
@@ -49,25 +49,23 @@ def find_columns(
     prefix: str = "row",
     hashes: bool = False,
 ) -> Columns:
-    """Finds the columns in the first row: those of the caller's map (``given``) first, then the
-    usual names.
+    """Finds the columns in the first row: the caller's map (``given``) first, then the usual names.
 
-    A name of the map may be a path, such as ``reward_model.ground_truth``. Usual names count in any
-    case, as written first.
+    A name in the map may be a path, such as ``reward_model.ground_truth``. Usual names match in any
+    case; an exact match comes first. source: name of the set in messages.
 
     Raises:
-        UserError: a role in the map or a column in the row that isn't there, or several that could
-            be meant; ``source`` is what messages call the set.
+        UserError: an unknown role in the map, a missing column, or several candidates.
     """
     found = row[1]
     odd = sorted(set(given) - {"question", "answer", "id"})
     if odd:
-        raise UserError(f"the column map knows question, answer and id, got {', '.join(odd)}")
+        raise UserError(f"--column must map question, answer or id, got {', '.join(odd)}")
     question = _pick(
         given.get("question"), _usual(found, questions), questions, found, "question", source
     )
     answer = None
-    # An empty name says that the set has no answers.
+    # An empty name means that the set has no answers.
     if given.get("answer") != "":
         likely = _usual(found, ("answer",)) or [name for name in OTHER_ANSWERS if has(found, name)]
         answer = _pick(given.get("answer"), likely, ("answer",), found, "answer", source)
@@ -81,8 +79,7 @@ def find_columns(
 
 
 def _usual(row: Mapping[str, Any], usual: Iterable[str]) -> list[str]:
-    """The first usual name that is a column, as written or else in another case: then all columns
-    that differ by case."""
+    """The first usual name that is a column; without an exact match, all that match in any case."""
     usual = list(usual)
     exact = next((name for name in usual if name in row), None)
     if exact:
@@ -99,12 +96,12 @@ def _pick(
     role: str,
     source: str,
 ) -> str:
-    """The column that was named, or the likely one. usual: what the message says was looked for."""
+    """The given column, or the likely one. usual: the names that the message lists."""
     if given:
         likely, usual = [given] if has(row, given) else [], [given]
     if len(likely) == 1:
         return likely[0]
-    way = f"name the right one with --column {role}=NAME"
+    way = f"set it with --column {role}=NAME"
     if likely:
         raise UserError(
             f"{source} has several columns for the {role}: {', '.join(map(repr, likely))}; {way}"
@@ -116,7 +113,7 @@ def _pick(
 
 
 def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> Gold:
-    """The gold answer of a row; its text is None where the set has none."""
+    """The gold answer of a row; its text is None if there is none."""
     if not columns.answer:
         return Gold(None, False)
     value = lookup(row, columns.answer)
@@ -125,7 +122,7 @@ def gold_answer(row: Mapping[str, Any], columns: Columns, where: str) -> Gold:
     else:
         gold = gold_text(value, where, columns.answer)
     if columns.hashes:
-        # The set writes thousands with commas (1,200), which no answer rule should have to guess.
+        # GSM8K writes thousands with commas (1,200).
         _, found, last = (gold.text or "").rpartition("####")
         gold = Gold(
             (last.strip().replace(",", "") or None) if found or columns.named else None,

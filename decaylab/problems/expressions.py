@@ -1,4 +1,4 @@
-"""Expressions that a response writes outside its boxes, and which of them may equal a gold answer.
+"""Extracts expressions from a response, and selects those comparable to a gold answer.
 
 expressions("so $x = 3$, or 0.75", "3")    # ["x = 3", "x", "3", "0.75"]
 """
@@ -15,20 +15,19 @@ def _number_runs() -> str:
     vulgar = "[" + "".join(forms.VULGAR) + "]"
     mixed = rf"(?:\d{{1,3}} )?\d{{1,3}}/\d{{1,3}}(?![\d/])|(?:\d{{1,3}} ?)?{vulgar}"
     number = rf"(?:{mixed}|\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?(?![\d])|\d+(?:\.\d+)?|\.\d+)"
-    term = (
-        rf"\({{0,9}}-?\$?{number}\){{0,9}}"  # bounded, or a loop of brackets takes quadratic time
-    )
+    # Bounded: unlimited brackets would take quadratic time.
+    term = rf"\({{0,9}}-?\$?{number}\){{0,9}}"
     run = rf"{term}(?:[ \t]*(?:[-+*/×÷^]|\\times|\\cdot|\\div)[ \t]*{term})*"
-    # Not a part of a longer number, word, exponent or LaTeX group, but a unit of two or more
-    # letters may follow (12cm).
+    # Not part of a longer number, word, exponent or LaTeX group; a unit of two or more letters may
+    # follow (12cm).
     after = rf"(?!\d|[.,]\d|[\^_{{]| ?{vulgar}|(?:st|nd|rd|th)\b|[A-Za-z](?![A-Za-z]))"
     return rf"(?<![\w\\^_{{])(?<!\d[.,])(?<!\w-)(?P<run>{run}){after}(?P<percent>\s?\\?%)?"
 
 
 _NUMBER_RUN = re.compile(_number_runs())
 _NUMBER_LIST = re.compile(r"(?<![\w.,{-])[\[(]?-?[\d./]+(?:\s*,\s*-?[\d./]+)+[\])]?(?!\w)")
-# Dollars as pandoc reads them: no space inside, no digit after the closing one. So "$12 and then
-# $15" is money.
+# Dollars as in pandoc: no space just inside, no digit after the closing one. So "$12 and then $15"
+# is money.
 _MATH = re.compile(
     r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(?![\s$])((?:\\.|[^$\\\n])+?)(?<![\s\\])\$(?!\d)",
     re.DOTALL,
@@ -43,8 +42,7 @@ RELATION = re.compile(
 
 
 def expressions(text: str, answer: str) -> list[str]:
-    """Expressions that a response writes outside its boxes or as a part of them: LaTeX, lists,
-    arithmetic, numbers."""
+    """LaTeX, lists, arithmetic and numbers in a response, outside and inside its boxes."""
     text = _LIST_MARKER.sub(" ; ", re.sub(r"\\(?:boxed|fbox)\s*(?=\{)", "", text))
     maths = [next(filter(None, match.groups())) for match in _MATH.finditer(text)]
     text = _MATH.sub(" ; ", text)
@@ -77,8 +75,7 @@ _COMMAND_OR_TEXT = re.compile(
 
 
 def comparable(gold: str, found: Iterable[str]) -> Iterator[str]:
-    """The expressions that may equal gold: what has other variables is not worth math-verify's
-    time."""
+    """The expressions that may equal gold; those with other variables are skipped to save time."""
     letters = [_letters(gold), _letters(RELATION.split(gold)[-1])]
     if forms.is_text(gold):
         return iter(found)

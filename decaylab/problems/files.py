@@ -1,10 +1,10 @@
-"""Rows of JSONL, JSON and parquet files, one at a time, packed by gzip or zstd or not.
+"""Reads rows of JSONL, JSON and parquet files, optionally compressed with gzip or zstd.
 
     for place, row in read_rows(Path("rollouts/part-00001.jsonl.zst")):
         ...     # "rollouts/part-00001.jsonl.zst:17", {"prompt": ..., "response": ...}
 
-Rows come one at a time, so that a file may be larger than the memory. Malformed input is a
-UserError that names the file and the line or row.
+Rows are read one at a time, so files may be larger than memory. Malformed input raises a UserError
+that names the file and the line or row.
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ from decaylab.errors import UserError
 FILE_SUFFIXES = (".parquet", ".jsonl", ".json")
 PACKED = (".gz", ".zst")
 BATCH_ROWS, LINES_A_TICK, BUFFER = 256, 512, 1 << 20
-MENDED = "{} of {} {} hold half a character (a lone surrogate, such as \\ud83d), replaced by U+FFFD"
+MENDED = (
+    "{} of {} {} contain half a character (a lone surrogate, such as \\ud83d), replaced by U+FFFD"
+)
 SURROGATES = re.compile("[\ud800-\udfff]")
 
 Row = tuple[str, dict[str, Any]]
-"""Where a row stands, for messages, and its columns."""
+"""The place of a row (for messages) and its columns."""
 Progress = Callable[[int], None]
-"""Takes the number of bytes read since it was called last."""
+"""Called with the number of bytes read since the last call."""
 
 
 def read_rows(
@@ -46,13 +48,14 @@ def read_rows(
     """Rows of a file, lazily.
 
     Args:
-        name: what messages call the file; by default its path.
-        progress: takes the number of bytes read.
-        halves: takes the places of rows in which half a character was replaced by U+FFFD.
-        holds: what a row should hold, for messages.
+        path: the file.
+        name: the file's name in messages; by default its path.
+        progress: called with the number of bytes read.
+        halves: list to which places of rows with half a character (replaced by U+FFFD) are added.
+        holds: what a row should contain, for messages.
 
     Raises:
-        UserError: a file that is damaged, cut off or no text; a malformed row.
+        UserError: a file that is damaged, truncated or not text; a malformed row.
     """
     reader = _Reader(path, name or str(path), progress, [] if halves is None else halves, holds)
     try:
@@ -68,7 +71,7 @@ def read_rows(
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that says how a file is read, without that of its packing."""
+    """The suffix of a file's format, without the one of its compression."""
     return path.with_suffix("").suffix if path.suffix in PACKED else path.suffix
 
 
@@ -83,7 +86,7 @@ class _Reader:
         done = 0
         with self.path.open("rb", buffering=BUFFER) as raw:
             for number, line in enumerate(_unpacked(raw, self.path), start=1):
-                # The position in the packed file, which is what its size counts.
+                # Position in the compressed file, to match its size on disk.
                 if number % LINES_A_TICK == 0:
                     now = raw.tell()
                     self.progress(now - done)
@@ -92,11 +95,10 @@ class _Reader:
                 if text and not text.isspace():
                     place = f"{self.name}:{number}"
                     yield self._row(self._parsed(text, place), text, place)
-        self.progress(self.path.stat().st_size - done)  # what unpacks a file closes it
+        self.progress(self.path.stat().st_size - done)  # the file may be closed already
 
     def array(self) -> Iterator[Row]:
-        """The objects of an array, or one object; a file that begins with an object may also hold
-        one a line."""
+        """The objects of an array, a single object, or one object per line."""
         with self.path.open("rb") as raw:
             text = self._text(_unpacked(raw, self.path).read(), 1)
         if text.lstrip()[:1] == "{":
@@ -117,12 +119,14 @@ class _Reader:
 
     def parquet(self) -> Iterator[Row]:
         if self.path.suffix in PACKED:
-            raise UserError(f"{self.name}: parquet is packed by itself; unpack it first")
+            raise UserError(
+                f"{self.name}: compressed parquet files cannot be read; decompress it first"
+            )
         number, size = 0, self.path.stat().st_size
         try:
             file = pq.ParquetFile(self.path)
             total = max(file.metadata.num_rows, 1)
-            # In batches, so that a file may be larger than the memory.
+            # In batches, so that files may be larger than memory.
             for batch in file.iter_batches(batch_size=BATCH_ROWS):
                 self.progress(size * batch.num_rows // total)
                 for row in batch.to_pylist():
@@ -147,7 +151,7 @@ class _Reader:
             raise UserError(f"{place}: not JSON ({one_line(error)})") from error
 
     def _row(self, value: Any, text: str, place: str) -> Row:
-        # Only an escape can have written half a character.
+        # Only a \u escape can produce half a character.
         if "\\u" in text and ("\\ud" in text or "\\uD" in text):
             whole = mended_value(value)
             if whole != value:
@@ -161,7 +165,7 @@ class _Reader:
 
 
 def _unpacked(raw: BinaryIO, path: Path) -> Any:
-    """What a file holds, as bytes that can be read line by line."""
+    """The decompressed file, for reading line by line."""
     if path.suffix == ".gz":
         return io.BufferedReader(gzip.GzipFile(fileobj=raw), BUFFER)
     if path.suffix == ".zst":
@@ -171,19 +175,18 @@ def _unpacked(raw: BinaryIO, path: Path) -> Any:
 
 
 def one_line(error: BaseException) -> str:
-    """The error's first line, of a readable length."""
+    """The error's first line, at most 160 characters."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160]
 
 
 def mended(text: str) -> str:
-    """A text in which half a character (a lone surrogate), which no file and no tokenizer takes, is
-    U+FFFD."""
+    """Replaces half a character (a lone surrogate) by U+FFFD; files and tokenizers reject it."""
     return SURROGATES.sub("\ufffd", text)
 
 
 def mended_value(value: Any) -> Any:
-    """A value with its texts mended, those inside objects and lists as well."""
+    """Applies `mended` to all texts in a value, including inside objects and lists."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, list):

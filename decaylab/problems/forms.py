@@ -1,4 +1,4 @@
-r"""Forms of an answer: notations of one and the same value, by their text alone.
+r"""Recognises equivalent notations of an answer, from its text alone.
 
     mathematics("2pi")                    # "2\\pi "
     choice("A. 73")                       # ("A", "73")
@@ -6,8 +6,8 @@ r"""Forms of an answer: notations of one and the same value, by their text alone
     text("20th of June")                  # "06-20"
     percent(r"-35.0\%")                   # "-35.0"
 
-What is decided here, and stands in docs/evaluate.md, is which forms count as one; whether values
-agree is decided in `decaylab.problems.answers`.
+This module defines which notations count as the same (see docs/evaluate.md).
+`decaylab.problems.answers` decides whether values are equal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,11 @@ _SPACING = re.compile(r"\\[ ,;:]|~|\\q?quad(?![A-Za-z])")
 
 
 def unwrapped(answer: str) -> str:
-    r"""The answer without \text{} and its like around words, and with plain blanks."""
+    r"""The answer without wrappers such as \text{}, and with plain blanks."""
     return _SPACING.sub(" ", _WRAPPER.sub(r"\1", answer))
 
 
-# --- Numbers
-# ---------------------------------------------------------------------------
+# Numbers
 
 _FRACTION_PART = r"(?:\\[dt]?frac\s*(?:\{(?P<a>\d+)\}|(?P<b>\d))\s*(?:\{(?P<c>\d+)\}|(?P<d>\d))|(?P<e>\d+)\s*/\s*(?P<f>\d+))"  # noqa: E501
 _MIXED = re.compile(
@@ -54,8 +53,10 @@ VULGAR = {
 
 
 def sums_of_mixed(answer: str) -> str:
-    r"""Mixed numbers as sums in brackets: "3 1/2", "3\frac{1}{2}" and "3½" are (3+1/2). An improper
-    part is none."""
+    r"""Writes mixed numbers as sums: "3 1/2", "3\frac{1}{2}" and "3½" become (3+1/2).
+
+    The fraction must be proper.
+    """
 
     def expanded(match: re.Match[str]) -> str:
         over = match["a"] or match["b"] or match["e"]
@@ -68,12 +69,11 @@ def sums_of_mixed(answer: str) -> str:
 
 
 def percent(answer: str) -> str | None:
-    """What stands in front of a percent sign that closes a tidy answer; None without one."""
+    """The number before a final percent sign of a tidy answer; None if there is no such sign."""
     return answer.removesuffix("\\%").strip() if answer.endswith("\\%") else None
 
 
-# --- Mathematics in plain text
-# ---------------------------------------------------------------------------
+# Mathematics in plain text
 
 _FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|log|ln|exp|alpha|beta|gamma|theta|phi"  # noqa: E501
 _NOTATIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -102,16 +102,14 @@ _NOTATIONS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def mathematics(answer: str) -> str:
-    r"""An answer with what plain text has for LaTeX written in LaTeX: 2pi, √3, sqrt(2), ∞, sin x,
-    ∅, "3 1/2"."""
+    r"""Rewrites plain-text mathematics as LaTeX: 2pi, √3, sqrt(2), ∞, sin x, ∅, "3 1/2"."""
     answer = sums_of_mixed(answer)
     for pattern, replacement in _NOTATIONS:
         answer = pattern.sub(replacement, answer)
     return answer
 
 
-# --- Multiple choice
-# ---------------------------------------------------------------------------
+# Multiple choice
 
 _CALLED = r"(?i:(?:option|choice|answer)(?:\s+is)?\s*:?\s*)?"
 _LETTER = re.compile(rf"{_CALLED}(?:[(\[]\s*([A-Ja-j])\s*[)\]]|([A-J])\s*\)?)\s*[.:]?")
@@ -123,15 +121,17 @@ _LABELLED = re.compile(
 
 
 class Choice(NamedTuple):
-    """An option of a multiple choice: its letter, and what stands behind it, which may be empty."""
+    """An option of a multiple choice: its letter, and its content, which may be empty."""
 
     letter: str
     content: str
 
 
 def choice(answer: str) -> Choice | None:
-    r"""The option that an answer names: "A", "(A)", "\textbf{(A) } 73", "A. 73", "Option A". None
-    for anything else."""
+    r"""The option that an answer names: "A", "(A)", "\textbf{(A) } 73", "A. 73", "Option A".
+
+    None for anything else.
+    """
     bare = unwrapped(answer).strip().strip("$").strip()
     match = _LETTER.fullmatch(bare) or _LABELLED.fullmatch(bare)
     if (
@@ -146,8 +146,7 @@ def choice(answer: str) -> Choice | None:
     return Choice((match[1] or match[2]).upper(), content)
 
 
-# --- Text
-# ---------------------------------------------------------------------------
+# Text
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -168,7 +167,7 @@ _ITEM = re.compile(r"[a-z0-9]+")
 
 
 def date(answer: str) -> str | None:
-    """A date as month and day, with the year where one is named: 06-20; None for anything else."""
+    """A date as month and day (06-20), with the year if there is one; None for anything else."""
     for pattern in _DATES:
         if match := pattern.fullmatch(answer.strip()):
             parts = match.groupdict()
@@ -179,8 +178,7 @@ def date(answer: str) -> str | None:
 
 
 def is_text(answer: str) -> bool:
-    r"""Whether an answer is words and no mathematics: "ellipse", "\text{June 20}", "\text{B, E,
-    G}"."""
+    r"""Whether an answer is words: "ellipse", "\text{June 20}", "\text{B, E, G}"."""
     bare = unwrapped(answer).strip(" ()")
     if date(bare):
         return True
@@ -194,11 +192,10 @@ def is_text(answer: str) -> bool:
 
 
 def key(answer: str) -> str | None:
-    """What two texts must have in common to be one: words without case, blanks, brackets; lists in
-    any order.
+    """Key of a text: two texts with the same key are equal.
 
-    A list in brackets keeps its order. None where anything but letters, digits and their
-    punctuation stands in it.
+    Ignores case, blanks, brackets and the order of a list, except in brackets. None if the text has
+    anything but letters, digits and punctuation.
     """
     bare = unwrapped(answer).strip()
     if found := date(bare):
@@ -212,8 +209,7 @@ def key(answer: str) -> str | None:
     return ",".join(items if ordered else sorted(items))
 
 
-# --- Inequalities
-# ---------------------------------------------------------------------------
+# Inequalities
 
 _SIGNS = tuple(
     (re.compile(pattern), sign)
@@ -240,7 +236,7 @@ _MEMBER = re.compile(rf"\s*({_VARIABLE})\s*\\in(?![A-Za-z])(.*)", re.DOTALL)
 
 
 class _Bounds(NamedTuple):
-    """The numbers from low to high, as LaTeX; brackets ( and ) where an end is not one of them."""
+    """An interval from low to high, as LaTeX; ( and ) for an open end, [ and ] for a closed one."""
 
     left: str
     low: str
@@ -249,10 +245,10 @@ class _Bounds(NamedTuple):
 
 
 def interval(answer: str) -> tuple[str, str] | None:
-    r"""The variable of an inequality and its solutions as an interval or a union; None where it is
-    no inequality.
+    r"""The variable of an inequality and its solutions, as an interval or a union.
 
-    "x<3", "3>x", "0 \le x < 1", "x<2 or x>3", "x>2 and x<5", "x \ne 2", "\{x : x<3\}".
+    For example "x<3", "3>x", "0 \le x < 1", "x<2 or x>3", "x>2 and x<5", "x \ne 2", "\{x : x<3\}".
+    None for anything else.
     """
     if match := _BUILDER.fullmatch(answer.strip()):
         answer = match[2]
@@ -269,13 +265,13 @@ def interval(answer: str) -> tuple[str, str] | None:
 
 
 def members(answer: str) -> str:
-    r"""What a variable is said to be in, "[0,1]" of "x \in [0,1]"; any other answer as it is."""
+    r"""The set in a statement of membership: "[0,1]" for "x \in [0,1]"; other answers unchanged."""
     match = _MEMBER.fullmatch(answer)
     return match[2].strip() if match else answer
 
 
 def _piece(text: str) -> tuple[str, list[_Bounds]] | None:
-    """The variable and the bounds of inequalities that hold together."""
+    """The variable and the bounds of inequalities joined by "and"."""
     found = [_inequality(part) for part in _AND.split(text)]
     both = [one for one in found if one]
     if len(both) < len(found):

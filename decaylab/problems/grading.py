@@ -1,23 +1,23 @@
-r"""Grading: whether a response gives the gold answer, by four named answer rules.
+r"""Grades responses against the gold answer, by four named answer rules.
 
 The rule changes the conclusion (one set of responses scored 43.8 by the last box and 65.0 by the
 first, arXiv 2605.27028), so all rules are applied and the reported one is named:
 
-    last_boxed    the content of the last \boxed{}; a malformed or empty last box is no answer,
-                  never an earlier box
+    last_boxed    the content of the last \boxed{}; if that is malformed or empty there is no
+                  answer, even if an earlier box has one
     first_boxed   the same with the first box
-    anywhere      some parsed expression of the response equals gold; never a substring: "12" is
-                  not in "3125"
-    gsm8k         the number after the last ####; without one, the last number of the text. Not
-                  applicable where the gold answer is no number that digits can write: a perfect
-                  answer would be wrong there
+    anywhere      any parsed expression of the response equals gold; not a substring: "12" does not
+                  match "3125"
+    gsm8k         the number after the last ####, or else the last number of the text. Not
+                  applicable if the gold answer is not a number in digits: even a perfect answer
+                  would count as wrong
 
     with Grader() as grader:
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])
     grades.verdicts["last_boxed"]          # [Verdict.CORRECT]
 
-What a response says and whether it equals gold is found by `answers`, which can hang in C code: it
-runs in child processes that end when a response takes too long.
+Comparing answers can hang in C code, so it runs in child processes that are ended after a time
+limit.
 """
 
 from __future__ import annotations
@@ -55,20 +55,18 @@ CODE = tuple(
         "thoughts",
     )
 )
-"""The code that gives verdicts. Stored verdicts are given again where it changes."""
-_GOLD_CHECK = "gold"  # the question put to a worker by `unparsable`
-_SAME = "same "  # and by `same`, with the rule behind it
+"""The files that determine verdicts. Stored verdicts are recomputed when they change."""
+_GOLD_CHECK = "gold"  # pseudo-rule of `unparsable`
+_SAME = "same "  # pseudo-rule of `same`, followed by a rule
 _CHUNK = 64  # judgements sent to a worker at a time
-_WORKER_MEMORY_BYTES = (
-    4 << 30
-)  # a power tower must not take the machine down before its time is out
+_WORKER_MEMORY_BYTES = 4 << 30  # a power tower must not exhaust memory before the time limit
 
 
 class Verdict(StrEnum):
-    """What one rule says of one response. A time-out (or a grader out of memory) is not correct,
-    and counted apart.
+    """The verdict of one rule on one response.
 
-    Not applicable: the rule has no meaning for the gold answer, whatever the response.
+    A timeout (or out of memory) is not correct, and is counted separately. Not applicable: the rule
+    cannot grade against this gold answer.
     """
 
     CORRECT = "correct"
@@ -92,13 +90,13 @@ class Grades:
         return [verdict.is_correct for verdict in self.verdicts[rule]]
 
     def counts(self, rule: str) -> dict[Verdict, int]:
-        """Number of responses with each verdict, all five of them named."""
+        """Number of responses with each of the five verdicts."""
         found = Counter(self.verdicts[rule])
         return {verdict: found[verdict] for verdict in Verdict}
 
 
 def _judge(rule: str, response: str, answer: str) -> Verdict:
-    """The verdict of one rule on one response; may take for ever, so only a worker calls it."""
+    """The verdict of one rule on one response; may hang, so only workers call it."""
     if rule.startswith(_SAME):
         return _verdict(same_answer(rule.removeprefix(_SAME), response, answer))
     gold = tidy(answer)
@@ -131,18 +129,19 @@ def _verdict(is_equal: bool) -> Verdict:
     return Verdict.CORRECT if is_equal else Verdict.WRONG
 
 
-# --- Workers that can be lost
-# ---------------------------------------------------------------------------
+# Worker processes
 
 _Judgement = tuple[str, str, str]  # rule, response, gold answer
 
 
 def _serve(timeout_seconds: float) -> None:
-    """The worker: reads lists of judgements from stdin, writes one verdict a line, and ends when
-    one takes too long."""
+    """Runs a worker: reads lists of judgements from stdin and writes one verdict per line.
+
+    Exits when a judgement takes too long.
+    """
     answers = os.fdopen(os.dup(1), "w")
     null = open(os.devnull, "w")  # noqa: SIM115  (open as long as the process lives)
-    os.dup2(null.fileno(), 1)  # nothing that sympy prints may pass for a verdict
+    os.dup2(null.fileno(), 1)  # keep sympy's output apart from the verdicts
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.disable(logging.CRITICAL)
     try:
@@ -153,14 +152,12 @@ def _serve(timeout_seconds: float) -> None:
         )
     except (ImportError, ValueError, OSError):
         pass  # Windows has no such limit, and macOS does not grant it
-    math_equal(
-        r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", 6
-    )  # the slow imports, before the clock runs
+    # Do the slow imports before the clock starts.
+    math_equal(r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", 6)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         for rule, response, answer in json.loads(line):
-            # A thread outside the interpreter: it also stops C code and works when the parent is
-            # gone.
+            # A timer outside the interpreter: it also stops C code, and works without the parent.
             faulthandler.dump_traceback_later(timeout_seconds, exit=True, file=null)
             try:
                 verdict = _judge(rule, response, answer)
@@ -171,13 +168,12 @@ def _serve(timeout_seconds: float) -> None:
 
 
 class _Worker:
-    """A child process with the judgements it still owes, oldest first."""
+    """A child process and its pending judgements, oldest first."""
 
     def __init__(
         self, timeout_seconds: float, inbox: queue.SimpleQueue[tuple[_Worker, str | None]]
     ) -> None:
-        # A plain child rather than multiprocessing: that would run the caller's main module again,
-        # torch and all.
+        # Not multiprocessing, which would import the caller's main module again, including torch.
         code = f"from decaylab.problems.grading import _serve; _serve({timeout_seconds})"
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -207,7 +203,7 @@ class _Worker:
             self.process.stdin.write(json.dumps(judgements) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            pass  # it is gone, and the end of its output says so
+            pass  # the worker has died; the end of its output is handled in _take_in
 
     def stop(self) -> None:
         self.process.kill()
@@ -220,15 +216,13 @@ class _Worker:
 
 
 class Grader:
-    """Grades responses in worker processes; a response that takes too long costs its worker and
-    nothing else.
+    """Grades responses in worker processes; a worker is ended if a response takes too long.
 
-    Works in any thread. Equal questions are judged once in the life of the grader. Workers start
-    when first needed.
+    Thread-safe. Results are cached for the life of the grader. Workers start when first needed.
+    timeout_seconds: limit for one rule on one response.
 
     Raises:
-        ValueError: `workers` is not positive, or `timeout_seconds`, the longest that one rule may
-        take on one response.
+        ValueError: `workers` or `timeout_seconds` is not positive.
     """
 
     def __init__(self, *, workers: int = 1, timeout_seconds: float = 5.0) -> None:
@@ -255,7 +249,7 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """Ends the workers. A later call starts new ones."""
+        """Ends the workers. A later call to `grade` starts new ones."""
         for worker in self._pool:
             worker.stop()
         self._pool = []
@@ -269,11 +263,10 @@ class Grader:
         prompts: Sequence[str] | None = None,
         marks: thoughts.Marks = thoughts.KNOWN,
     ) -> Grades:
-        """The verdict of each rule on each response, given the gold answer to its problem.
+        """The verdict of each rule on each response, given its gold answer.
 
-        What a response holds in thoughts is no answer: it is looked for behind the last one, and
-        there is none where one is still open. prompts: what stands before each response, at least
-        its end, which may open a thought.
+        The answer is searched after the last thought; a response with an open thought has no
+        answer. prompts: text before each response, or at least its end, which may open a thought.
 
         Raises:
             ValueError: the two sequences differ in length, or a rule is unknown.
@@ -298,24 +291,22 @@ class Grader:
         )
 
     def same(self, rule: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Whether the two answers of each pair, as `votes.named_answer` gives them, are one; a
-        time-out is none.
+        """Whether the two answers of each pair are equal; False after a timeout.
 
-        Raises ValueError for a rule that does not name one answer.
+        pairs: answers from `votes.named_answer`. Raises ValueError for a rule that does not name
+        one answer.
         """
         if rule not in VOTING_RULES:
             raise ValueError(
                 f"rules that name one answer are {', '.join(VOTING_RULES)}, got {rule}"
             )
-        question = _SAME + (
-            "last_boxed" if rule == "first_boxed" else rule
-        )  # one verifier, asked once
+        # Both box rules share one verifier, and so the cached results.
+        question = _SAME + ("last_boxed" if rule == "first_boxed" else rule)
         known = self._ask((question, first, second) for first, second in pairs)
         return [known[question, first, second].is_correct for first, second in pairs]
 
     def unparsable(self, answers: Sequence[str]) -> list[int]:
-        """Indices of the gold answers that can't be parsed: no number, no text, and nothing that
-        math-verify reads."""
+        """Indices of gold answers that are neither numbers nor text nor readable by math-verify."""
         known = self._ask((_GOLD_CHECK, "", answer) for answer in answers)
         return [
             index
@@ -333,7 +324,7 @@ class Grader:
                     self._hand_out(waiting)
                     self._take_in(waiting, *self._inbox.get())
             except BaseException:
-                self.close()  # what the workers still owe would answer the next question
+                self.close()  # pending verdicts would be taken for those of the next call
                 raise
             return self._known
 
@@ -349,13 +340,13 @@ class Grader:
 
     def _take_in(self, waiting: deque[_Judgement], worker: _Worker, line: str | None) -> None:
         if worker not in self._pool:
-            return  # the last words of one that was ended
+            return  # late output of a worker that was ended
         if line == "ready":
             worker.is_ready = True
         elif line is not None:
             self._known[worker.owed.popleft()] = Verdict(line)
         elif not worker.is_ready:
-            raise RuntimeError("the grading worker could not start; its error stands above")
+            raise RuntimeError("the grading worker could not start; see its error above")
         else:
             self._pool.remove(worker)
             worker.stop()

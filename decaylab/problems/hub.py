@@ -1,4 +1,4 @@
-"""The hub: rows of a data set, found by the names of its parquet or JSONL files."""
+"""Reads rows of hub data sets from their parquet or JSONL files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,13 @@ from decaylab.problems.files import FILE_SUFFIXES, Row, one_line, read_rows
 
 DEFAULT_SPLITS, CARD = ("test", "train"), "README.md"
 CONVERTED = "refs/convert/parquet"
-_ABOUT = re.compile(
-    r"(^|/)(\.|(dataset_infos?|config|package)\.json$)"
-)  # hidden files, and JSON that holds no rows
+# Hidden files, and JSON files without rows.
+_ABOUT = re.compile(r"(^|/)(\.|(dataset_infos?|config|package)\.json$)")
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A hub data set. name: what messages call it; local_copy: how the caller would name a local
-    copy instead."""
+    """A hub data set. name: its name in messages. local_copy: how to name a local copy instead."""
 
     repo: str
     name: str
@@ -45,16 +43,15 @@ class DataSet:
         limit: int | None,
         halves: list[str],
     ) -> tuple[list[Row], str, list[str]]:
-        """The first rows of one split of one configuration, the commit they are from, and notes for
-        the reader.
+        """The first rows of one split of one configuration, their commit, and notes.
 
         Raises:
-            UserError: the set, revision, split or configuration isn't there, or its files can't be
-            fetched or read.
+            UserError: no such set, revision, split or configuration, or files that can't be fetched
+                or read.
         """
         files, cached = self._files(revision)
-        notes = ["the hub was not reached: its local cache was read"] if cached else []
-        # The conversion is made of the main branch alone.
+        notes = ["the hub could not be reached: the local cache was read"] if cached else []
+        # The hub converts only the main branch.
         converted = [] if revision or cached or _data_files(files) else self._converted_files()
         if converted:
             revision, notes = CONVERTED, [f"read from the hub's parquet conversion ({CONVERTED})"]
@@ -65,7 +62,7 @@ class DataSet:
             declared = cards.configurations(card, self.name)
         chosen, used = _choose(converted or files, declared, config, split, place)
         if used != (split or DEFAULT_SPLITS[0]):
-            notes.append(f"the {used} split is read: no {DEFAULT_SPLITS[0]} split was found")
+            notes.append(f"the {used} split was read: there is no {DEFAULT_SPLITS[0]} split")
         first = self._fetch(chosen[0], revision, cached)
         commit = first.parents[len(PurePosixPath(chosen[0]).parts) - 1].name
 
@@ -75,14 +72,13 @@ class DataSet:
                 yield from read_rows(path, f"{self.repo}/{file}", halves=halves)
 
         rows = list(islice(stream(), limit))
-        # A limit that was served by the first files left the others out of the cache.
+        # An earlier run with a limit may have cached only the first files.
         if cached and (limit is None or len(rows) < limit):
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
 
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
-        """The file names at a revision, and whether they are those of the local cache, the hub
-        being away."""
+        """The file names at a revision, and whether they are from the local cache."""
         try:
             info = HfApi().dataset_info(self.repo, revision=revision)
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
@@ -97,8 +93,7 @@ class DataSet:
         return [sibling.rfilename for sibling in info.siblings or ()], False
 
     def _converted_files(self) -> list[str]:
-        """Files of the hub's own conversion, which is made of the main branch alone; none where it
-        made none."""
+        """Files of the hub's own parquet conversion of the main branch; empty if there is none."""
         try:
             return self._files(CONVERTED)[0]
         except UserError:
@@ -121,11 +116,11 @@ class DataSet:
             )
         if isinstance(error, RevisionNotFoundError):
             return UserError(
-                f"{data_set} has no revision {revision!r}: leave it out for the newest, {remedy}"
+                f"{data_set} has no revision {revision!r}: omit it for the newest, {remedy}"
             )
         if isinstance(error, RepositoryNotFoundError | HFValidationError):
             return UserError(
-                f"no data set {self.repo} on the hub: check the name (HF_TOKEN, if it is "
+                f"no data set {self.repo} on the hub: check the name (set HF_TOKEN if it is "
                 f"private), {remedy}"
             )
         why = f"{type(error).__name__}: {one_line(error)}"
@@ -135,14 +130,13 @@ class DataSet:
 
 
 def _refuse_partial(files: list[str], name: str) -> None:
-    """An earlier limit may have left later files out of the cache; their names
-    (``-00000-of-00002``) tell."""
+    """Raises UserError if shards are missing from the cache, by names (``-00000-of-00002``)."""
     shards = re.search(r"-of-(\d+)", files[0])
     if shards and int(shards[1]) > len(files):
         raise UserError(
-            f"{name}: the hub was not reached and its local cache holds {len(files)} of "
+            f"{name}: the hub could not be reached and the local cache has only {len(files)} of "
             f"{int(shards[1])} files; "
-            "go online once, or give a limit that the first files can serve"
+            "go online, or set a limit that the first files can satisfy"
         )
 
 
@@ -152,7 +146,7 @@ def _cached_snapshot(repo: str, revision: str | None) -> Path | None:
             snapshot_download(repo, repo_type="dataset", revision=revision, local_files_only=True)
         )
     except LocalEntryNotFoundError as error:
-        # Some files of the repository were never needed: newer clients say so and name the folder.
+        # Newer clients report a partial snapshot with its folder.
         partial = getattr(error, "snapshot_path", None)
         return Path(partial) if partial else None
 
@@ -170,8 +164,10 @@ def _choose(
     split: str | None,
     name: str,
 ) -> tuple[list[str], str]:
-    """The files of one split and one configuration, and the split's name: as the card declares
-    them, else by the names of the files, parquet before JSONL."""
+    """The files of one split and configuration, and the split's name.
+
+    They come from the card, or else from the file names, parquet before JSONL.
+    """
     data = _data_files(files)
     if declared and config is None and "default" not in declared:
         raise _several(name, list(declared))
@@ -190,16 +186,15 @@ def _choose(
         return inside, "only"
     place = f" in configuration {config}" if config else ""
     wanted = split or " or ".join(DEFAULT_SPLITS)
-    listed = ", ".join([*data[:6], *(["..."] if len(data) > 6 else [])]) or "neither"
+    listed = ", ".join([*data[:6], *(["..."] if len(data) > 6 else [])]) or "no such files"
     raise UserError(
-        f"{name} has no {wanted} split as parquet or JSONL{place}: found {listed}; name the split "
-        "or a local file"
+        f"{name} has no {wanted} split as parquet or JSONL{place}: found {listed}; set --split, or "
+        "give a local file"
     )
 
 
 def _of_split(files: list[str], split: str) -> list[str]:
-    """Files under a folder of the split's name or called by it; failing that, the one whose name
-    contains it."""
+    """Files in a folder or with a name equal to the split's; else the only one that contains it."""
     whole = re.compile(rf"{re.escape(split)}(-\d+-of-\d+.*)?")
     within = re.compile(rf"(?<![A-Za-z0-9]){re.escape(split)}(?![A-Za-z0-9])")
     exact, loose = [], []
@@ -226,5 +221,5 @@ def _of_one_config(files: list[str], split: str, name: str) -> list[str]:
 
 def _several(name: str, configs: Sequence[str]) -> UserError:
     return UserError(
-        f"{name} has configurations {', '.join(configs)}; name one, as in {name}:{configs[-1]}"
+        f"{name} has configurations {', '.join(configs)}; choose one, as in {name}:{configs[-1]}"
     )

@@ -1,12 +1,12 @@
-"""Values inside other values: columns named by a path, and gold answers inside objects.
+"""Looks up columns by path, and extracts gold answers from objects.
 
     lookup({"reward_model": {"ground_truth": "4"}}, "reward_model.ground_truth")   # "4"
     lookup({"messages": [{"content": "2 + 2?"}]}, "messages.0.content")            # "2 + 2?"
     gold_text({"value": "136"}, "mine.jsonl:1", "answer")
     # Gold("136", unwrapped=True)
 
-A path goes through objects, lists (by number) and JSON text of either. A column whose own name
-holds the dot wins.
+A path goes through objects, lists (by index) and JSON text of either. A column whose own name
+contains the dot takes precedence.
 """
 
 from __future__ import annotations
@@ -23,20 +23,19 @@ _MISSING = object()
 
 
 def lookup(row: Mapping[str, Any], path: str, default: Any = None) -> Any:
-    """The value under a column's name, or under a path such as ``reward_model.ground_truth``;
-    ``default`` if none."""
+    """The value of a column or of a path (``reward_model.ground_truth``), else ``default``."""
     if path in row:
         return row[path]
     return _inside(row, path, default) if "." in path else default
 
 
 def has(row: Mapping[str, Any], path: str) -> bool:
-    """Whether there is such a column or path; its value may be None."""
+    """Whether the column or path exists; its value may be None."""
     return lookup(row, path, _MISSING) is not _MISSING
 
 
 def names(row: Mapping[str, Any]) -> list[str]:
-    """Names of the columns, for messages; those of an object are named one level down."""
+    """Column names for messages; for an object, the paths one level down."""
     columns: list[str] = []
     for name, value in row.items():
         if isinstance(value, dict) and value:
@@ -47,8 +46,7 @@ def names(row: Mapping[str, Any]) -> list[str]:
 
 
 def _inside(value: Any, path: str, default: Any) -> Any:
-    """The value under a path inside an object or list; the longest name that is a key of its own
-    comes first."""
+    """The value under a path inside an object or list; longer keys are tried first."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, list):
@@ -71,7 +69,7 @@ def _inside(value: Any, path: str, default: Any) -> Any:
 
 
 def _parsed(text: str) -> Any:
-    """The object or list that a text is JSON of; None for any other text."""
+    """The object or list in a JSON text; None for any other text."""
     text = text.strip()
     if text[:1] + text[-1:] not in ("{}", "[]"):
         return None
@@ -82,28 +80,25 @@ def _parsed(text: str) -> Any:
 
 
 class Gold(NamedTuple):
-    """A gold answer as text; None where there is none. unwrapped: it stood inside an object or a
-    list."""
+    """A gold answer as text; None if there is none. unwrapped: it was inside an object or list."""
 
     text: str | None
     unwrapped: bool
 
 
 def gold_text(value: Any, where: str, column: str) -> Gold:
-    """A gold answer as text, taken out of an object or list that holds nothing else, or out of JSON
-    text of one.
+    """A gold answer as text, unwrapped from an object or list (or JSON of one) with a single value.
 
     Args:
-        value: as the file has it.
+        value: the value in the file.
         where: the row, for messages.
-        column: the name or path that the value stands under, for messages.
+        column: the name or path of the value, for messages.
 
     Raises:
-        UserError: several values, of which none is the answer more than another; or no text or
-        number.
+        UserError: several values, or a value that is neither text nor a number.
     """
     inner, path = _single(value, where, column)
-    # NaN is what tables write for nothing.
+    # Tables store a missing value as NaN.
     if inner is None or (isinstance(inner, float) and math.isnan(inner)):
         return Gold(None, False)
     if not isinstance(inner, str | int | float | Decimal):
@@ -126,8 +121,8 @@ def _single(value: Any, where: str, path: str) -> tuple[Any, str]:
             inside = ", ".join(f"{path}.{name}" for name, _ in held[:4])
             more = ", ..." if len(held) > 4 else ""
             raise UserError(
-                f"{where}: column {path!r} holds several values ({inside}{more}) and not one gold "
-                f"answer: name it, such as --column answer={path}.{held[0][0]}"
+                f"{where}: column {path!r} has several values ({inside}{more}) instead of one gold "
+                f"answer; choose one, such as --column answer={path}.{held[0][0]}"
             )
         if not held:
             return None, path
@@ -135,9 +130,9 @@ def _single(value: Any, where: str, path: str) -> tuple[Any, str]:
 
 
 def _wrapping(text: str) -> Any:
-    """The object or one-element list that a text is JSON of.
+    """The object or one-element list in a JSON text; None for any other text.
 
-    A list must hold text in quotes: [5], [1, 2] and {} are mathematics as well.
+    The element must be a string, since [5], [1, 2] and {} may be mathematics.
     """
     value = _parsed(text)
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-r"""Plain numbers in answers: tidied, read exactly, and compared.
+r"""Tidies, parses and compares plain numbers in answers.
 
 tidy("1,200 dollars")                 # "1,200"
 exact(r"\frac{3}{4}")                 # Fraction(3, 4)
@@ -39,8 +39,8 @@ _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             )
             for word, power in (("thousand", 3), ("million", 6), ("billion", 9), ("trillion", 12))
         ),
-        # A bare unit: "18.90 dollars", "15 cm^2". Words that belong to an expression or a list
-        # stay.
+        # A unit without \text: "18.90 dollars", "15 cm^2". Words that belong to an expression or a
+        # list are kept.
         (
             rf"^(-?{_PLAIN})\s+(?!(?:pi|and|or|sqrt|sin|cos|tan|log|ln|mod|of|(?i:{'|'.join(forms.MONTHS)})[a-z]*)\b)"
             r"[A-Za-z][A-Za-z .]+(?:\^\{?\d\}?)?$",
@@ -52,8 +52,7 @@ _TIDY: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 @lru_cache(maxsize=65536)
 def tidy(answer: str) -> str:
-    """The answer without what carries no meaning: outer dollars, currency, blanks in numbers,
-    units, last period."""
+    """The answer without outer dollars, currency, blanks in numbers, units and the last period."""
     if answer.isdigit():
         return answer
     for pattern, replacement in _TIDY:
@@ -76,8 +75,10 @@ _POWER_OF_TEN = re.compile(r"(?<![\d.])10\s*\^\s*(?:\{\s*(-?\d{1,3})\s*\}|(-?\d{
 
 @lru_cache(maxsize=65536)
 def exact(answer: str) -> Fraction | None:
-    """The value of a tidy plain number, fraction, mixed number, power of ten, or sum of them; None
-    for anything else."""
+    """The value of a tidy plain number, fraction, mixed number, power of ten, or their arithmetic.
+
+    None for anything else.
+    """
     if re.fullmatch(rf"-?{_PLAIN}", answer):
         return Fraction(answer.replace(",", "").rstrip(".")) if len(answer) <= 300 else None
     if len(answer) > 200:
@@ -110,18 +111,17 @@ def exact(answer: str) -> Fraction | None:
 
 
 def decimals(gold: Fraction) -> int:
-    """Decimals to which an answer in decimals must agree: six, and as many more as gold has zeros
-    after the point."""
+    """Decimals to which a decimal answer must agree: six, plus gold's zeros after the point."""
     return 6 if gold == 0 or abs(gold) >= 1 else 5 - math.floor(math.log10(abs(gold)))
 
 
 def same_number(gold: str, gold_value: Fraction, answer: str, value: Fraction) -> bool:
-    """Exactly equal, or equal when rounded where one of the two is written in decimals."""
+    """Whether two numbers are equal: exactly, or after rounding if one is written in decimals."""
     return gold_value == value if "." not in gold + answer else same_rounded(gold_value, value)
 
 
 def same_rounded(gold: Fraction, value: Fraction) -> bool:
-    """Whether two numbers agree to six decimals, or to more where gold is small."""
+    """Whether two numbers agree to six decimals, or to more if gold is small."""
     places = decimals(gold)
     return round(gold, places) == round(value, places)
 
@@ -132,7 +132,7 @@ _NUMBER = re.compile(
 
 
 def final_number(text: str) -> Fraction | None:
-    """The number after the last ####, else the last one of the text; None where there is none."""
+    """The number after the last ####, or else the last number of the text; None if none."""
     _, mark, after = text.replace("−", "-").rpartition("####")
     numbers = list(_NUMBER.finditer(after))
     if not numbers:
@@ -143,8 +143,8 @@ def final_number(text: str) -> Fraction | None:
 
 
 def _decimal(text: str) -> Fraction:
-    # An exponent or a digit run of thousands of places is babble, not an answer: as an infinity it
-    # equals no gold.
+    # An exponent or number with thousands of digits is gibberish: it becomes a value that no gold
+    # answer has.
     mantissa, _, exponent = text.lower().partition("e")
     return Fraction(text) if len(mantissa) <= 300 and len(exponent) <= 4 else Fraction(10) ** 400
 
@@ -153,10 +153,10 @@ _WRAPPER = re.compile(r"\\(?:text(?:bf|it|rm)?|mbox|mathrm|mathbf|operatorname)\
 
 
 def gold_number(answer: str) -> Fraction | None:
-    """The number that a gold answer is or ends on, without its unit; None where it is none that
-    digits can write.
+    """The number of a gold answer without its unit, or after ####; None if it is not a number.
 
-    Of a fraction, a sum or a mixed number `final_number` would read the last part: those are none.
+    None also for a fraction, a sum or a mixed number, since `final_number` reads only its last
+    part.
     """
     if "####" in answer:
         return final_number(answer)

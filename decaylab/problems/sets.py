@@ -1,15 +1,14 @@
-r"""What is asked, where it comes from, and which version of it.
+r"""Loads problem sets by name, with their version and content hash.
 
     load_problems("abacus")                             # generated, the same on every machine
-    load_problems("abacus-train", limit=3200)           # other problems of that world, to train on
-    load_problems("math500", limit=50)                  # from the hub, as gsm8k
+    load_problems("abacus-train", limit=3200)           # other problems of that world, for training
+    load_problems("math500", limit=50)                  # from the hub, like gsm8k
     load_problems("math500:math500.jsonl")              # a local copy of a known set
     load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})
     load_problems("owner/name:config", split="train", revision="v1.2")
     load_problems("gym:chain_sum", limit=200, seed=3)   # reasoning-gym, an extra
 
-A set is read in its own order, never shuffled, and carries a version and a content hash into the
-run.
+A set is read in its own order and never shuffled.
 """
 
 from __future__ import annotations
@@ -41,27 +40,24 @@ from decaylab.problems.files import (
 from decaylab.problems.nested_columns import lookup
 
 TEST_SEED, TEST_COUNT = 0, 2000
-"""The abacus problems that are asked, of the world's part for tests."""
+"""Seed and number of the abacus test problems, from the world's test part."""
 TRAIN_SEED, TRAIN_COUNT = 2, 5000
-"""The abacus problems that students are trained on, of another part; how many are taken when no
-limit is given."""
+"""Seed of the abacus training problems, from the train part; their number without a limit."""
 GENERATED_COUNT = 100
-"""Problems taken from a generated set (abacus, gym) when no limit is given."""
+"""Number of problems from a generated set (abacus, gym) without a limit."""
 BOXED_INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 INSTRUCTIONS = {"boxed": BOXED_INSTRUCTION, "none": ""}
-"""What can be said of an instruction in a word."""
+"""Named instructions."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """One question with its gold answer.
 
-    question: the text of the user's turn, the last where there are several, without the set's
-    instruction.
-    answer: the gold answer as text; None where the set has none.
-    steps: the chain behind the problem, where the world is known.
-    messages: role and content of all messages, where the set has a system message or several turns;
-    the last is `question`.
+    question: text of the last user turn, without the set's instruction. answer: the gold answer as
+    text; None if the set has none. steps: the problem's chain of steps, for abacus. messages: role
+    and content of all messages if there is a system message or several turns; the last one is
+    `question`.
     """
 
     problem_id: str
@@ -77,14 +73,12 @@ class ProblemSet:
 
     name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the
     file's name.
-    version: of the generator, or the hub commit the rows were read from, or "local file".
-    content_hash: SHA-256 over ids, questions, answers and messages, if any, of the problems that
-    are here, in order.
-    instruction: what a prompt appends to each question; "" for none.
-    answer_rule: the answer rule the instruction calls for; the default, which a caller may
-    override.
-    notes: what a reader of the results must know about the rows, one sentence each.
-    own: problems of the user's, which may say themselves how they want to be answered.
+    version: of the generator, or the hub commit of the rows, or "local file".
+    content_hash: SHA-256 over ids, questions, answers and any messages of these problems, in order.
+    instruction: text appended to each question; "" for none.
+    answer_rule: the default answer rule.
+    notes: what a reader of the results must know about the rows.
+    own: the user's own problems, which may already contain an instruction.
     """
 
     name: str
@@ -107,7 +101,7 @@ class ProblemSet:
 
 @dataclass(frozen=True)
 class _Known:
-    """A named set: its hub repository and its own columns."""
+    """A named set: its hub repository and its columns."""
 
     repo: str
     config: str | None
@@ -123,7 +117,7 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class _Wanted:
-    """The part of a set that the caller asked for."""
+    """The requested part of a set."""
 
     limit: int | None
     revision: str | None
@@ -134,14 +128,12 @@ class _Wanted:
         given = [name for name in names if getattr(self, name)]
         if given:
             raise UserError(
-                f"{spec} {why}, so it has no {' or '.join(given)} to choose; leave "
-                f"{' and '.join(given)} out"
+                f"{spec} {why}, so it has no {' or '.join(given)}; leave {' and '.join(given)} out"
             )
 
 
 def instruction_of(given: str | None, problem_set: ProblemSet) -> str:
-    """What a question is followed by: what was given, or what the problem set asks for; "" for
-    nothing."""
+    """The instruction after each question: the given one, or the problem set's; "" for none."""
     if given is None:
         return problem_set.instruction
     return mended(INSTRUCTIONS.get(given, given))
@@ -156,33 +148,31 @@ def load_problems(
     columns: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> ProblemSet:
-    """The problems that ``spec`` names, in their own order; with ``limit``, the first ones.
+    """Loads the problems that ``spec`` names, in their own order.
 
     Args:
         spec: ``abacus`` or ``abacus-train``; ``math500`` or ``gsm8k``, from the hub;
             ``math500:FILE`` or ``gsm8k:FILE``; a .jsonl, .json or .parquet file; a hub data set
             ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
-        limit: how many problems to take; None is all of them, and 100 of a generated set.
+        limit: use only the first ``limit`` problems; None is all, and 100 of a generated set.
         revision: hub branch, tag or commit.
-        split: hub split; None is test, and train where there is no test.
-        columns: from question, answer and id to the set's own names, or paths such as
-            ``reward_model.ground_truth``; ``answer=""`` says that it has no answers.
-        seed: of a gym task; abacus always asks its test problems.
+        split: hub split; None is test, or train if there is no test split.
+        columns: maps question, answer and id to the set's own names, or to paths such as
+            ``reward_model.ground_truth``; ``answer=""`` means that it has no answers.
+        seed: of a gym task; abacus has a fixed seed.
 
     Raises:
-        UserError: where the set, a file, a row or a column can't be used, or an argument has no
-        meaning for the set.
+        UserError: an unusable set, file, row or column, or an argument that does not apply to the
+            set.
     """
     if limit is not None and limit < 1:
-        raise UserError(
-            f"limit must be at least 1, got {limit}; leave it out to take every problem"
-        )
+        raise UserError(f"limit must be at least 1, got {limit}; omit it to use every problem")
     wanted = _Wanted(limit, revision, split, columns)
     kind, _, rest = spec.partition(":")
     if spec in ("abacus", "abacus-train") or kind == "gym":
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
         return _gym(rest, limit, seed) if kind == "gym" else _abacus(spec, limit)
-    # A known name comes before a folder that is called like it.
+    # A known name takes precedence over a folder of that name.
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
     known = kind if kind in _KNOWN else None
@@ -200,7 +190,7 @@ def load_problems(
 
 
 def _abacus(name: str, limit: int | None) -> ProblemSet:
-    """Those of a test, or others to train on."""
+    """The abacus problems for tests or for training."""
     part: abacus.Part = "train"
     seed, usual, notes = TRAIN_SEED, TRAIN_COUNT, list[str]()
     if name == "abacus":
@@ -222,7 +212,7 @@ def _abacus(name: str, limit: int | None) -> ProblemSet:
 def _default_count(of: str, limit: int | None) -> list[str]:
     if limit is not None:
         return []
-    return [f"the first {GENERATED_COUNT} problems {of} are taken, as no limit was given"]
+    return [f"the first {GENERATED_COUNT} problems {of} are used; set another number with --limit"]
 
 
 def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
@@ -235,26 +225,23 @@ def _gym(task: str, limit: int | None, seed: int) -> ProblemSet:
         ) from error
     if task not in tasks:
         close = difflib.get_close_matches(task, tasks, n=3) or tasks[:3]
-        raise UserError(
-            f"reasoning-gym has no task {task!r} among its {len(tasks)}; close ones: "
-            f"{', '.join(close)}"
-        )
+        raise UserError(f"reasoning-gym has no task {task!r}; try {', '.join(close)}")
     count = GENERATED_COUNT if limit is None else limit
     try:
         drawn = gym.create_dataset(task, size=count, seed=seed)
         rows = [(f"{task}, row {index + 1}", dict(drawn[index])) for index in range(count)]
-    # Some tasks need a configuration of their own.
+    # Some tasks need a configuration.
     except (AssertionError, ValueError, TypeError) as error:
         raise UserError(
             f"reasoning-gym can't make {count} problems of {task}: {one_line(error)}"
         ) from error
-    # An answer of a task may be JSON text itself.
+    # Not unwrapped: the answer to a task may itself be JSON text.
     problems, notes = _problems(
         rows, Columns("question", "answer", None, f"{task}-{seed}", wrapped=False)
     )
     version = f"reasoning-gym {importlib.metadata.version('reasoning-gym')}, seed {seed}"
     notes += _default_count("of the seed", limit)
-    notes.append("answers are compared by the answer rule, not by the task's own verifier")
+    notes.append("answers are graded by the answer rule, not by the task's own verifier")
     return _problem_set(f"gym:{task}", version, problems, notes)
 
 
@@ -265,9 +252,9 @@ def _problem_set(
     notes: list[str],
     instruction: str | None = BOXED_INSTRUCTION,
 ) -> ProblemSet:
-    """instruction: None for problems of the user's own."""
+    """Makes a problem set and its hash. instruction: None for the user's own problems."""
     digest = hashlib.sha256()
-    # Line by line, as the hash of stored runs was made.
+    # Line by line, to match the hashes of stored runs.
     for problem in problems:
         parts: list[Any] = [problem.problem_id, problem.question, problem.answer]
         if problem.messages:
@@ -326,13 +313,15 @@ def _parse(
     rows: list[Row], known: str | None, wanted: _Wanted, source: str, halves: Sequence[str]
 ) -> tuple[list[Problem], list[str]]:
     if not rows:
-        raise UserError(f"{source} holds no problems: it is empty")
+        raise UserError(f"{source} has no problems: it is empty")
     return _problems(rows, _columns(rows[0], known, wanted.columns or {}, source), halves)
 
 
 def _columns(row: Row, known: str | None, given: Mapping[str, str], source: str) -> Columns:
-    """A known set's own columns, by its name or, where the caller maps none, by a row's looks; else
-    the usual ones."""
+    """The columns of a known set, else the usual ones.
+
+    A set is known by its name, or by its columns if the caller maps none.
+    """
     known = known or (None if given else _recognise(row[1]))
     if known is None:
         return find_columns(row, given, source)
@@ -357,8 +346,7 @@ def _recognise(row: Mapping[str, Any]) -> str | None:
 def _problems(
     rows: Iterable[Row], columns: Columns, halves: Sequence[str] = ()
 ) -> tuple[list[Problem], list[str]]:
-    """Problems of the rows, and notes on what repeats: a repeated id gets its row number, so that
-    ids stay unique."""
+    """The problems of the rows, and notes. A repeated id gets its row number, to stay unique."""
     problems: list[Problem] = []
     ids: set[str] = set()
     questions: set[tuple[str, Messages]] = set()
@@ -378,19 +366,16 @@ def _problems(
     count = len(problems)
     notes = []
     if repeated_ids:
-        notes.append(f"{repeated_ids} ids repeat an earlier one: their row number was added")
+        notes.append(f"{repeated_ids} ids are duplicates: their row number was added")
     if halves:
         notes.append(MENDED.format(len(halves), count, "problems"))
     if unwrapped:
-        notes.append(
-            f"{unwrapped} of {count} gold answers stood inside an object or list and were taken "
-            "out of it"
-        )
+        notes.append(f"{unwrapped} of {count} gold answers were unwrapped from an object or list")
     chats = sum(bool(problem.messages) for problem in problems)
     if chats:
         notes.append(f"{chats} of {count} problems have a system message or several turns")
     if repeated := count - len(questions):
-        notes.append(f"{repeated} problems repeat an earlier question")
+        notes.append(f"{repeated} problems have the same question as an earlier one")
     return problems, notes
 
 

@@ -1,8 +1,7 @@
-"""Whether two answers are equal as mathematics, by math-verify.
+"""Compares two answers as mathematics with math-verify.
 
-What it finds equal is looked at once more, since it takes tiny differences for none.
-
-It may hang in C code: `decaylab.problems.grading` calls this in processes that can be lost.
+Answers that it finds equal are checked again, since it ignores tiny differences. It may hang in C
+code, so `decaylab.problems.grading` calls it in worker processes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from decaylab.problems import forms
 
 @lru_cache(maxsize=4096)
 def parsed(answer: str) -> tuple[Any, ...]:
-    """math-verify's reading of a tidy answer; what it can't read stays a string."""
+    """math-verify's readings of a tidy answer; unreadable parts stay strings."""
     from math_verify import LatexExtractionConfig, parse
 
     config = [LatexExtractionConfig(boxed_match_priority=0)]
@@ -25,15 +24,14 @@ def parsed(answer: str) -> tuple[Any, ...]:
 
 
 def _with_imaginary_unit(expression: Any) -> Any:
-    """The expression with the letter i as the square root of -1, which math-verify leaves a
-    variable."""
+    """The expression with i as the imaginary unit; math-verify leaves it a variable."""
     symbols = getattr(expression, "free_symbols", ())
     names = {symbol for symbol in symbols if symbol.name == "i"}
     return expression.subs(dict.fromkeys(names, _sympy().I)) if names else expression
 
 
 def math_equal(gold: str, answer: str, decimals: int) -> bool:
-    """math-verify's verdict on two tidy answers, at this many decimals; may take for ever."""
+    """Whether two tidy answers are equal by math-verify, at this many decimals; may hang."""
     from math_verify import verify
 
     for expected in parsed(forms.mathematics(gold)):
@@ -56,17 +54,16 @@ def math_equal(gold: str, answer: str, decimals: int) -> bool:
 
 
 DIGITS = 60
-"""Significant digits in which two values must agree that math-verify finds equal: it compares
-differences with 0."""
+"""Significant digits to which two values must agree; math-verify only compares their difference
+with 0."""
 _PLACES = (Fraction(3, 7), Fraction(11, 13), Fraction(-17, 5), Fraction(23, 19))
 
 
 def _apart(expected: Any, given: Any) -> bool:
-    """Whether two expressions differ that math-verify holds equal, since their difference is tiny:
-    1/2^99 and 1/2^98.
+    """Whether two expressions differ although math-verify finds them equal, as 1/2^99 and 1/2^98.
 
-    Members of sets, points and matrices are compared with each other, functions at a few places.
-    Where a decimal stands on either side six digits are enough.
+    Sets, points and matrices are compared by member, functions at a few points. If either side has
+    a decimal, six digits are enough.
     """
     sympy = _sympy()
     expected, given = _right_side(expected), _right_side(given)
@@ -93,7 +90,7 @@ def _apart(expected: Any, given: Any) -> bool:
 
 
 def _right_side(expression: Any) -> Any:
-    """What a symbol is said to be: 4 of x = 4; any other expression as it is."""
+    """The right side of an equation for a symbol: 4 for x = 4; other expressions unchanged."""
     sympy = _sympy()
     if isinstance(expression, sympy.Eq) and expression.lhs.is_Symbol:
         return expression.rhs
@@ -101,7 +98,7 @@ def _right_side(expression: Any) -> Any:
 
 
 def _members(expression: Any) -> list[Any]:
-    """Of a set, a point, an interval's ends or a matrix; none for anything else."""
+    """The members of a set, point or matrix, or an interval's ends; empty for anything else."""
     sympy = _sympy()
     if isinstance(expression, sympy.MatrixBase):
         return list(expression.flat())
@@ -111,10 +108,9 @@ def _members(expression: Any) -> list[Any]:
 
 
 def _value(expression: Any) -> Any:
-    """The number that a closed expression is, or a function at a place of its own for each
-    variable; None for neither.
+    """The value of an expression, with a fixed number for each variable; None if it has none.
 
-    Exact where it is rational, else in twice the digits that are compared.
+    Exact if rational, else with twice the digits that are compared.
     """
     sympy = _sympy()
     if not isinstance(expression, sympy.Expr):

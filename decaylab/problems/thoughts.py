@@ -1,14 +1,14 @@
-r"""Thoughts: what a response holds between marks such as <think> and </think> is no answer.
+r"""Finds where the answer begins, after thoughts between marks such as <think> and </think>.
 
     answer_start("<think> \\boxed{12}? </think> It is 13.")
-    # 28: the answer stands behind the last thought
+    # 28: the answer begins after the last thought
     answer_start("<think> I get \\boxed{12}. Wait")
     # None: the thought never ends
     answer_start("\\boxed{12}? </think> It is 13.", "...<think>")
-    # 20: the prompt opened the thought, as templates of R1 do
+    # 20: the prompt opened the thought, as R1's templates do
 
-Marks that a text merely mentions open nothing: `<think>` in backticks or quotes, or in the middle
-of a sentence.
+Marks that a text only mentions are ignored: `<think>` in backticks or quotes, or in the middle of a
+sentence.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ Marks = tuple[tuple[str, str], ...]
 
 
 class HasMarks(Protocol):
-    """A policy, as far as thoughts go."""
+    """Anything with thought marks, such as a policy."""
 
     @property
     def thought_marks(self) -> Marks:
-        """Marks of its tokenizer and template."""
+        """Marks in its tokenizer and template."""
 
 
 KNOWN: Marks = (
@@ -49,20 +49,18 @@ KNOWN: Marks = (
     ("<|channel>thought", "<channel|>"),
     ("<|channel|>analysis<|message|>", "<|channel|>final<|message|>"),
 )
-"""Those of models that think in text: DeepSeek, Qwen, Granite, Magistral, Seed, Sky-T1, Command,
+"""Marks of common reasoning models: DeepSeek, Qwen, Granite, Magistral, Seed, Sky-T1, Command,
 Kimi, Gemma, gpt-oss."""
 
 _OPENING = re.compile(
     r"[<\[◁]\|?[\w:-]*(?:think|thought|reason|scratchpad|reflection)[\w:-]*\|?[>\]▷]", re.IGNORECASE
 )
 PROMPT_TOKENS = 32
-"""Tokens at the end of a prompt that are looked at: a template that opens a thought does it
-last."""
+"""Number of tokens to search at the end of a prompt, where a template may open a thought."""
 
 
 def of_tokenizer(tokens: Iterable[str], template: str) -> Marks:
-    """Pairs of marks among the added tokens of a tokenizer and in its template, by their names,
-    beside those known."""
+    """Pairs of marks in a tokenizer's added tokens and its template, without the known ones."""
     marks = {*tokens, *_OPENING.findall(template)}
     pairs = []
     for opening in sorted(mark for mark in marks if _OPENING.fullmatch(mark)):
@@ -77,25 +75,24 @@ def of_tokenizer(tokens: Iterable[str], template: str) -> Marks:
 
 
 def of_option(option: str | None) -> Marks:
-    """The pair that an option names, "START END"; none where it names none.
+    """The pair in the option "START END"; empty for None and "none".
 
     Raises:
-        UserError: it names anything but two different marks.
+        UserError: not two different marks.
     """
     if option is None or option == "none":
         return ()
     words = option.split()
     if len(words) != 2 or words[0] == words[1]:
         raise UserError(
-            "--thought-marks must be an opening and a closing mark with a blank between, such as "
+            "--thought-marks must be an opening and a closing mark separated by a blank, such as "
             f"'<think> </think>', or none, got {option!r}"
         )
     return ((words[0], words[1]),)
 
 
 def of_pair(policies: Iterable[HasMarks], option: str | None) -> Marks:
-    """Every pair of marks that counts for what these policies write: known, their own, and that of
-    an option."""
+    """All pairs of marks for these policies: the known ones, their own, and the option's."""
     if option == "none":
         return ()
     of_policies = sorted({pair for policy in policies for pair in policy.thought_marks})
@@ -103,15 +100,15 @@ def of_pair(policies: Iterable[HasMarks], option: str | None) -> Marks:
 
 
 def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | None:
-    """Where the answer begins: behind the last thought, 0 without one; None where a thought is
-    still open at the end.
+    """Where the answer begins: after the last thought, or at 0; None if a thought is still open.
 
-    The last mark of a pair decides, however many were opened before it: templates and models open
-    some twice.
+    The last mark of a pair decides, however many were opened: templates and models may open a
+    thought twice.
 
     Args:
         text: a response, or a prefix with its continuation.
-        prompt: what stands before it, at least its end.
+        prompt: the text before it, or at least its end.
+        marks: pairs of marks.
     """
     start, is_open = 0, False
     for opening, closing in marks:
@@ -132,7 +129,7 @@ def answer_start(text: str, prompt: str = "", marks: Marks = KNOWN) -> int | Non
 
 
 def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
-    """The answer in each text; "" where a thought is open (None or NaN)."""
+    """The answer in each text; "" if a thought is open (None or NaN)."""
     answers = []
     for text, start in zip(texts, starts, strict=True):
         is_open = start is None or start != start
@@ -140,16 +137,14 @@ def answers(texts: Sequence[str], starts: Sequence[float | None]) -> list[str]:
     return answers
 
 
-_TURN = re.compile(
-    r"<[|/]|\|>|\[/?[A-Z]+\]|<\w+_of_\w+>|\bassistant\b|###", re.IGNORECASE
-)  # where another turn begins
+# The beginning of another turn.
+_TURN = re.compile(r"<[|/]|\|>|\[/?[A-Z]+\]|<\w+_of_\w+>|\bassistant\b|###", re.IGNORECASE)
 
 
 def _prompt_opens(prompt: str, opening: str, closing: str) -> bool:
-    """Whether a prompt ends in an open thought: in its mark, or in words that the template writes
-    behind the mark.
+    """Whether a prompt ends in an open thought: its mark, or text that the template adds to it.
 
-    A mark in a question is followed by the marks of the next turn.
+    A mark inside a question does not count: the marks of the next turn follow it.
     """
     if prompt.rstrip().lower().endswith(opening.lower()):
         return True
@@ -168,15 +163,13 @@ def _pattern(opening: str, closing: str) -> re.Pattern[str]:
 
 
 _QUOTES = "`'\"“”‘’«»"
-_JOINED = re.compile(
-    r"\W{0,8}(?:and|or|to)?\W{0,8}"
-)  # between two marks that a text mentions together
+_JOINED = re.compile(r"\W{0,8}(?:and|or|to)?\W{0,8}")  # between two marks mentioned together
 _NAMED = re.compile(r"\s*(?:-?tags?|tokens?|blocks?|sections?|marks?|markers?)\b", re.IGNORECASE)
 
 
 def _opens(text: str, match: re.Match[str], thinks: bool) -> bool:
-    """Whether an opening mark opens a thought: at the start of a line, after a sentence, or after
-    thoughts before."""
+    """Whether an opening mark opens a thought: at the start of a line, after a sentence, or if the
+    text has had thoughts before."""
     if _NAMED.match(text, match.end()):
         return False
     before = text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip(" \t*_#")

@@ -1,18 +1,16 @@
-"""Majority votes: what a response votes for, and what the majority of a problem is worth.
+"""Majority votes: the answer that each response votes for, and the score of the majority.
 
-maj@k takes, of k responses to a problem, the answer that most of them give:
+maj@k takes the most frequent answer among k responses to a problem:
 
-    what votes      a response that names an answer; one without does not vote
-    the right class the responses that the verifier calls correct
-    other classes   wrong answers that the verifier holds equal, either of the two taken as gold;
-                    strings need not agree
-    a time-out      votes for a class of its own: what could not be judged is not compared with
-                    anything either
-    ties            m classes share the first place, the right one among them: worth 1/m, as if one
-                    were drawn
-    no vote at all  worth 0
+    votes           every response that names an answer
+    correct class   the responses that the verifier finds correct
+    other classes   wrong answers that the verifier finds equal, with either one as gold
+    timeout         each response forms its own class, since it cannot be compared
+    ties            if m classes share first place and one is correct, the score is 1/m, the
+                    expected value of a random draw
+    no votes        the score is 0
 
-Rules that name one answer a response have a majority; ``anywhere`` may find several and has none.
+Only rules that name one answer per response have a majority; ``anywhere`` may find several.
 """
 
 from __future__ import annotations
@@ -26,11 +24,11 @@ from decaylab.problems.plain_numbers import final_number, same_rounded, tidy
 
 VOTING_RULES = ("last_boxed", "first_boxed", "gsm8k")
 RIGHT, NO_VOTE = 0, -1
-_BEYOND = Fraction(10) ** 400  # what `final_number` makes of a number that no one can have meant
+_BEYOND = Fraction(10) ** 400  # the value of `final_number` for gibberish
 
 
 def named_answer(rule: str, response: str) -> str | None:
-    """The answer that a response names by a rule, as text; None where it names none.
+    """The answer that a response names by a rule, as text; None if it names none.
 
     Raises ValueError for a rule that does not name one answer.
     """
@@ -42,13 +40,12 @@ def named_answer(rule: str, response: str) -> str | None:
     number = final_number(response)
     if number is None:
         return None
-    # A number beyond all sense equals no other: it takes the same response to vote for it again.
+    # Gibberish equals only the same response.
     return str(number) if abs(number) < _BEYOND else f"beyond sense: {response}"
 
 
 def same_answer(rule: str, first: str, second: str) -> bool:
-    """Whether two named answers are one by the rule's verifier, either of them taken as gold; may
-    take for ever."""
+    """Whether the rule's verifier finds two answers equal, with either one as gold; may hang."""
     if rule != "gsm8k":
         return box_equals(tidy(first), second) or box_equals(tidy(second), first)
     try:
@@ -61,14 +58,11 @@ def same_answer(rule: str, first: str, second: str) -> bool:
 def classes(
     ballots: Sequence[Sequence[str]], same: Callable[[Sequence[tuple[str, str]]], Sequence[bool]]
 ) -> list[list[int]]:
-    """The class of each answer of each ballot, from 0 in the order in which classes come up,
-    [ballots][answers].
+    """The class of each answer of each ballot, [ballots][answers], numbered from 0 as they appear.
 
-    Equal strings are one answer. Any other is compared with the first answer of each class, in
-    order, and joins the first class that it equals.
+    An answer joins the first class whose first answer equals it. Equal strings are one answer.
 
-    same: whether the two answers of each pair are one; asked once a round, for all ballots
-    together.
+    same: whether the two answers of each pair are equal; called once per round for all ballots.
     """
     found: list[dict[str, int]] = [{} for _ in ballots]
     waiting = [list(dict.fromkeys(ballot)) for ballot in ballots]
@@ -92,11 +86,10 @@ def classes(
 
 
 def majority(votes: Sequence[int]) -> float:
-    """What the majority of the votes on one problem is worth: 1 right, 0 wrong, 1/m where m classes
-    tie and one is right.
+    """Score of the majority on one problem: 1 correct, 0 wrong, 1/m if m classes tie for first.
 
-    votes: the class that each response votes for, `RIGHT` or another number from 1 on, or
-    `NO_VOTE`.
+    The score of a tie is 0 if none of the m classes is correct. votes: class of each response:
+    `RIGHT`, a number from 1 on, or `NO_VOTE`.
     """
     cast = [vote for vote in votes if vote != NO_VOTE]
     sizes = {vote: cast.count(vote) for vote in set(cast)}

@@ -1,7 +1,4 @@
-"""What the policies are asked where rollouts come from a file.
-
-That is the file's own prompts, as far as it has them.
-"""
+"""The prompts of both policies for rollouts from a file: the file's own prompts, if it has them."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from decaylab.rollout_files import files, given_thoughts
 from decaylab.rollout_files.reading import GivenRollout, Read, ReadSettings, read_files
 
 LARGE = 20_000_000
-"""Bytes from which on reading is shown."""
-NAMED = 3  # problems of a note
+"""File size in bytes from which reading shows a progress bar."""
+NAMED = 3  # problems listed in a note
 COMPLETE = ("messages", "rendered", "stripped")
-"""Kinds of prompts that are asked as they stand."""
+"""Kinds of prompts that are used unchanged."""
 OF_PROBLEMS = ("question", "answer", "id")
-"""Roles of ``--column`` that are those of ``--problems``, where that is given too."""
+"""Roles of ``--column`` that belong to ``--problems``, if that is given too."""
 
 
 def read(
@@ -34,8 +31,9 @@ def read(
     problem_set: ProblemSet | None,
     progress: Progress = lambda count: None,
 ) -> Read:
-    """The rollouts that an option names. problem_set: the problems they are to; None: the file
-    brings them.
+    """Reads the rollouts of ``--rollouts``.
+
+    problem_set: their problems; None takes them from the file.
 
     Raises:
         UserError: see `reading.read_files`.
@@ -47,7 +45,7 @@ def read(
         columns = {role: name for role, name in columns.items() if role not in OF_PROBLEMS}
         ending = f"\n{problem_set.instruction}" if problem_set.instruction else ""
         limit, wanted = None, {}
-        # A problem may read in a file with the instruction, and without it.
+        # The file's prompt may or may not include the instruction.
         for problem in problem_set.problems:
             golds[problem.problem_id] = problem.answer
             wanted[problem.problem_id] = (problem.question + ending, problem.question)
@@ -67,7 +65,7 @@ def read(
 def read_with_bar(
     options: PairOptions, student: Policy, problem_set: ProblemSet | None, reporter: Reporter | None
 ) -> Read:
-    """The same with a bar for files that take a while."""
+    """The same as `read`, with a progress bar for large files."""
     size = sum(path.stat().st_size for path in files.paths_of(str(options.rollouts)))
     if reporter is None or size < LARGE:
         return read(options, student, problem_set)
@@ -76,18 +74,19 @@ def read_with_bar(
 
 
 def problem_set(options: PairOptions, theirs: Read) -> ProblemSet:
-    """The problems that a file brings itself.
+    """The problems in the file.
 
     Raises:
-        UserError: it brings none, or options of another source of problems were given.
+        UserError: it has none, or options of another source of problems were given.
     """
     if not theirs.problems:
         raise UserError(
-            f"{options.rollouts} names problem_ids but holds no questions; say --problems"
+            f"{options.rollouts} has problem_ids but no questions; give them with --problems"
         )
     if given := [name for name in ("revision", "split") if getattr(options, name)]:
         raise UserError(
-            f"{options.rollouts} brings its own questions, so --{given[0]} has no meaning"
+            f"{options.rollouts} has its own questions, so --{given[0]} does not apply; leave it "
+            "out"
         )
     return ProblemSet(
         name=theirs.name,
@@ -102,53 +101,51 @@ def problem_set(options: PairOptions, theirs: Read) -> ProblemSet:
 
 
 def notes(theirs: Read) -> tuple[str, ...]:
-    """What a reader must know of the rows of a file, whatever problems they are to."""
+    """Notes on the rows of a file, for any source of problems."""
     counts = theirs.counts
     steps, others = len(counts.steps), len(counts.other_gold)
     sentences = []
     if steps > 1:
         sentences.append(
-            f"the rollouts are of {steps} training steps, each of another student, and are taken "
-            "together"
+            f"the rollouts are from {steps} training steps, that is, from different students; "
+            "they are pooled"
         )
     if counts.halves:
         sentences.append(MENDED.format(counts.halves, counts.rows, f"rows of {theirs.name}"))
     if others:
         sentences.append(
-            f"{others} of {len(theirs.prompts)} gold answers of {theirs.name} are not those of "
-            f"--problems ({', '.join(counts.other_gold[:NAMED])}), which are taken"
+            f"{others} of {len(theirs.prompts)} gold answers of {theirs.name} differ from those "
+            f"of --problems ({', '.join(counts.other_gold[:NAMED])}), which are used"
         )
     return tuple(sentences)
 
 
 def gold_notes(theirs: Read) -> tuple[str, ...]:
-    """What a reader must know of the problems that a file brings."""
+    """Notes on the problems in a file."""
     counts, total = theirs.counts, theirs.problem_count
     sentences = []
     if counts.gold_unwrapped:
         sentences.append(
-            f"{counts.gold_unwrapped} of {total} gold answers stood inside an object or list and "
-            "were taken out of it"
+            f"{counts.gold_unwrapped} of {total} gold answers were unwrapped from an object or list"
         )
     if counts.gold_behind_hashes:
         sentences.append(
-            f"{counts.gold_behind_hashes} of {total} gold answers are what stands behind ####"
+            f"{counts.gold_behind_hashes} of {total} gold answers are the text after ####"
         )
     return tuple(sentences)
 
 
 def thought_notes(options: PairOptions, theirs: Read, student: Policy) -> tuple[str, ...]:
-    """What a reader must know of thoughts in the responses; see `given_thoughts.notes`."""
+    """Notes on thoughts in the responses; see `given_thoughts.notes`."""
     return given_thoughts.notes(options, _rendered_here(theirs), theirs.name, student)
 
 
 def with_given(
     problems: Sequence[Problem], theirs: Read
 ) -> tuple[tuple[Problem, ...], frozenset[str]]:
-    """Problems of a set with the messages that the file was written to, and the ids of those:
-    nothing is added to them.
+    """Problems of a set with the file's chat messages, and the ids of those with such messages.
 
-    A bare question in the file changes nothing: the set says how it is asked.
+    Nothing is added to these messages. For a bare question in the file, the set's prompt is used.
     """
     given = {
         name: prompt.messages
@@ -163,56 +160,54 @@ def with_given(
 
 
 def _fixed(theirs: Read) -> frozenset[str]:
-    """The problems whose prompt is a rendered text or ids, which the student reads as they
-    stand."""
+    """The problems whose prompt is rendered text or ids, which the student reads unchanged."""
     texts = {name for name, prompt in theirs.prompts.items() if prompt.text is not None}
     return frozenset(texts | theirs.prompt_ids.keys())
 
 
 def takes_instruction(options: PairOptions, theirs: Read) -> bool:
-    """Whether an instruction has a place in the prompts.
+    """Whether an instruction can be added to the prompts.
 
-    It has none in prompts that are rendered or ids, nor in messages of the file's that stand beside
-    the problems of a set.
+    It cannot be added to rendered prompts or ids, nor to the file's messages for a named set.
     """
     return not _fixed(theirs) and not _messages_to_set(options, theirs)
 
 
 def _messages_to_set(options: PairOptions, theirs: Read) -> int:
-    """How many problems of a set are asked by chat messages of the file."""
+    """Number of problems of a named set whose prompts are the file's chat messages."""
     if options.problems == "rollouts":
         return 0
     return sum(prompt.kind == "messages" for prompt in theirs.prompts.values())
 
 
 def check(options: PairOptions, theirs: Read, student: Policy) -> None:
-    """Raises UserError where an option would add to prompts that are complete, or changes what
-    responses were written to."""
+    """Raises UserError if an option would change prompts that are already complete."""
     given_thoughts.check(options, _rendered_here(theirs), student, student)
     total, file = len(theirs.prompts), options.rollouts
     first_roles = [prompt.messages[0][0] for prompt in theirs.prompts.values() if prompt.messages]
     with_system = first_roles.count("system")
     if options.system is not None and with_system:
         raise UserError(
-            f"{with_system} of {total} prompts of {file} have a system message of their own: leave "
+            f"{with_system} of {total} prompts of {file} have their own system message: leave "
             "--system out"
         )
     fixed, instructed = len(_fixed(theirs)), options.instruction not in (None, "none")
     if fixed and (instructed or options.system):
         name = "--system" if options.system else "--instruction"
         raise UserError(
-            f"{fixed} of {total} prompts of {file} are rendered or ids already: leave {name} out"
+            f"{fixed} of {total} prompts of {file} are already rendered or token ids: leave {name} "
+            "out"
         )
     messages = _messages_to_set(options, theirs)
     if instructed and messages:
         raise UserError(
-            f"{messages} of {total} prompts of {file} are chat messages, which are asked as they "
-            f"stand to the problems of {options.problems}: leave --instruction out"
+            f"{messages} of {total} prompts of {file} are chat messages, which are used unchanged "
+            f"for the problems of {options.problems}: leave --instruction out"
         )
 
 
 def _rendered_here(theirs: Read) -> list[GivenRollout]:
-    """The rollouts to prompts that no file has rendered."""
+    """The rollouts whose prompts are rendered here, not in the file."""
     fixed = _fixed(theirs)
     return [rollout for rollout in theirs.rollouts if rollout.problem_id not in fixed]
 
@@ -220,11 +215,10 @@ def _rendered_here(theirs: Read) -> list[GivenRollout]:
 def student_reads(
     prompts: Prompts, theirs: Read, options: PairOptions, student: Policy, teacher: Policy
 ) -> Prompts:
-    """The prompts with those of the file in the place of the student's own: its token ids, or its
-    rendered text.
+    """The prompts, with the file's token ids or rendered text in place of the student's own.
 
     Raises:
-        UserError: the teacher's template closes thoughts that the responses hold.
+        UserError: the teacher's template closes thoughts that the responses contain.
     """
     own_teacher_prompt = options.teacher_prompt == "own"
     if own_teacher_prompt:
@@ -241,7 +235,7 @@ def student_reads(
     read_by_student = {**prompts["student"], **given}
     if own_teacher_prompt and student.template is not None:
         return {"student": read_by_student, "teacher": prompts["teacher"]}
-    # Without a template a prompt is for both.
+    # Without a template both policies read the same prompt.
     if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
         for name, ids in given.items():
             text = str(student.tokenizer.decode(list(ids)))

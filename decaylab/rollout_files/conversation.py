@@ -1,4 +1,4 @@
-"""Thoughts and turns that a file keeps apart, written as the student's template writes them.
+"""Joins separate thoughts and turns of a file with the student's template.
 
 Conversation(student).with_thought("2 + 3 is 5.", "It is 5.", place)
 # "<think>\\n2 + 3 is 5.\\n</think>\\n\\nIt is 5."
@@ -27,8 +27,11 @@ THOUGHT = "a thought probe"
 
 @dataclass(frozen=True)
 class Written:
-    """Several turns in the student's ids. text: what the student wrote itself. mask: 1 at its own
-    tokens; None: all are."""
+    """Several turns in the student's ids.
+
+    text: the student's own text. ended: whether it ended its last turn. mask: 1 at the student's
+    own tokens; None if all are.
+    """
 
     ids: list[int]
     text: str
@@ -37,20 +40,19 @@ class Written:
 
 
 class Conversation:
-    """Writes what a student said as its template does."""
+    """Renders a student's responses with its template."""
 
     def __init__(self, student: Policy) -> None:
         self.student = student
         self._frame: tuple[str, str] | None = None
 
     def with_thought(self, thought: str, answer: str, place: str, *, closed: bool = True) -> str:
-        """A response out of a thought and an answer that a server took apart, which leaves line
-        breaks at their edges or not.
+        """Joins a thought and an answer that a server separated; adjusts line breaks between them.
 
-        closed: whether the student closed its thought; one that was cut off inside did not.
+        closed: whether the student ended its thought; False if it was cut off inside.
 
         Raises:
-            UserError: neither the template nor the tokenizer says how a thought is written.
+            UserError: neither the template nor the tokenizer has thought marks.
         """
         if self._frame is None:
             self._frame = self._thought_frame(place)
@@ -64,8 +66,10 @@ class Conversation:
         return f"{before}{thought}{between}{answer}"
 
     def _thought_frame(self, place: str) -> tuple[str, str]:
-        """What stands before a thought and between it and the answer: by the template, else by the
-        marks it knows."""
+        """The text before a thought, and between it and the answer.
+
+        From the template, or else from the known thought marks.
+        """
         marks, opening_text = self.student.all_thought_marks, self.student.opening
         # Whether the template opens the thought in the prompt.
         opened = any(opening_text.endswith(opening) for opening, _ in marks)
@@ -85,12 +89,12 @@ class Conversation:
             if opening in known and closing in known:
                 return ("" if opened else f"{opening}\n"), f"\n{closing}\n\n"
         raise UserError(
-            f"{place}: keeps the thought apart from the response, and neither template nor "
-            f"tokenizer of {self.student.name} says how a thought is written"
+            f"{place}: the row has a separate thought, but neither the template nor the tokenizer "
+            f"of {self.student.name} has thought marks to join it with"
         )
 
     def _rendered(self, messages: list[Message]) -> str:
-        # A template is a program of the model's author, and may fail in any way.
+        # A template is code by the model's author and can raise anything.
         try:
             return str(self.student.tokenizer.apply_chat_template(messages, tokenize=False))
         except Exception:
@@ -99,17 +103,17 @@ class Conversation:
     # Turns
 
     def turns(self, messages: Sequence[Message], natural: bool, place: str) -> Written:
-        """The student's turns and what others said between them, each encoded once.
+        """The student's turns and the others' turns between them, each encoded once.
 
-        natural: the last turn ended by itself; a turn that somebody answered did so in any case.
+        natural: the last turn ended naturally; a turn with a reply always did.
 
         Raises:
-            UserError: the template refuses the messages, or writes an earlier turn otherwise once
-            another follows.
+            UserError: the template refuses the messages, or changes an earlier turn when another
+                follows.
         """
         answers = [number for number, one in enumerate(messages) if one.get("role") == "assistant"]
         if not answers:
-            raise UserError(f"{place}: none of its turns is the assistant's")
+            raise UserError(f"{place}: the row has no assistant turn")
         natural = natural or answers[-1] < len(messages) - 1
         ids, mask, text = list[int](), list[int](), list[str]()
         for piece, by_student in self._pieces(messages[: answers[-1] + 1], place):
@@ -127,20 +131,18 @@ class Conversation:
         return Written(ids, "\n".join(text), ended, mask if 0 in mask else None)
 
     def _pieces(self, messages: Sequence[Message], place: str) -> Iterator[tuple[str, bool]]:
-        """The text behind the prompt, cut where the speaker changes: each piece, and whether the
-        student wrote it.
+        """The text after the prompt, split by speaker: each piece, and whether it is the student's.
 
-        What opens a turn of the student, and what the template writes behind its end token, is not
-        the student's.
+        The text that opens a student's turn, and text after its end token, is not the student's.
         """
         others = ""
         for number, message in enumerate(messages):
             before = self._behind(messages[:number], place)
             whole = self._behind(messages[: number + 1], place)
-            # Only a template that appends can be read turn by turn: some drop earlier thoughts.
+            # The template must only append; some drop earlier thoughts.
             if not whole.startswith(before):
                 raise UserError(
-                    f"{place}: the template of {self.student.name} rewrites earlier turns once "
+                    f"{place}: the template of {self.student.name} changes earlier turns when "
                     f"another follows; {REMEDY}"
                 )
             added = whole[len(before) :]
@@ -148,25 +150,24 @@ class Conversation:
             if message.get("role") != "assistant":
                 others += added
                 continue
-            # What the template writes to open an answer, which the student did not write.
+            # The template's opening of an answer, not written by the student.
             opens = self._behind(messages[:number], place, generate=True)[len(before) :]
             opening = commonprefix([opens, added])
             if opens[len(opening) :].strip():
                 raise UserError(
                     f"{place}: the template of {self.student.name} opens an answer with "
-                    f"{opens!r}, and writes this one without it; --thinking says how the rollouts "
-                    f"were written, or {REMEDY}"
+                    f"{opens!r}, but renders this one without it; set --thinking as the rollouts "
+                    f"were sampled, or {REMEDY}"
                 )
             turn, others_next = self._at_end(added[len(opening) :])
             self._check_thought(message, turn, place)
-            if number:  # the first one is opened by the prompt
+            if number:  # the first opening is part of the prompt
                 yield others + opening, False
             yield turn, True
             others = others_next
 
     def _plain(self, message: Message, place: str) -> Message:
-        """A message with content as text, and with the arguments of tool calls as the template
-        takes them."""
+        """A message with text content, and tool arguments in the form that the template takes."""
         plain = {**message, "content": content_of(message, place)}
         if message.get("tool_calls") and not self._takes_text:
             plain["tool_calls"] = [_with_object(call) for call in message["tool_calls"]]
@@ -174,8 +175,10 @@ class Conversation:
 
     @cached_property
     def _takes_text(self) -> bool:
-        """Whether arguments of a tool call that are JSON text are written as they stand; many
-        templates quote them anew."""
+        """Whether the template prints JSON text arguments of a tool call unchanged.
+
+        Many templates quote them again.
+        """
         call = {
             "id": "call00000",
             "type": "function",
@@ -186,8 +189,7 @@ class Conversation:
         return ARGUMENTS in self._rendered([question, answer])
 
     def _check_written(self, message: Message, written: str, place: str) -> None:
-        """Raises UserError where the template leaves out a part of a turn: many know no tools, and
-        drop thoughts."""
+        """Raises UserError if the template drops part of a turn, such as a tool call or thought."""
         parts = {
             "text": content_of(message, place),
             "thought": message.get("reasoning_content") or "",
@@ -199,7 +201,7 @@ class Conversation:
                 parts[f"tool call {name}"] = name
         bare = without_blanks(written)
         for what, text in parts.items():
-            # A template may write a text as a part of JSON.
+            # A template may print the text inside JSON.
             spellings = (
                 without_blanks(str(text)),
                 without_blanks(json.dumps(text, ensure_ascii=False)[1:-1]),
@@ -207,27 +209,26 @@ class Conversation:
             spelling = next((one for one in spellings if one in bare), None)
             if spelling is None:
                 raise UserError(
-                    f"{place}: the template of {self.student.name} leaves out the {what} of a turn "
-                    f"of the role {message.get('role')!r}; {REMEDY}"
+                    f"{place}: the template of {self.student.name} drops the {what} of a turn "
+                    f"of role {message.get('role')!r}; {REMEDY}"
                 )
-            bare = bare.replace(spelling, "", 1)  # a word of the text is no tool call
+            bare = bare.replace(spelling, "", 1)  # a word of the text must not pass for a tool call
 
     def _check_thought(self, message: Message, written: str, place: str) -> None:
-        """Raises UserError where the template writes an empty thought that the file does not
-        have."""
+        """Raises UserError if the template adds an empty thought that the file does not have."""
         if message.get("reasoning_content") or message.get("reasoning"):
             return
         text = content_of(message, place)
         for opening, _ in self.student.all_thought_marks:
             if opening in written and opening not in text:
                 raise UserError(
-                    f"{place}: the template of {self.student.name} writes a thought ({opening}) "
-                    "into a turn that has none; --thinking says how the rollouts were written, or "
+                    f"{place}: the template of {self.student.name} adds a thought ({opening}) "
+                    "to a turn that has none; set --thinking as the rollouts were sampled, or "
                     f"{REMEDY}"
                 )
 
     def _at_end(self, text: str) -> tuple[str, str]:
-        """A turn up to its end token, and what the template writes behind that."""
+        """A turn up to its end token, and the text that the template adds after it."""
         token = self.student.control.texts.get(self.student.end_id, "")
         if not token or token not in text:
             return text, ""
@@ -254,7 +255,7 @@ class Conversation:
 
 
 def _with_object(call: Any) -> Any:
-    """A tool call whose arguments are an object, and not JSON text of one."""
+    """A tool call with its arguments parsed from JSON text to an object."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call

@@ -1,4 +1,4 @@
-"""The files that hold rollouts: one, several, or all in a folder; packed or not."""
+"""Finds rollout files: one, several, or all in a folder; compressed or not."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ BESIDE = tuple(
 
 
 def paths_of(option: str) -> tuple[Path, ...]:
-    """The files that an option names: one path, or several with commas between; folders as the
-    files in them, by name.
+    """The files of ``--rollouts``: one path or several, separated by commas.
+
+    A folder stands for the files in it, sorted by name.
 
     Raises:
-        UserError: no such file, a folder without files of rollouts, a file of another kind, the
-        same file twice.
+        UserError: no such file, a folder without rollout files, a file of another kind, or a file
+            given twice.
     """
     whole = Path(option).expanduser()
     parts = [name.strip() for name in option.split(",")]
@@ -35,7 +36,7 @@ def paths_of(option: str) -> tuple[Path, ...]:
     files = [file for name in names for file in _files(name)]
     places = Counter(file.resolve() for file in files)
     if repeated := [file for file in files if places[file.resolve()] > 1]:
-        raise UserError(f"{repeated[-1]} is named twice")
+        raise UserError(f"{repeated[-1]} is given twice")
     return tuple(files)
 
 
@@ -46,7 +47,7 @@ def _files(path: Path) -> list[Path]:
             return [run]
         inside = sorted(file for file in path.rglob("*") if _may_hold_rollouts(file, path))
         if not inside:
-            raise UserError(f"{path} is a folder without files of rollouts ({', '.join(KINDS)})")
+            raise UserError(f"{path} is a folder without rollout files ({', '.join(KINDS)})")
         # lm-eval puts its results beside its samples.
         return [file for file in inside if file.name.startswith("samples_")] or inside
     if not path.exists():
@@ -54,28 +55,29 @@ def _files(path: Path) -> list[Path]:
     if not kind_of(path):
         raise UserError(
             f"{path} has suffix {path.suffix!r}; rollouts are read from {', '.join(KINDS)}, also "
-            f"with {' or '.join(PACKED)}"
+            f"compressed ({' or '.join(PACKED)})"
         )
     return [path]
 
 
 def _may_hold_rollouts(path: Path, folder: Path) -> bool:
-    """Whether something in a folder is a file of a known kind, and neither hidden nor one of those
-    that evaluators and trainers put beside rollouts."""
+    """Whether a path in a folder may be a rollout file.
+
+    It must be of a known kind, not hidden, and not a metadata file of an evaluator or trainer.
+    """
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     beside = path.name.startswith("_") or path.name in BESIDE
     return path.is_file() and bool(kind_of(path)) and not hidden and not beside
 
 
 def kind_of(path: Path) -> str:
-    """The suffix that says how a file is read, without that of its packing; "" for a file of
-    another kind."""
+    """The suffix of a file's format, without the one of its compression; "" for an unknown kind."""
     suffix = suffix_of(path)
     return suffix if suffix in KINDS else ""
 
 
 def content_hash(paths: Sequence[Path]) -> str:
-    """SHA-256 of what the files hold, in their order."""
+    """SHA-256 of the files' contents, in order."""
     digests = []
     for path in paths:
         try:
@@ -91,5 +93,5 @@ def content_hash(paths: Sequence[Path]) -> str:
 def rows(
     path: Path, progress: Progress = lambda count: None, halves: list[str] | None = None
 ) -> Iterator[Row]:
-    """The rows of a file with their places, one at a time; see `read_rows`."""
+    """Rows of a file with their places, lazily; see `read_rows`."""
     return read_rows(path, progress=progress, halves=halves, holds="a response")

@@ -1,4 +1,4 @@
-"""Prompts as files give them: bare questions, chat messages, rendered texts, or token ids.
+"""Parses prompts of rollout files: bare questions, chat messages, rendered texts, or token ids.
 
     reader = PromptReader(student)
     reader.of_text("What is 2 + 3?").kind                                  # "question"
@@ -6,9 +6,9 @@
     reader.of_text("<|user|>What is 2 + 3?<|end|><|assistant|>").messages
     # (("user", "What is 2 + 3?"),)
 
-A rendered prompt is known by what the student's template writes around its messages. It is parsed
-back whole or refused: the student reads it as it stands, and the teacher the messages through its
-own template.
+A rendered prompt is recognised by the text that the student's template writes around its messages.
+It is parsed completely or refused. The student reads it unchanged; the teacher reads the messages
+through its own template.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ KINDS: dict[Kind, str] = {
     "question": "bare questions",
     "messages": "chat messages",
     "rendered": "rendered by the student's template",
-    "stripped": "rendered, then decoded without special tokens: rendered again",
-    "named": "problem ids alone",
+    "stripped": "rendered, then decoded without special tokens",
+    "named": "problem ids only",
 }
 ROLES = {
     "system": "system",
@@ -49,15 +49,13 @@ FOREIGN = re.compile(
     r"|<start_of_turn>|\[INST\]|<\|START_OF_TURN_TOKEN\|>|<reserved_\d+>|### "
     r"?(?:Instruction|Human):|<extra_id_1>User)"
 )
-"""What templates of the usual families write before a message: the token that begins a text, and
-the mark of a role."""
+"""Text of common templates before a message: the beginning-of-sequence token and a role mark."""
 DAY = re.compile(r"\d{1,2} [A-Z][a-z]{2,8} \d{4}|[A-Z][a-z]{2,8} \d{1,2}, \d{4}|\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True)
 class GivenPrompt:
-    """A prompt as it was understood. messages: what was said. text: a rendered one, which the
-    student reads as it stands."""
+    """A parsed prompt. messages: role and text of each. text: a rendered prompt, if given."""
 
     kind: Kind
     messages: Messages = ()
@@ -71,11 +69,12 @@ class GivenPrompt:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What a template writes around the messages of a conversation.
+    """The text that a template writes around the messages of a conversation.
 
-    head: before the first question; a day in it stands for any day. before_system, after_system:
-    around a system message; None where there is none. after_user, after_assistant: between the
-    turns; "" where the template takes no answers. tail: behind the last question.
+    head: before the first question; a date in it matches any date. before_system, after_system:
+    around a system message; before_system is None if the template takes none. after_user,
+    after_assistant: between turns; "" if the template takes no answers. tail: after the last
+    question.
     """
 
     head: str
@@ -86,8 +85,8 @@ class _Frame:
     after_assistant: str = ""
 
     def parse(self, text: str) -> Messages | None:
-        """The messages of a rendered text; None where it is not framed like this."""
-        # Templates may write something else before the question where there is no system message.
+        """The messages of a rendered text; None if it does not match this frame."""
+        # The text before the question may differ without a system message.
         for system in (False, True):
             inside = self._inside(text, self.before_system if system else self.head)
             if inside is None:
@@ -95,7 +94,7 @@ class _Frame:
             messages = list[tuple[str, str]]()
             if system:
                 content, separator, inside = inside.partition(self.after_system)
-                # Blanks alone stand in any question.
+                # Any question may contain a blank separator.
                 if not separator.strip():
                     continue
                 messages.append(("system", content))
@@ -104,7 +103,7 @@ class _Frame:
         return None
 
     def _inside(self, text: str, head: str | None) -> str | None:
-        """What stands between head and tail of a text; None where one of them is not there."""
+        """The text between head and tail; None if one of them is missing."""
         begins = None if head is None else _dated(head).match(text)
         end = len(text.rstrip()) - len(self.tail.rstrip())
         if begins is None or end < begins.end() or not text.rstrip().endswith(self.tail.rstrip()):
@@ -112,7 +111,7 @@ class _Frame:
         return text[begins.end() : end]
 
     def holds(self, text: str) -> bool:
-        """Whether a text begins and ends like this with words, and not with blanks alone."""
+        """Whether a text has this head and tail; both must contain words."""
         return (
             all(re.search(r"\w", part) for part in (self.head, self.tail))
             and self._inside(text, self.head) is not None
@@ -131,7 +130,7 @@ class _Frame:
         return tuple(turns)
 
     def without(self, tokens: Sequence[str]) -> _Frame:
-        """The same in a text that was decoded without these tokens."""
+        """The same frame in a text that was decoded without these tokens."""
 
         parts: list[Any] = [getattr(self, name) for name in self.__dataclass_fields__]
         return _Frame(*(part and without_tokens(part, tokens) for part in parts))
@@ -139,13 +138,12 @@ class _Frame:
 
 @lru_cache(maxsize=64)
 def _dated(head: str) -> re.Pattern[str]:
-    """A pattern of what a template writes first, in which a day may be any day: templates name
-    today."""
+    """A pattern for a template's head that accepts any date, since templates write today's."""
     return re.compile(f"(?:{DAY.pattern})".join(map(re.escape, DAY.split(head))))
 
 
 def _with_days(rendered: str, text: str, head: str) -> str:
-    """A text that was rendered today with the days of another one, which begins in the same way."""
+    """A text that was rendered today, with the dates in its head taken from another text."""
     count = len(DAY.findall(head))
     if not count:
         return rendered
@@ -154,10 +152,9 @@ def _with_days(rendered: str, text: str, head: str) -> str:
 
 
 class PromptReader:
-    """Reads the prompts of a file for a student. Prompts are understood alone: equal ones are
-    equal.
+    """Parses the prompts of a file for a student, each independently of the others.
 
-    forced: of ``--prompt-kind``.
+    forced: the value of ``--prompt-kind``.
     """
 
     def __init__(self, student: Policy, forced: PromptKind = "auto") -> None:
@@ -171,25 +168,27 @@ class PromptReader:
         self.begin = str(student.tokenizer.bos_token or "")
 
     def of_messages(self, messages: Sequence[Message], place: str) -> GivenPrompt:
-        """A prompt that is given as chat messages.
+        """Parses a prompt given as chat messages.
 
         Raises:
-            UserError: a role or content that cannot be rendered, or no question at the end.
+            UserError: a role or content that cannot be rendered, or a last message that is not the
+                user's.
         """
         plain = tuple(_message(message, place) for message in messages)
         last = plain[-1][0] if plain else "nothing"
         if last != "user":
             raise UserError(
-                f"{place}: the messages of a prompt must end with the user's, found {last}"
+                f"{place}: the messages of a prompt must end with the user's, got {last}"
             )
         return GivenPrompt("messages", plain)
 
     def of_text(self, text: str, place: str = "", *, stripped: bool = False) -> GivenPrompt:
-        """A prompt that is given as text. stripped: it was rendered, then decoded without its
-        special tokens.
+        """Parses a prompt given as text.
+
+        stripped: it was rendered, then decoded without its special tokens.
 
         Raises:
-            UserError: it looks rendered and cannot be parsed back.
+            UserError: it looks rendered but cannot be parsed.
         """
         if self.forced == "question":
             return GivenPrompt("question", (("user", text),))
@@ -201,43 +200,42 @@ class PromptReader:
         if plain := _plain(text):
             if has_template:
                 raise UserError(
-                    f"{place}: the prompt is in the plain format ({text!r:.40}), and {named} is "
-                    "asked by its chat template: --prompt-format plain asks as the file does, "
-                    "--prompt-kind question takes it for a question"
+                    f"{place}: the prompt is in the plain format ({text!r:.40}), but {named} uses "
+                    "its chat template; use --prompt-format plain to keep the file's format, or "
+                    "--prompt-kind question to read the prompt as a question"
                 )
             return GivenPrompt("question", (("user", plain),))
         if self.forced == "rendered" and not has_template:
             return GivenPrompt("rendered", (("user", text),), text)
         if self.forced == "rendered" or (stripped and self.frames):
             raise UserError(
-                f"{place}: the prompt does not read like one that the template of {named} has "
-                f"rendered ({text!r:.60}); --prompt-kind question takes prompts for questions"
+                f"{place}: the prompt was not rendered by the template of {named} ({text!r:.60}); "
+                "use --prompt-kind question to read prompts as questions"
             )
         if mark := self._marked(text):
-            holds = f"{place}: the prompt holds {mark!r}, as rendered prompts do, and"
+            holds = f"{place}: the prompt contains {mark!r}, as rendered prompts do,"
             if not has_template:
                 raise UserError(
-                    f"{holds} --prompt-format plain asks without a template: leave that out, or "
-                    "say --prompt-kind rendered to ask it as it stands, or question if it is one"
+                    f"{holds} but --prompt-format plain uses no template: leave that out, or set "
+                    "--prompt-kind to rendered (used unchanged) or question"
                 )
             tails = tuple(frame.tail.rstrip() for frame in self.frames if frame.tail.strip())
             cut = ""
             if text.rstrip().endswith(tails):
-                cut = " (it ends like one: was it cut off on the left?)"
+                cut = " (only its end matches: was it cut off on the left?)"
             raise UserError(
-                f"{holds} is none of the template of {named}{cut}: give the student that it was "
-                "rendered for, or --prompt-kind question if it is a question"
+                f"{holds} but was not rendered by the template of {named}{cut}: give the student "
+                "that it was rendered for, or use --prompt-kind question if it is a question"
             )
         return GivenPrompt("question", (("user", text),))
 
     def of_ids(self, ids: Sequence[int], place: str) -> GivenPrompt:
-        """A prompt that is given as the student's token ids.
+        """Parses a prompt given as the student's token ids.
 
         Raises:
-            UserError: ids that the student's tokenizer lacks, or a prompt that cannot be parsed
-            back.
+            UserError: ids outside the student's vocabulary, or a prompt that cannot be parsed.
         """
-        # Prompts of a batch are padded on the left.
+        # Prompts of a batch may be padded on the left.
         pad = str(self.student.tokenizer.pad_token or "")
         text = text_of(self.student, ids, place)
         while pad and pad != self.begin and text.startswith(pad):
@@ -245,10 +243,10 @@ class PromptReader:
         return self.of_text(text, place)
 
     def ids_of(self, ids: Sequence[int], prompt: GivenPrompt, place: str) -> tuple[int, ...]:
-        """The ids of a prompt without the padding in front of them.
+        """The ids of a prompt without left padding.
 
         Raises:
-            UserError: they do not hold the question that stands beside them.
+            UserError: they do not contain the question of their row.
         """
         pad, kept = self.student.tokenizer.pad_token_id, list(ids)
         while kept and kept[0] == pad != self.student.tokenizer.bos_token_id:
@@ -256,15 +254,14 @@ class PromptReader:
         text = text_of(self.student, kept, place)
         if letters(prompt.question) not in letters(text):
             raise UserError(
-                f"{place}: the token ids of the prompt read {text!r:.60} to {self.student.name}, "
-                "without the question beside "
-                "them: give the student that they belong to, or leave the ids out"
+                f"{place}: the token ids of the prompt are {text!r:.60} for {self.student.name}, "
+                "without the row's question: give the student that they belong to, or leave the "
+                "ids out"
             )
         return tuple(kept)
 
     def renderings(self, prompt: GivenPrompt) -> Iterator[str]:
-        """How a prompt reads when it is rendered, in every way there is; without the token that
-        begins a text."""
+        """All rendered forms of a prompt, without the beginning-of-sequence token."""
         if len(prompt.messages) > 1:
             given = [prompt.text] if prompt.text is not None else None
             for text in given or self._conversations(prompt.messages):
@@ -292,16 +289,16 @@ class PromptReader:
         return next(filter(None, parsed), None)
 
     def without_begin(self, text: str) -> str:
-        """The text without the token that begins it: twice where a template and an engine both
-        wrote it."""
+        """The text without beginning-of-sequence tokens; template and engine may each add one."""
         while self.begin and text.startswith(self.begin):
             text = text.removeprefix(self.begin)
         return text
 
     def _stripped(self, text: str, known: bool) -> GivenPrompt | None:
-        """The prompt with its special tokens again, thoughts opened or closed as the text has it.
+        """Restores the special tokens of a stripped prompt; None if the text is not one.
 
-        known: the writer always strips, so that a frame without any text of its own counts too.
+        Keeps opened or closed thoughts as in the text. known: the writer always strips, so frames
+        without any text of their own count too.
         """
         for frame, template in self.bare.items():
             counts = known or (frame.head.strip() and frame.tail.strip())
@@ -311,8 +308,7 @@ class PromptReader:
         return None
 
     def _begun(self, text: str) -> str:
-        """The text with the token that begins every text of the template: engines add that to a
-        prompt."""
+        """The text with the template's beginning-of-sequence token, which engines add."""
         template = self.student.template
         if template is None or text.startswith(self.begin):
             return text
@@ -323,7 +319,7 @@ class PromptReader:
         )
 
     def _marked(self, text: str) -> str:
-        """What in a text belongs to templates; "" where nothing does."""
+        """A part of a text that looks like a template's; "" if there is none."""
         for frame in self.frames:
             for mark in (frame.head, frame.tail):
                 if mark.strip() and mark.strip() in text:
@@ -336,8 +332,7 @@ class PromptReader:
 
 
 def _frames(student: Policy) -> Iterator[tuple[ChatTemplate, _Frame]]:
-    """The frames of a policy's template, with thoughts on, off and as it likes, each with the
-    template set so."""
+    """The frames of a policy's template, with each setting of ``--thinking``."""
     variables = student.template.given if student.template else {}
     for thinking in THINKING:
         try:
@@ -379,8 +374,7 @@ def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
 
 
 def letters(text: str) -> str:
-    """Letters and digits alone: what a text is compared by that a tokenizer may have normalised, or
-    a template trimmed."""
+    """Letters and digits only, to compare texts that were normalised or trimmed."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -395,14 +389,14 @@ def without_tokens(text: str, tokens: Sequence[str]) -> str:
 
 
 def endings(text: str) -> tuple[str, str]:
-    """A prompt as the beginning of a longer text: with the blanks at its end, and without."""
+    """A prompt as the beginning of a longer text: with and without its trailing blanks."""
     return text.lstrip(), text.strip()
 
 
 def special_tokens(policy: Policy) -> list[str]:
-    """The tokens that decoding leaves out where it is to skip special ones, the longest first.
+    """The tokens that decoding with skip_special_tokens drops, longest first.
 
-    Llama 3 has some that its list of special tokens lacks.
+    Includes added tokens, since the tokenizer's list of Llama 3 is incomplete.
     """
     added = policy.tokenizer.added_tokens_decoder.values()
     special = {str(token.content) for token in added if token.special}
@@ -414,13 +408,13 @@ def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
     """The text of token ids, special tokens included.
 
     Raises:
-        UserError: an id that the policy's tokenizer lacks.
+        UserError: an id outside the policy's vocabulary.
     """
     size = len(policy.tokenizer)
     if beyond := [token for token in ids if not 0 <= token < size]:
         raise UserError(
-            f"{place}: token id {beyond[0]} is none of {policy.name}, which has {size}: give the "
-            "student that wrote them"
+            f"{place}: token id {beyond[0]} is outside the vocabulary of {policy.name} ({size} "
+            "ids): give the student that wrote the rollouts"
         )
     return str(
         policy.tokenizer.decode(
@@ -430,7 +424,7 @@ def text_of(policy: Policy, ids: Sequence[int], place: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """The question of a prompt in the plain format; "" where it is none."""
+    """The question of a prompt in the plain format; "" for any other text."""
     before, _, behind = PLAIN_FORMAT.partition("{question}")
     if text.startswith(before) and text.rstrip().endswith(behind):
         return text.rstrip()[len(before) : -len(behind)]
@@ -441,21 +435,21 @@ def _message(message: Message, place: str) -> tuple[str, str]:
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         raise UserError(
-            f"{place}: a message of a prompt must be of {', '.join(ROLES)}, got {role!r}"
+            f"{place}: the role of a message must be one of {', '.join(ROLES)}, got {role!r}"
         )
     if message.get("tool_calls"):
         raise UserError(
-            f"{place}: the prompt holds tool calls, which are not rendered; the rollout must "
+            f"{place}: the prompt contains tool calls, which are not supported; the rollout must "
             "begin before them"
         )
     return ROLES[role], content_of(message, place)
 
 
 def content_of(message: Mapping[str, Any], place: str) -> str:
-    """The text of a message, of its parts where it is a list of those.
+    """The text of a message, joined from its parts if needed.
 
     Raises:
-        UserError: content that is no text, such as an image.
+        UserError: content that is not text, such as an image.
     """
     content = message.get("content")
     if content is None:

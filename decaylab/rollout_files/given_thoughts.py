@@ -1,4 +1,4 @@
-"""Whether the responses of a file hold thoughts where ``--thinking`` says that they do."""
+"""Checks whether the thoughts in a file's responses agree with ``--thinking``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ LOOKED_AT = 200  # rollouts
 def check(
     options: PairOptions, rollouts: Sequence[GivenRollout], student: Policy, reader: Policy
 ) -> None:
-    """Raises UserError where the template of a reader closes the thought that most of the student's
-    responses hold."""
+    """Raises UserError if most responses contain a thought that the reader's template closes."""
     if not reader.opening.endswith(_closing(reader)):
         return
     looked_at = rollouts[:LOOKED_AT]
     thinking = [rollout for rollout in looked_at if _thinks(rollout, student)]
     if 2 * len(thinking) > len(looked_at):
         raise UserError(
-            f"{thinking[0].place}: {len(thinking)} of the first {len(looked_at)} responses hold a "
-            f"thought, which the template of {reader.name} closes in the prompt with --thinking "
-            f"{options.thinking}; say --thinking on"
+            f"{thinking[0].place}: {len(thinking)} of the first {len(looked_at)} responses contain "
+            f"a thought, but with --thinking {options.thinking} the template of {reader.name} "
+            "closes it in the prompt; use --thinking on"
         )
 
 
 def notes(
     options: PairOptions, rollouts: Sequence[GivenRollout], name: str, student: Policy
 ) -> tuple[str, ...]:
-    """What a reader must know of thoughts in responses to prompts that are rendered here, maybe
-    with another --thinking. name: of the files."""
+    """Notes on thoughts in responses that suggest a wrong --thinking, for prompts rendered here.
+
+    name: of the files.
+    """
     looked_at = [rollout for rollout in rollouts if rollout.record.turns is None][:LOOKED_AT]
     if student.template is None or not looked_at:
         return ()
@@ -45,14 +46,14 @@ def notes(
     thinking = sum(_thinks(rollout, student) for rollout in looked_at)
     counts: dict[str, int] = {}
     if thinking and student.opening.endswith(_closing(student)):
-        counts["hold a thought, which their prompt has closed"] = thinking
+        counts["contain a thought that their prompt has closed"] = thinking
     if again:
-        counts["open a thought that their prompt has opened already"] = again
+        counts["open a thought that their prompt has already opened"] = again
     if options.thinking == "on" and not thinking:
-        counts["hold no thought"] = len(looked_at)
+        counts["contain no thought"] = len(looked_at)
     return tuple(
-        f"{count} of the first {len(looked_at)} responses of {name} {what}: --thinking "
-        f"{options.thinking} may not be how they were written"
+        f"{count} of the first {len(looked_at)} responses of {name} {what}; check whether they "
+        f"were sampled with --thinking {options.thinking}"
         for what, count in counts.items()
     )
 
@@ -69,7 +70,7 @@ def _text(rollout: GivenRollout, student: Policy) -> str:
 
 
 def _thinks(rollout: GivenRollout, student: Policy) -> bool:
-    """Whether a response holds a thought, or the end of one that its prompt opened."""
+    """Whether a response contains a thought, or the end of one that its prompt opened."""
     text = _text(rollout, student)
     start = thoughts.answer_start(text, "", student.all_thought_marks)
     return bool(rollout.record.reasoning) or start != 0

@@ -1,4 +1,4 @@
-"""Grades that a file brings: kept as an answer rule of their own, ``file``."""
+"""The grades in a rollout file, stored as an additional answer rule, ``file``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from decaylab.rollout_files.reading import GivenRollout
 
 RULE = "file"
 FIRST = ("correct", "is_correct", "acc", "accuracy", "exact_match", "pass", "passed")
-"""Names of verdicts; a reward may add to those what a trainer likes, such as a format."""
+"""Names of verdicts, preferred to rewards, which may include more, such as a format score."""
 WORDS = {
     **dict.fromkeys((True, 1, 1.0, "C", "correct", "true", "True", "1", "1.0"), Verdict.CORRECT),
     **dict.fromkeys(
@@ -22,11 +22,9 @@ WORDS = {
 
 
 def verdicts(rollouts: Sequence[GivenRollout]) -> tuple[list[str | None], tuple[str, ...]]:
-    """The file's verdict on each rollout, None where it has none, and sentences about what was
-    taken and what was not.
+    """The file's verdict on each rollout, None if it has none; and notes on the grades.
 
-    The first grade that is a verdict everywhere it stands counts: right or wrong, 1 or 0, 1 or -1,
-    C or I.
+    Uses the first grade whose values are all verdicts: correct or wrong, 1 or 0, 1 or -1, C or I.
     """
     grades = [rollout.record.grades for rollout in rollouts]
     names = sorted(
@@ -35,12 +33,12 @@ def verdicts(rollouts: Sequence[GivenRollout]) -> tuple[list[str | None], tuple[
     columns = {name: [given.get(name) for given in grades] for name in names}
     taken = next((name for name in names if _are_verdicts(columns[name])), None)
     if taken is None:
-        unused = f"grades of the file are no verdicts and are not used: {', '.join(names)}"
+        unused = f"the file's grades are not verdicts and are not used: {', '.join(names)}"
         return [None] * len(rollouts), (unused,) if names else ()
-    notes = [f"the file's own grade, {taken}, stands beside ours as answer rule {RULE}"]
+    notes = [f"the file's own grade, {taken}, is shown as answer rule {RULE}"]
     names.remove(taken)
     if names:
-        notes.append(f"grades of the file that are not used: {', '.join(names)}")
+        notes.append(f"unused grades of the file: {', '.join(names)}")
     return [_verdict(value) for value in columns[taken]], tuple(notes)
 
 

@@ -1,11 +1,10 @@
-"""Reads rollout files to the end, one row at a time, and says what was understood.
+"""Reads whole rollout files, one row at a time, and counts what was found.
 
     read = read_files(paths, ReadSettings(), student)
     read.counts.rollouts, read.problems, read.rollouts
 
-Rollouts are kept of the problems that are measured; of all others there are only counts, so that a
-file may be larger than the memory. Nothing is guessed in silence: what can be read in two ways is
-refused, with the option that decides.
+Only rollouts of the measured problems are kept; others are counted, so files may be larger than
+memory. Ambiguous input is refused, with the option that resolves it.
 """
 
 from __future__ import annotations
@@ -37,19 +36,18 @@ from decaylab.rollout_files.stops import NO_RESPONSE, NOT_SAID, Ends, Kind, Stop
 NoStop = Literal["unknown", "natural", "cut-off"]
 CHOSEN: dict[NoStop, Kind] = {"unknown": "unknown", "natural": "natural", "cut-off": "cut"}
 NUMBERED = ("columns", "decaylab")
-"""Formats whose sample numbers are those of the problem; others number the rollouts of a
-request."""
+"""Formats that number samples within a problem; others number them within a request."""
 
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """How files are read. None and "auto": as it is recognised.
+    """How files are read. None and "auto": recognised from the file.
 
     format: of all files. columns: role -> name. prompt_kind, prompt_in_response, no_stop_reason:
-    the options of these names.
-    limit: number of problems of the file's own that are kept.
-    wanted: problem_id -> the texts that a problem may have in the file, the rendered one first; for
-        a problem set that was named beside the file, whose own problems are then not read.
+        the options of these names.
+    limit: number of the file's own problems to keep.
+    wanted: problem_id -> texts that the problem may have in the file, with the instruction first;
+        for a named problem set, in place of the file's own problems.
     golds: problem_id -> gold answer of that set.
     """
 
@@ -65,8 +63,7 @@ class ReadSettings:
 
 @dataclass(frozen=True, slots=True)
 class GivenRollout:
-    """One rollout of a file that is kept: its problem, its number among the samples, and what the
-    file says of it."""
+    """A rollout that is kept: its problem, sample number, place in the file, record and stop."""
 
     problem_id: str
     sample: int
@@ -77,18 +74,16 @@ class GivenRollout:
 
 @dataclass
 class Counts:
-    """What all files hold together, in rollouts unless a comment says otherwise.
+    """Counts over all files, in rollouts unless a comment says otherwise.
 
-    Names are those of run.json, where these are stored.
+    run.json uses the same names.
     """
 
-    rows: int = 0  # of the files
-    rollouts: int = 0  # without those that were aborted
-    formats: Counter[str] = field(default_factory=Counter)  # files by the title of their format
-    prompts: Counter[PromptForm] = field(
-        default_factory=Counter
-    )  # problems by the kind of their prompt
-    # By what the file says, and what that means.
+    rows: int = 0  # in all files
+    rollouts: int = 0  # without aborted ones
+    formats: Counter[str] = field(default_factory=Counter)  # files by format title
+    prompts: Counter[PromptForm] = field(default_factory=Counter)  # problems by kind of prompt
+    # By the file's value and its meaning.
     stops: Counter[tuple[str, Kind]] = field(default_factory=Counter)
     token_ids: int = 0
     texts: int = 0
@@ -97,25 +92,24 @@ class Counts:
     thoughts_apart: int = 0
     aborted: int = 0
     prompts_cut_off: int = 0  # responses from which the prompt was cut off
-    empty: int = 0  # responses without text and ids, which stay
+    empty: int = 0  # responses without text and ids, which are kept
     gold_unwrapped: int = 0  # problems whose gold answer was an object or list of one value
     gold_behind_hashes: int = 0  # problems whose gold answer followed ####
     without_gold: int = 0  # problems
-    # Problems of a set to which the file has another gold answer.
+    # Problems of a named set for which the file has a different gold answer.
     other_gold: list[str] = field(default_factory=list)
     grades: Counter[str] = field(default_factory=Counter)
-    steps: set[int] = field(default_factory=set)  # of training, where the rows say
+    steps: set[int] = field(default_factory=set)  # training steps in the rows
     halves: int = 0  # rows in which half a character was replaced
 
 
 @dataclass(frozen=True)
 class Read:
-    """What files hold.
+    """The contents of rollout files.
 
-    problems: those that the files bring themselves, in order. prompts: how the problems that are
-    measured are given. prompt_ids: of those given as ids.
-    rollouts: of the problems that are measured. samples: most rollouts of one problem.
-    problem_count: of all problems.
+    problems: the files' own problems, in order. prompts: parsed prompts of the measured problems.
+    prompt_ids: those given as ids. rollouts: of the measured problems. samples: largest number of
+    rollouts of one problem. problem_count: number of all problems.
     """
 
     paths: tuple[Path, ...]
@@ -130,7 +124,7 @@ class Read:
 
     @property
     def name(self) -> str:
-        """Of the file, or of the first and how many there are."""
+        """Name of the file, or of the first one and the number of others."""
         more = f" and {len(self.paths) - 1} more" if len(self.paths) > 1 else ""
         return self.paths[0].name + more
 
@@ -141,17 +135,19 @@ def read_files(
     student: Policy,
     progress: Progress = lambda count: None,
 ) -> Read:
-    """Reads rollout files whole.
+    """Reads whole rollout files.
 
     Args:
-        student: whose template and tokenizer prompts are parsed with; its weights are not needed.
-        progress: takes the number of bytes read.
+        paths: the files.
+        settings: how to read them.
+        student: its template and tokenizer parse the prompts; weights are not needed.
+        progress: called with the number of bytes read.
 
     Raises:
-        UserError: a malformed file or row, one that can be read in two ways, or no rollout at all.
+        UserError: a malformed or ambiguous file or row, or no rollouts at all.
     """
     reading = _Reading(settings, PromptReader(student, settings.prompt_kind))
-    # Requests first: the file of their responses may have an earlier name.
+    # Requests first, whatever the order of the file names.
     ordered = sorted(paths, key=_holds_requests, reverse=True) if len(paths) > 1 else paths
     for path in ordered:
         reading.read(path, progress)
@@ -167,7 +163,7 @@ class _Reading:
         self.repeats = RepeatedPrompts(prompts, settings.prompt_in_response)
         self.requests: dict[str, Record] = {}
         self.samples: Counter[str] = Counter()
-        # Hashes in the place of texts: a file may have millions of rows.
+        # Hashes instead of texts: a file may have millions of rows.
         self.places: set[int] = set()  # hashes of problem and sample
         self.contents: dict[str, int] = {}  # problem -> hash of prompt and answer
         self.problems: dict[str, Problem] = {}
@@ -196,14 +192,14 @@ class _Reading:
             for record in format.records(row, place):
                 if tools and record.prompt_ids is None and isinstance(record.prompt, list):
                     raise UserError(
-                        f"{place}: the row defines tools, which are not rendered into its prompt; "
-                        "give the prompt as it was rendered, or as token ids (prompt_ids)"
+                        f"{place}: the row defines tools, which cannot be rendered into its "
+                        "prompt; give the rendered prompt or its token ids (prompt_ids)"
                     )
                 self._take(record, place, format.name in NUMBERED)
         self.counts.halves += len(halves)
 
     def _take(self, record: Record, place: str, numbered: bool) -> None:
-        # A row without a response is a request, or a rollout whose engine wrote nothing.
+        # A row without a response is a request, or a rollout that the engine did not produce.
         if not record.has_response:
             if record.request_id is not None and record.asked is not None:
                 self.requests[record.request_id] = record
@@ -218,7 +214,7 @@ class _Reading:
             self.counts.aborted += 1
             return
         self._join(record)
-        # The order matters: a problem is added before its first rollout is counted.
+        # Order matters: _problem adds a new problem before _sample counts its first rollout.
         problem_id = self._problem(record, place)
         sample = self._sample(record, problem_id, place, numbered)
         self._count(record)
@@ -228,7 +224,7 @@ class _Reading:
             self.rollouts.append(GivenRollout(problem_id, sample, place, record, stop))
 
     def _join(self, record: Record) -> None:
-        """Takes prompt and answer of the request that a response belongs to."""
+        """Copies prompt and answer from the request of a response."""
         if record.request_id is None or record.asked is not None:
             return
         request = self.requests.get(record.request_id)
@@ -253,16 +249,15 @@ class _Reading:
     # Problems
 
     def _problem(self, record: Record, place: str) -> str:
-        """The id of the problem. A problem that the file brings itself is added when it comes
-        first."""
+        """The id of the record's problem; adds a new problem of the file."""
         asked = record.asked
         brings = asked is not None and record.answer is not ABSENT
         if record.problem_id is None and asked is not None and self.by_text:
             record.problem_id = self._match(record, place)
         elif record.problem_id is None and not brings:
             raise UserError(
-                f"{place}: names no problem: give problem_id, or a prompt with its gold answer "
-                "(prompt, answer), or say by --column which columns hold them"
+                f"{place}: the row has no problem: it needs problem_id, or a prompt with its gold "
+                "answer (prompt, answer); --column maps other column names"
             )
         problem_id = record.problem_id
         if problem_id is None:
@@ -271,7 +266,7 @@ class _Reading:
             content = hash((_canonical(asked), str(record.answer)))
             if self.contents.setdefault(problem_id, content) != content:
                 raise UserError(
-                    f"{place}: problem {problem_id} has another prompt or gold answer than in an "
+                    f"{place}: problem {problem_id} has a different prompt or gold answer in an "
                     "earlier row"
                 )
         if problem_id not in self.samples:
@@ -279,7 +274,7 @@ class _Reading:
         return problem_id
 
     def _match(self, record: Record, place: str) -> str | None:
-        """The problem of the set whose question a prompt is; None where it is none of them."""
+        """The problem of the named set with the record's question; None if there is none."""
         key = hash(_canonical(record.asked))
         if key not in self.matches:
             self.matches[key] = self.by_text.get(self._prompt(record, place).question.strip())
@@ -291,7 +286,7 @@ class _Reading:
         self._check_question(prompt, problem_id, place)
         named = problem_id in self.settings.golds and isinstance(record.answer, str | int | float)
         answer = self._answer(record, place) if brings or named else None
-        # Measured are the problems of the set that was named, or the first of the file.
+        # Keep the problems of the named set, or the first ones of the file.
         limit = self.settings.limit
         if self.settings.wanted is not None:
             limit = None if problem_id in self.wanted else 0
@@ -302,7 +297,7 @@ class _Reading:
             self.counts.other_gold.append(problem_id)
         self.prompts[problem_id] = prompt
         if record.prompt_ids is not None:
-            # The student reads the very ids that the rollouts were sampled from.
+            # The student reads the exact ids that the rollouts were sampled from.
             self.prompt_ids[problem_id] = self.reader.ids_of(record.prompt_ids, prompt, place)
         if brings and self.settings.wanted is None:
             messages = prompt.messages if len(prompt.messages) > 1 else ()
@@ -311,15 +306,14 @@ class _Reading:
             )
 
     def _check_question(self, prompt: GivenPrompt, problem_id: str, place: str) -> None:
-        """Raises UserError where a problem of the set is named and another question stands beside
-        its name."""
+        """Raises UserError if the id is in the named set but the prompt has another question."""
         *_, question = self.wanted.get(problem_id, ("",))
         text = "".join(text for _, text in prompt.messages)
         if prompt.kind != "named" and letters(question) not in letters(text):
             raise UserError(
-                f"{place}: problem {problem_id} of --problems asks {question!r:.50}, and the "
-                f"prompt {prompt.question!r:.50}: give the set that the rollouts are to, or say by "
-                "--column problem_id=NAME where its ids stand"
+                f"{place}: problem {problem_id} of --problems is {question!r:.50}, but the prompt "
+                f"is {prompt.question!r:.50}: give the problem set of these rollouts, or the "
+                "column of its ids with --column problem_id=NAME"
             )
 
     def _prompt(self, record: Record, place: str) -> GivenPrompt:
@@ -328,7 +322,7 @@ class _Reading:
             prompt = self.reader.of_text(record.prompt, place, stripped=record.prompt_stripped)
             if ids is None or prompt.kind != "question":
                 return prompt
-            # What was put around a bare question stands in the ids.
+            # The ids of a bare question include its rendered prompt.
         elif record.prompt is not None:
             return self.reader.of_messages(record.prompt, place)
         if ids is not None:
@@ -341,21 +335,22 @@ class _Reading:
         self.counts.gold_unwrapped += unwrapped
         if text and "####" in text:
             self.counts.gold_behind_hashes += 1
-            # As in GSM8K: the answer behind the marks, thousands with commas.
+            # As in GSM8K: the answer follows ####, with commas in thousands.
             text = text.rpartition("####")[2].strip().replace(",", "") or None
         self.counts.without_gold += not text
         return text
 
     def _sample(self, record: Record, problem_id: str, place: str, numbered: bool) -> int:
-        """The number of the rollout. That of a request may come again with the next request to the
-        same prompt."""
+        """The sample number of the rollout within its problem.
+
+        Numbers within a request may repeat with the next request for the same prompt.
+        """
         sample = record.sample if record.sample is not None else self.samples[problem_id]
         self.samples[problem_id] += 1
         while (key := hash((problem_id, sample))) in self.places:
             if numbered:
                 raise UserError(
-                    f"{place}: sample {sample} of problem {problem_id} stands already in an "
-                    "earlier row"
+                    f"{place}: sample {sample} of problem {problem_id} is already in an earlier row"
                 )
             sample += 1
         self.places.add(key)
@@ -366,8 +361,8 @@ class _Reading:
     def result(self, paths: tuple[Path, ...]) -> Read:
         counts = self.counts
         if not counts.rollouts:
-            but = f" but {counts.aborted} that were aborted" if counts.aborted else ""
-            raise UserError(f"{', '.join(map(str, paths))} holds no rollouts{but}")
+            but = f" except {counts.aborted} that were aborted" if counts.aborted else ""
+            raise UserError(f"{', '.join(map(str, paths))} has no rollouts{but}")
         self.repeats.check(counts.rollouts)
         return Read(
             paths=paths,
@@ -383,7 +378,7 @@ class _Reading:
 
 
 def _holds_requests(path: Path) -> bool:
-    """Whether a file is the input of a batch, by its first row."""
+    """Whether a file is the input of an OpenAI batch, by its first row."""
     if files.kind_of(path) in (".eval", ".parquet"):
         return False
     first = next(files.rows(path), None)
@@ -403,7 +398,7 @@ def _rows(path: Path, progress: Progress, halves: list[str]) -> Iterator[Row]:
 
 
 def _tools(row: Mapping[str, Any]) -> bool:
-    """Whether a row, or the request in it, defines tools that its prompt was written with."""
+    """Whether a row, or the request in it, defines tools."""
     request = row.get("request")
     holders = [row, row.get("body"), request]
     if isinstance(request, dict):
@@ -413,7 +408,7 @@ def _tools(row: Mapping[str, Any]) -> bool:
 
 
 def _differ(gold: str, other: str) -> bool:
-    """Whether two gold answers are neither the same text nor the same number."""
+    """Whether two gold answers differ both as text and as numbers."""
     first, second = tidy(gold), tidy(other)
     return first != second and (exact(first) is None or exact(first) != exact(second))
 

@@ -1,4 +1,4 @@
-"""One rollout as its file has it, before any tokenizer: what every format is turned into."""
+"""One rollout as in its file, before any tokenizer; the common form of all formats."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ class _Absent:
 
 
 ABSENT = _Absent()
-"""Stands where a file has no such column at all; None is a value."""
+"""The value of a column that does not exist in the file; None is a value."""
 
 
 @dataclass(slots=True)
 class Record:
-    """One rollout as its file has it. None: the file does not say.
+    """One rollout as in its file. None: not in the file.
 
-    problem_id: as the file names the problem. sample: number of the rollout among those of its
-    problem, from 0.
-    prompt: text, or chat messages. Text may be a bare question or a rendered prompt.
+    problem_id: the file's id of the problem. sample: number of the rollout within its problem, from
+        0.
+    prompt: text (a bare question or a rendered prompt), or chat messages.
     prompt_stripped: the prompt was rendered and then decoded without its special tokens.
-    prompt_ids, response_ids: token ids. response_mask: 1 where the student wrote the token, 0 at
+    prompt_ids, response_ids: token ids. response_mask: 1 at the student's tokens, 0 at
         observations, as long as response_ids.
-    response: text behind the prompt, as it stands.
-    reasoning: the thought, where the file keeps it apart from the response.
-    turns: all messages behind the prompt, where there are several or where tools were called; then
-    `response` is None.
-    answer: the gold answer as it stands, of any type; `ABSENT` where there is no such column.
-    answer_name: of its column.
-    stop: why the rollout ended, as it stands (a text, or SGLang's object). stop_detail: the stop
-        string or the id of the stop token, where the file says (vLLM's ``stop_reason``).
-    truncated: where the file says so in a column of its own.
-    grades: name -> verdict or score, as they stand in the file.
-    request_id: joins a response with a request that stands in another row or file.
+    response: text after the prompt, unchanged.
+    reasoning: the thought, if the file stores it separately.
+    turns: all messages after the prompt, if there are several or tools were called; `response` is
+        then None.
+    answer: the gold answer of any type, unchanged; `ABSENT` if there is no such column.
+    answer_name: name of its column.
+    stop: the stop reason, unchanged (text, or SGLang's object). stop_detail: the stop string or id
+        of the stop token, if given (vLLM's ``stop_reason``).
+    truncated: the file's own column for truncation.
+    grades: name -> verdict or score, unchanged.
+    request_id: joins a response with a request in another row or file.
     """
 
     response: str | None = None
@@ -64,7 +64,7 @@ class Record:
 
     @property
     def asked(self) -> str | list[Message] | list[int] | None:
-        """The prompt: text, messages or token ids; None where the file has none."""
+        """The prompt: text, messages or token ids; None if the file has none."""
         return self.prompt_ids if self.prompt is None else self.prompt
 
     @property

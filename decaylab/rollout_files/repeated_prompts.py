@@ -1,6 +1,6 @@
-"""Responses that begin with their prompt, as some engines return them.
+"""Finds responses that begin with their prompt, as some engines return them.
 
-They are cut, kept or refused, as ``--prompt-in-response`` says.
+``--prompt-in-response`` decides whether the prompt is cut off, kept, or refused.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from decaylab.rollout_files.record import Record
 
 WithPrompt = Literal["refuse", "cut", "keep"]
 LEAST_QUESTION = 12
-"""Characters of a question that a response may begin with only by repeating it."""
+"""Length from which a question at the start of a response counts as repeated, in characters."""
 
 
 class RepeatedPrompts:
     """Looks for prompts at the beginning of responses.
 
-    count: responses that begin with their prompt, where that is refused. first: the place of the
-    first of them.
+    count: number of such responses, if they are refused. first: place of the first one.
     """
 
     def __init__(self, reader: PromptReader, choice: WithPrompt) -> None:
@@ -29,7 +28,7 @@ class RepeatedPrompts:
         self.count, self.first = 0, ""
 
     def cut(self, record: Record, prompt: GivenPrompt | None, place: str) -> bool:
-        """Cuts a prompt off its response, where prompts are to be cut off; whether it did."""
+        """Cuts the prompt off a response if that is the choice; returns whether it did."""
         if self.choice == "keep":
             return False
         text = self._behind_prompt(record, prompt)
@@ -37,7 +36,7 @@ class RepeatedPrompts:
         repeated_turns = _repeated_turns(record, prompt, place)
         if text is None and not repeated_ids and not repeated_turns:
             return False
-        # Nothing is raised here, so that the message can say how many there are.
+        # `check` raises at the end, with the number of such responses.
         if self.choice == "refuse":
             self.count += 1
             self.first = self.first or place
@@ -53,17 +52,15 @@ class RepeatedPrompts:
         return True
 
     def check(self, rollouts: int) -> None:
-        """Raises UserError where responses begin with their prompt and nobody said what that
-        means."""
+        """Raises UserError if responses begin with their prompt and the choice is to refuse."""
         if self.count:
             raise UserError(
-                f"{self.first}: {self.count} of {rollouts} responses begin with their prompt; "
-                "--prompt-in-response cut cuts it off, and keep takes it for what the student wrote"
+                f"{self.first}: {self.count} of {rollouts} responses begin with their prompt; use "
+                "--prompt-in-response cut to remove it, or keep if it is part of the response"
             )
 
     def _behind_prompt(self, record: Record, prompt: GivenPrompt | None) -> str | None:
-        """What follows the prompt in the text of a response; None where it does not begin with
-        it."""
+        """The text of a response after its prompt; None if it does not begin with the prompt."""
         if record.response is None:
             return None
         text = self.reader.without_begin(record.response.lstrip())
@@ -73,7 +70,7 @@ class RepeatedPrompts:
         return None
 
     def _beginnings(self, record: Record, prompt: GivenPrompt | None) -> Iterator[str]:
-        """The texts that a response begins with where it holds its prompt, the longest first."""
+        """The texts of the prompt that a response may begin with, longest first."""
         if isinstance(record.prompt, str):
             rendered = prompt is not None and prompt.kind in ("rendered", "stripped")
             if rendered or len(record.prompt.strip()) >= LEAST_QUESTION:
@@ -86,7 +83,7 @@ class RepeatedPrompts:
 
 
 def _repeated_ids(record: Record) -> int:
-    """How many of the first ids of a response are those of its prompt: all of these, or none."""
+    """Number of prompt ids if the response begins with all of them, else 0."""
     size, ids = len(record.prompt_ids or ()), record.response_ids
     if not size or ids is None or len(ids) <= size or ids[:size] != record.prompt_ids:
         return 0
@@ -94,8 +91,7 @@ def _repeated_ids(record: Record) -> int:
 
 
 def _repeated_turns(record: Record, prompt: GivenPrompt | None, place: str) -> int:
-    """How many of the first turns are those of the prompt; its last message has to be one of
-    them."""
+    """Number of first turns that repeat the prompt, including at least its last message."""
     if prompt is None or record.turns is None:
         return 0
     roles = [turn.get("role") for turn in record.turns]
@@ -104,7 +100,7 @@ def _repeated_turns(record: Record, prompt: GivenPrompt | None, place: str) -> i
         return 0
     size = len(prompt.messages)
     texts = [content_of(turn, place).strip() for turn in record.turns[:size]]
-    # All messages of the prompt, or at least its question in the place of the last.
+    # All messages of the prompt, or at least its question just before the first answer.
     if texts == [text.strip() for _, text in prompt.messages]:
         return size
     last = content_of(record.turns[before - 1], place).strip()

@@ -1,9 +1,7 @@
-"""Responses of rollout files as token ids of the student.
+"""Converts the responses of rollout files to the student's token ids.
 
-Ids are taken as they are; text is encoded once.
-
-A rollout that ended gets the end-of-turn token that it was ended with: the one among its ids, else
-the one that the file names, else that of the template. One that did not end gets none.
+Ids are used unchanged; text is encoded once. A rollout that ended naturally gets the end-of-turn
+token in its ids, or else the one named in the file, or else the template's. Others get none.
 """
 
 from __future__ import annotations
@@ -30,9 +28,9 @@ STORED: dict[Kind, str] = {
     "other": "other",
     "unknown": "unknown",
 }
-"""What stands under ``stop_reason`` in the rollouts table."""
+"""Values of ``stop_reason`` in the rollouts table."""
 MOST_MISMATCHES = 0.5
-"""Share of the rollouts whose ids may read otherwise than their text; beyond, the ids are of
+"""Largest share of rollouts whose ids may differ from their text; above it, the ids must be from
 another tokenizer."""
 
 
@@ -40,8 +38,8 @@ another tokenizer."""
 class Response:
     """A response in the student's ids.
 
-    text: what is graded. stop_reason: eos, length, other or unknown. mask: 1 at the student's own
-    tokens; None: all are.
+    text: the text to grade. stop_reason: eos, length, other or unknown. mask: 1 at the student's
+    own tokens; None if all are.
     """
 
     ids: list[int]
@@ -51,33 +49,31 @@ class Response:
 
 
 SENTENCES = {
-    "ids": "{} of {} responses are the token ids of the file",
-    "text": "{} of {} responses are encoded from their text: their ids may differ from those that "
-    "were sampled",
-    "changed": "{} of {} responses read otherwise once encoded and decoded",
-    "mismatched": "{} of {} responses have token ids that read otherwise than their text: the ids "
-    "are taken",
-    "reasoning": "{} of {} responses were put together from thought and answer, as the template "
-    "writes them",
-    "turns": "{} of {} responses were put together from several turns, as the template writes them",
-    "closed": "{} of {} responses ended without an end-of-turn token in the file: it was added",
-    "begun": "{} of {} responses begin with the token that begins a text: it is left out",
-    "padded": "{} of {} responses were padded in the file: the padding is left out",
-    "behind": "{} of {} responses go on behind an end of turn: cut there",
-    "masked": "{} of {} responses hold text that the student did not write (tools, users): it is "
-    "not measured",
+    "ids": "{} of {} responses use the token ids of the file",
+    "text": "{} of {} responses were encoded from their text: their ids may differ from the "
+    "sampled ones",
+    "changed": "{} of {} responses change when encoded and decoded",
+    "mismatched": "{} of {} responses have token ids that differ from their text: the ids are used",
+    "reasoning": "{} of {} responses were joined from thought and answer with the chat template",
+    "turns": "{} of {} responses were joined from several turns with the chat template",
+    "closed": "{} of {} responses ended naturally without an end-of-turn token in the file: it was "
+    "added",
+    "begun": "{} of {} responses began with the beginning-of-sequence token: it was removed",
+    "padded": "{} of {} responses were padded in the file: the padding was removed",
+    "behind": "{} of {} responses continue after an end-of-turn token: they were cut there",
+    "masked": "{} of {} responses contain text that the student did not write (tools, users): it "
+    "is not measured",
     "empty": "{} of {} responses are empty",
-    "other": "{} of {} rollouts ended in a way that is no natural end: no end-of-turn token, no "
-    "natural stop",
-    "unknown": "{} of {} rollouts do not say why they ended: no end-of-turn token, and in no "
-    "share of natural stops",
+    "other": "{} of {} rollouts did not stop naturally: they get no end-of-turn token",
+    "unknown": "{} of {} rollouts have no stop reason: they get no end-of-turn token, and do not "
+    "count as natural stops",
 }
 
 
 class Encoder:
-    """Turns what files say into responses, for one student.
+    """Converts records to responses in one student's tokens.
 
-    counts: what became of the responses, by the keys of `SENTENCES`, "all" and "compared".
+    counts: number of responses by the keys of `SENTENCES`, "all" and "compared".
     """
 
     def __init__(self, student: Policy) -> None:
@@ -86,7 +82,7 @@ class Encoder:
         self.first_mismatch = ""
 
     def notes(self, name: str) -> Iterator[str]:
-        """What a reader of the results must know, as sentences. name: of the files."""
+        """What a reader of the results must know. name: of the files."""
         for what, sentence in SENTENCES.items():
             if self.counts[what]:
                 yield f"{name}: {sentence.format(self.counts[what], self.counts['all'])}"
@@ -102,8 +98,8 @@ class Encoder:
         compared, wrong = self.counts["compared"], self.counts["mismatched"]
         if wrong > MOST_MISMATCHES * compared:
             raise UserError(
-                f"{self.first_mismatch}: {wrong} of {compared} responses have token ids that read "
-                f"otherwise than their text to {self.student.name}: give the student that wrote "
+                f"{self.first_mismatch}: {wrong} of {compared} responses have token ids that "
+                f"{self.student.name} decodes to a different text: give the student that wrote "
                 "them, or leave the ids out"
             )
         return responses
@@ -128,8 +124,8 @@ class Encoder:
         mask = rollout.record.response_mask
         if mask and 1 not in mask:
             raise UserError(
-                f"{rollout.place}: response_mask holds no 1, so the student wrote nothing; a mask "
-                "of the loss is no such mask: leave it out of the file, or such rollouts"
+                f"{rollout.place}: response_mask has no 1, so no token is the student's; if it is "
+                "a loss mask, remove it from the file; otherwise remove such rollouts"
             )
         begun = self._begun(ids)
         ids = ids[begun:]
@@ -142,9 +138,8 @@ class Encoder:
         return Response(ids, self.student.decode(ids), _stop_reason(rollout, ended))
 
     def _of_turn_ids(self, rollout: GivenRollout, ids: list[int], mask: list[int]) -> Response:
-        """Ids of several turns: ends of turns stand inside them, and what others wrote is
-        masked."""
-        # What others wrote last was never answered.
+        """A response of several turns, with ends of turns inside and others' text masked."""
+        # Drop a last turn of others, which the student did not answer.
         while mask and not mask[-1]:
             ids, mask = ids[:-1], mask[:-1]
         ended = bool(ids) and ids[-1] in self.student.end_ids
@@ -156,8 +151,7 @@ class Encoder:
         return Response(ids, text, stop_reason, mask if 0 in mask else None)
 
     def _compare(self, rollout: GivenRollout, ids: list[int]) -> None:
-        """Counts ids that read otherwise than the text beside them; special tokens may be missing
-        there."""
+        """Counts ids that differ from the text in the file, which may lack special tokens."""
         whole, given = text_of(self.student, ids, rollout.place), rollout.record.response
         if given is None:
             return
@@ -200,14 +194,13 @@ class Encoder:
     # Ends
 
     def _begun(self, ids: list[int]) -> int:
-        """1 where ids begin with the token that tokenizers put before a text, else 0. For some
-        tokenizers it is that of the end, too."""
+        """1 if ids begin with the beginning-of-sequence token, else 0."""
         begun = len(ids) > 1 and ids[0] == self.student.tokenizer.bos_token_id
         self.counts["begun"] += begun
         return int(begun)
 
     def _ended(self, rollout: GivenRollout, ids: list[int]) -> tuple[list[int], bool]:
-        """The ids up to their first end of turn, and whether there is one; without padding."""
+        """The ids up to their first end-of-turn token, without padding; whether there is one."""
         ends, pad = self.student.end_ids, self.student.pad_id
         end = next((place for place, token in enumerate(ids) if token in ends), None)
         if end is None:
@@ -219,7 +212,7 @@ class Encoder:
                 kept -= 1
             self.counts["padded"] += kept < len(ids)
             return ids[:kept], False
-        # Where the end token pads as well, a rollout that was cut off has no end of its own.
+        # If the end token is also the padding, a rollout that was cut off has only padding.
         if rollout.stop.kind == "cut" and set(ids[end:]) == {pad}:
             return ids[:end], False
         rest = [token for token in ids[end:] if token not in ends and token != pad]
@@ -227,8 +220,7 @@ class Encoder:
         return ids[: end + 1], True
 
     def _end(self, rollout: GivenRollout) -> int:
-        """The end-of-turn token of a rollout: the one that the file names, else that of the
-        template."""
+        """The end-of-turn token of a rollout: the one named in the file, or else the template's."""
         named = rollout.stop.token
         return named if named is not None and named in self.student.end_ids else self.student.end_id
 
@@ -238,7 +230,7 @@ def _stop_reason(rollout: GivenRollout, ended: bool) -> str:
 
 
 def _runs(ids: list[int], mask: list[int]) -> Iterator[list[int]]:
-    """The stretches of ids that the student wrote itself."""
+    """The runs of ids that the student wrote."""
     run: list[int] = []
     for token, is_own in zip(ids, mask, strict=True):
         if is_own:

@@ -1,10 +1,10 @@
-"""Why a rollout ended: one table of the values that engines, trainers and evaluators write.
+"""Classifies the stop reasons of engines, trainers and evaluators.
 
 natural   the policy ended its turn
-cut       a limit on tokens ended it: it never gets an end-of-turn token
-aborted   its engine gave it up: left out
-other     a stop string of the caller's, or a value that is not in the table: not a natural end
-unknown   the file does not say
+cut       a token limit ended it; it gets no end-of-turn token
+aborted   the engine aborted it; left out
+other     a stop string set by the caller, or an unknown value; not a natural end
+unknown   no stop reason in the file
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NAMES: dict[Kind, str] = {
     "natural": """
         stop eos eos_token end_of_text end_of_turn end_turn eot eom end natural stopped
         finish finished complete completed done end_of_sequence finish_reason_stop eos_found
-        tool_calls tool_call tool_use function_call""",  # a policy ends its turn with a call
+        tool_calls tool_call tool_use function_call""",  # a tool call ends the turn
     "cut": """
         length max_tokens max_length max_new_tokens max_output_tokens max_completion_tokens budget
         max_response_length max_model_len max_seq_len token_limit token_budget model_length
@@ -35,13 +35,13 @@ _NAMES: dict[Kind, str] = {
         preempted content_filter safety blocked refused_by_filter rejected expired no_response""",
 }
 KNOWN = {name: kind for kind, names in _NAMES.items() for name in names.split()}
-"""Lower case, with ``_`` for blanks and hyphens."""
+"""Stop reason -> kind; in lower case, with ``_`` for blanks and hyphens."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """How a rollout ended. value: what the file says, as it is counted. token: the id of the end
-    token, where it says so."""
+    """How a rollout ended. value: the file's value, for counts. token: id of the end token, if
+    given."""
 
     kind: Kind
     value: str
@@ -50,10 +50,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ends:
-    """What ends a student's turn where a file names it. texts: of its end tokens. ids: of control
-    tokens; None: any id.
+    """The student's end-of-turn tokens, to recognise them in a file's stop details.
 
-    A stop string or token of the caller's is no natural end, unless it is one of these.
+    texts: end token -> id. ids: end and control tokens; None accepts any id. Any other stop string
+    or token was set by the caller and is not a natural end.
     """
 
     texts: Mapping[str, int] = field(default_factory=dict)
@@ -61,11 +61,10 @@ class Ends:
 
 
 def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
-    """How a rollout ended. ``truncated`` takes precedence over a stop reason that is not in the
-    table.
+    """How a rollout ended. ``truncated`` takes precedence over an unknown stop reason.
 
-    An environment ends an episode for reasons of its own (verifiers' ``max_turns_reached``),
-    whatever ended the last turn.
+    Environments end an episode for their own reasons (verifiers' ``max_turns_reached``), which say
+    nothing about the last turn.
     """
     value: Any = record.stop
     detail: Any = record.stop_detail
@@ -87,15 +86,14 @@ def stop_of(record: Record, ends: Ends = Ends()) -> Stop:
         return Stop("other", f"{value} at the token id {detail}")
     if str(detail) in ends.texts:
         return Stop(kind, str(value), ends.texts[str(detail)])
-    # A detail may repeat the stop reason.
+    # The detail may repeat the stop reason.
     if KNOWN.get(_normalised(detail)) == "natural":
         return Stop(kind, str(value))
     return Stop("other", f"{value} at the stop string {str(detail)!r:.40}")
 
 
 def _without_blanks(value: Any) -> Any:
-    """A value without what tables write for nothing (NaN, empty text), and with the floating
-    numbers that they write for ids as ids."""
+    """The value, with NaN and empty text as None, and whole floats (ids in tables) as ints."""
     if value != value or (isinstance(value, str) and not value):
         return None
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,6 +1,6 @@
-"""What was understood of rollout files.
+"""Describes what was read from rollout files.
 
-It is a line for every command, a record for run.json, and a page for ``decaylab rollouts``.
+A line for every command, a record for run.json, and a page for ``decaylab rollouts``.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ MEANINGS = {
     "natural": "natural end",
     "cut": "cut off",
     "aborted": "aborted, left out",
-    "other": "no natural end",
-    "unknown": "end unknown",
+    "other": "not a natural end",
+    "unknown": "unknown end",
 }
-SHOWN = 6  # stop reasons of a line
+SHOWN = 6  # stop reasons shown in a line
 _COUNTED = (
     "rows rollouts token_ids texts thoughts_apart aborted empty "
     "without_gold gold_unwrapped gold_behind_hashes prompts_cut_off"
 )
 COUNTED = tuple(_COUNTED.split())
-"""Counts that are stored as they are."""
+"""Counts that are stored unchanged."""
 
 
 def line(read: Read) -> str:
-    """All of it in one sentence."""
+    """The summary in one line."""
     counts = read.counts
     parts = [
-        f"{read.name}: {' and '.join(counts.formats)}, {counts.rollouts:,} rollouts to "
+        f"{read.name}: {' and '.join(counts.formats)}, {counts.rollouts:,} rollouts for "
         f"{read.problem_count:,} problems",
         f"prompts {_prompts(counts)}",
         f"responses {_responses(counts)}",
@@ -40,12 +40,12 @@ def line(read: Read) -> str:
     if counts.aborted:
         parts.append(f"{counts.aborted:,} were aborted by their engine, left out")
     if counts.prompts_cut_off:
-        parts.append(f"from {counts.prompts_cut_off:,} responses the prompt was cut off")
+        parts.append(f"the prompt was cut off {counts.prompts_cut_off:,} responses")
     return "; ".join(parts)
 
 
 def record(read: Read) -> dict[str, Any]:
-    """The same as values, for run.json and ``--json``."""
+    """The summary as values, for run.json and ``--json``."""
     counts = read.counts
     return {
         "files": [str(path) for path in read.paths],
@@ -66,13 +66,13 @@ def record(read: Read) -> dict[str, Any]:
 
 
 def page(read: Read) -> Iterator[tuple[str, str]]:
-    """Label and text of each line of the page, without the examples."""
+    """Label and text of each line of the page, without examples."""
     counts = read.counts
     for title, number in counts.formats.items():
         yield "format", f"{title} ({number} file{'s' * (number > 1)})"
     yield "rows", f"{counts.rows:,}"
     each = f"at most {read.samples} each" if counts.rollouts != read.problem_count else "one each"
-    yield "rollouts", f"{counts.rollouts:,} to {read.problem_count:,} problems, {each}"
+    yield "rollouts", f"{counts.rollouts:,} for {read.problem_count:,} problems, {each}"
     yield "prompts", _prompts(counts)
     yield "responses", _responses(counts)
     for (value, kind), count in counts.stops.most_common():
@@ -81,9 +81,9 @@ def page(read: Read) -> Iterator[tuple[str, str]]:
     yield "grades", _listed(counts.grades) or "none in the file"
     yield "left out", f"{counts.aborted:,} aborted by their engine" if counts.aborted else "nothing"
     if counts.empty:
-        yield "empty", f"{counts.empty:,} responses hold nothing; they are kept"
+        yield "empty", f"{counts.empty:,} responses are empty; they are kept"
     if counts.prompts_cut_off:
-        yield "cut", f"from {counts.prompts_cut_off:,} responses the prompt was cut off"
+        yield "cut", f"the prompt was cut off {counts.prompts_cut_off:,} responses"
 
 
 def _prompts(counts: Counts) -> str:
@@ -93,10 +93,10 @@ def _prompts(counts: Counts) -> str:
 def _responses(counts: Counts) -> str:
     kinds = {
         "token ids": counts.token_ids,
-        "text, encoded anew": counts.rollouts - counts.token_ids - counts.turns,
+        "encoded from text": counts.rollouts - counts.token_ids - counts.turns,
         "several turns": counts.turns,
         "with a mask": counts.masked,
-        "thought and answer apart": counts.thoughts_apart,
+        "separate thought and answer": counts.thoughts_apart,
     }
     return _listed({kind: count for kind, count in kinds.items() if count > 0})
 
@@ -116,10 +116,10 @@ def _stops(counts: Counts) -> str:
 def _gold(read: Read) -> str:
     counts = read.counts
     if not read.problems:
-        return "none in the file: --problems has them"
+        return "none in the file, taken from --problems"
     parts = [f"{read.problem_count - counts.without_gold:,} of {read.problem_count:,} problems"]
     if counts.gold_unwrapped:
-        parts.append(f"{counts.gold_unwrapped:,} taken out of an object or list")
+        parts.append(f"{counts.gold_unwrapped:,} unwrapped from an object or list")
     if counts.gold_behind_hashes:
-        parts.append(f"{counts.gold_behind_hashes:,} behind ####")
+        parts.append(f"{counts.gold_behind_hashes:,} after ####")
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Rollouts of a file as rows of the rollouts table, in the order of the problems."""
+"""Converts the rollouts of a file to rows of the rollouts table, in the order of the problems."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ def to_table(
     judge: Judge,
     prompts: Mapping[str, tuple[int, ...]],
 ) -> tuple[pa.Table, tuple[str, ...]]:
-    """Rows of the rollouts table and notes; rollouts of other problems are not in it.
+    """The rollouts table of these problems, and notes.
 
     Args:
-        author: the student, whose tokens the responses are in.
-        prompts: its prompt ids by problem.
+        read: the files' contents.
+        problems: the measured problems; rollouts of others are left out.
+        author: the student, in whose tokens the responses are encoded.
+        judge: grades the rows.
+        prompts: the student's prompt ids by problem.
 
     Raises:
-        UserError: responses that cannot be those of this student.
+        UserError: responses that cannot be from this student.
     """
     by_problem: dict[str, list[GivenRollout]] = defaultdict(list)
     for one in read.rollouts:
         by_problem[one.problem_id].append(one)
     chosen = [one for problem in problems for one in by_problem[problem.problem_id]]
-    # Only the rollouts that are measured are encoded: a file may hold many more.
+    # Encode only the measured rollouts: a file may have many more.
     encoder = Encoder(author)
     responses = encoder.responses(chosen)
     verdicts, graded = grades.verdicts(chosen)

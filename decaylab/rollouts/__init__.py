@@ -1,4 +1,4 @@
-"""Engines and what they write: rollouts and continuations, part by part.
+"""Engines, and the rollouts and continuations they sample, part by part.
 
-Imports runs, policies and what stands below.
+Imports runs, policies and the rooms above them in rooms.toml.
 """

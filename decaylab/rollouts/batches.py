@@ -1,4 +1,4 @@
-"""Work in batches that become smaller where memory runs out, and its progress."""
+"""Work in batches that shrink if memory runs out, with progress."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def in_batches(
     """Works through places in order, batch by batch; yields each batch with its results.
 
     Args:
-        next_batch: the first of the places that are left.
-        shrink: called with a batch that ran out of memory, which is then cut and made again. A
-            batch of one place is not: the error is raised.
+        next_batch: chooses the first of the remaining places.
+        shrink: called with a batch that ran out of memory, which is then cut and run again. For a
+            batch of one place the error is raised.
     """
     while order:
         batch = next_batch(order)
         results = _made_or_none(make, batch)
         if results is None:
             shrink(batch)
-            # What the failed batch held is free, but not yet given back to the driver.
+            # The failed batch's memory is free, but not yet returned to the driver.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             continue
@@ -42,7 +42,7 @@ def in_batches(
 def _made_or_none(
     make: Callable[[Sequence[int]], list[Result]], batch: Sequence[int]
 ) -> list[Result] | None:
-    """None if memory ran out. Once this has returned, no frame of the failed batch is alive."""
+    """The results, or None if memory ran out. On return, no frame of a failed batch is alive."""
     try:
         return make(batch)
     except RuntimeError as error:
@@ -52,7 +52,7 @@ def _made_or_none(
 
 
 class Counted:
-    """Passes progress on, and knows the sum of what it passed on since it was made."""
+    """Forwards progress and keeps its total."""
 
     def __init__(self, on_progress: OnProgress | None) -> None:
         self.on_progress, self.tokens, self.finished = on_progress, 0, 0
@@ -63,5 +63,5 @@ class Counted:
             self.on_progress(tokens, finished)
 
     def catch_up(self, tokens: int, finished: int) -> None:
-        """Passes on the difference to a new sum, which is lower where work was begun again."""
+        """Forwards the difference to a new total, which is lower if work was restarted."""
         self.add(tokens - self.tokens, finished - self.finished)

@@ -1,7 +1,7 @@
-"""A key-value cache whose rows can be cut from one another, realigned and dropped.
+"""A key-value cache whose rows can be copied, cut, realigned and dropped.
 
-To the model it is a plain `transformers` cache. Columns are shared by all rows; a buffer with spare
-room takes new ones without copying the old.
+It has the interface of a `transformers` cache. All rows share columns; a buffer with spare room
+takes new columns without copying the old ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        # Copying the whole cache for every token would make sampling quadratic.
+        # Copying the whole cache at every token would make sampling quadratic.
         end = self.columns + key_states.shape[2]
         if end > self._keys.shape[2]:
             self._keys, self._values = self._grown(self._keys, end), self._grown(self._values, end)
@@ -55,7 +55,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         self._view(self.columns - first)
 
     def close_up(self, holes: Tensor, movers: Tensor, count: int, first: int) -> None:
-        """Rows ``movers`` take the places ``holes``; the first ``count`` rows stay, from ``first``.
+        """Moves rows ``movers`` to ``holes``; keeps ``count`` rows, from column ``first`` on.
 
         Only the movers are copied; the buffer shrinks to the remaining rows when it next grows.
         """
@@ -67,7 +67,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def align(self, rows: Tensor, ends: Tensor, width: int) -> None:
         """Row i becomes columns [ends[i] - width, ends[i]) of old row rows[i].
 
-        Columns before the first repeat it.
+        Column indices below 0 repeat column 0.
         """
         columns = (ends[:, None] - width + torch.arange(width, device=ends.device)).clamp(min=0)
         self._keys = self._keys[rows[:, None], :, columns].transpose(1, 2).contiguous()

@@ -1,9 +1,9 @@
-"""Collecting: the rollouts and continuations that a decay measurement needs, stage by stage.
+"""Collects the rollouts and continuations of a decay measurement, stage by stage.
 
 student          the student's own rollouts
 teacher          the teacher's own rollouts
 student-prefix   the teacher continues the student's rollouts
-student-turns    ... behind whole turns, if the student has several
+student-turns    ... after whole turns, if the student has several
 own-prefix       the teacher continues its own rollouts
 swapped          the teacher continues a student's rollout to another problem
 reverse          the student continues the teacher's rollouts
@@ -38,18 +38,18 @@ from decaylab.runs.vocabulary import (
 )
 
 MOST_TURNS = 8
-"""Turns behind which the teacher continues at most."""
+"""Maximum number of turns after which the teacher continues."""
 
 
 @dataclass(frozen=True)
 class DecayPlan:
-    """What is sampled.
+    """What to sample.
 
-    prefix_lengths: in tokens of the prefix's author, ascending, the first one 0.
+    prefix_lengths: in tokens of the prefix's author, ascending, starting at 0.
     samples: rollouts per problem and policy.
-    max_tokens: the budget of prefix and continuation together.
-    controls: as the options name them; ``correct-so-far`` needs no rollouts of its own.
-    part_rows: a part on disk has whole problems and about this many sequences.
+    max_tokens: maximum length of prefix and continuation together.
+    controls: names from the options; ``correct-so-far`` needs no rollouts of its own.
+    part_rows: approximate number of sequences in a part on disk; parts have whole problems.
     parallel: parts sampled at once.
     """
 
@@ -63,9 +63,9 @@ class DecayPlan:
 
 
 class Collector:
-    """Runs the stages of one measurement into one run folder.
+    """Runs the stages of one measurement and stores them in a run folder.
 
-    left_out: by condition, how many prefixes could not be handed over.
+    left_out: number of prefixes that could not be handed over, by condition.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class Collector:
         self.left_out: dict[str, int] = {}
 
     def collect(self, student_rollouts: pa.Table | None = None) -> pa.Table:
-        """Runs every stage of the plan; returns the rollouts table, also written to the folder.
+        """Runs every stage of the plan; writes the rollouts table to the folder and returns it.
 
-        student_rollouts: existing rollouts in the table's schema, in place of the student's stage.
+        student_rollouts: existing rollouts in the table's schema, which replace the student stage.
         """
         finished = self.folder.read_rollouts()
         if finished is not None:
             current = self.judge.current(finished)
             if current is not finished:
                 self.reporter.note(
-                    "the rollouts are graded again: the answer rules are others than when they "
-                    "were graded"
+                    "the rollouts are graded again, since the grading has changed since they were "
+                    "written"
                 )
                 self.folder.merge([current])
             return current
@@ -132,10 +132,10 @@ class Collector:
     ) -> None:
         """One stage: ``role`` continues every prefix of each rollout.
 
-        shift: a prefix is put under the problem this many places later, not under its own.
+        shift: a prefix is put after the prompt of the problem this many places later.
         """
         if shift and len(self.problems) < 2:
-            self.reporter.note(f"{condition}: needs at least two problems, left out")
+            self.reporter.note(f"{condition}: left out, since it needs at least two problems")
             return
         place = {problem.problem_id: index for index, problem in enumerate(self.problems)}
         names = {"rollout_id", "problem_id", "sample", "response_ids", own_tokens.MASK}
@@ -148,15 +148,17 @@ class Collector:
                     pending.append(continuation)
         lengths = self.plan.prefix_lengths[1:]
         if lengths and not pending and condition != STUDENT_TURNS:
-            self.reporter.note(f"{condition}: no rollout holds {lengths[0]} tokens, left out")
-        # By problem, as parts hold whole problems; a swapped prefix is under another one.
+            self.reporter.note(
+                f"{condition}: left out, since no rollout is unfinished after {lengths[0]} tokens"
+            )
+        # By problem, since parts have whole problems; a swapped prefix belongs to another one.
         pending.sort(key=lambda continuation: place[continuation.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
 
     def _prefixes(self, condition: str, author: str, row: dict[str, Any]) -> Iterator[Prefix]:
-        """The first k tokens of a rollout that is still open at k, for every k > 0.
+        """The first k tokens of a rollout that is unfinished at k, for every k > 0.
 
-        Of student-turns, the first turns and their answers, for each number of turns.
+        For student-turns, the first turns and the answers to them, for each number of turns.
         """
         ids, mask = row["response_ids"], row.get(own_tokens.MASK)
         if condition == STUDENT_TURNS:
@@ -179,9 +181,10 @@ class Collector:
         row: dict[str, Any],
         prefix: Prefix,
     ) -> Pending | None:
-        """The rollout that continues a prefix; None, and counted, if it cannot be handed over."""
+        """The rollout that continues a prefix; None if the prefix cannot be handed over, which is
+        counted."""
         handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
-        # Tokens of tools and users are handed over, but they are not part of what is graded.
+        # Tokens of tools and users are handed over, but not graded.
         graded_ids = handed
         if handed and len(prefix.own_ids) < len(prefix.ids):
             graded_ids = (

@@ -1,4 +1,4 @@
-"""What it takes to make an engine for a policy, here or elsewhere; what a record says of it."""
+"""The specification from which an engine is made, here or in a worker, and its record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from decaylab.rollouts.vllm_engine import SEEDING, VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 
 MEMORY_SHARE = 0.9
-"""Of a GPU, for vLLM, if it is not set and nothing else is on the GPU."""
+"""vLLM's default share of GPU memory, if nothing else uses the GPU."""
 TRANSFORMERS_SEEDING = (
     "every token is drawn at a uniform number that depends on seed, stage, "
     "problem, sample and position alone"
@@ -25,10 +25,10 @@ TRANSFORMERS_SEEDING = (
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """An engine that is not made yet; a worker is sent it as it is.
+    """The specification of an engine, which can be sent to a worker.
 
-    policy: by name. contents: of the policy that is meant, by its identity. batch_rows: most
-    sequences that transformers decodes together.
+    policy: its name. contents: its identity, to check that a worker loads the same model.
+    batch_rows: maximum batch size of the transformers engine.
     """
 
     kind: Literal["transformers", "vllm"]
@@ -42,15 +42,16 @@ class EngineSpec:
         """Loads the policy, unless it is given, and makes its engine.
 
         Raises:
-            UserError: a policy with other contents, or one that the engine cannot run; no vLLM.
+            UserError: the policy has other contents or the engine cannot run it, or vLLM is
+                missing.
         """
         if policy is None:
             load = loading.load if self.kind == "transformers" else served_policies.serve
             policy = load(self.policy, self.loading)
             if policy.identity.contents != self.contents:
                 raise UserError(
-                    f"{self.policy} is another model here than where the run was started: its "
-                    "contents differ"
+                    f"{self.policy} differs between this worker and the machine that started the "
+                    "run; use the same model on both"
                 )
         if self.kind == "transformers":
             return TransformersEngine(policy, batch_rows=self.batch_rows, on_warning=on_warning)
@@ -61,9 +62,9 @@ class EngineSpec:
 
 
 def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:
-    """The engine that the options choose for a policy.
+    """The engine for a policy by the options.
 
-    longest: positions of its longest prompt and the budget behind it.
+    longest: positions of the longest prompt plus the token budget.
     """
     settings = VllmSettings.of(
         options, MEMORY_SHARE, longest, adapters=options.adapters, seed=options.seed % 2**32
@@ -75,7 +76,7 @@ def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:
 
 
 def engine_record(options: PairOptions) -> dict[str, Any]:
-    """What the samples depend on in the engine. Workers and memory change none."""
+    """The engine settings that samples depend on. Workers and memory have no effect."""
     if options.engine == "transformers":
         return {"name": "transformers", "seeding": TRANSFORMERS_SEEDING}
     return {

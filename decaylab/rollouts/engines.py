@@ -1,4 +1,4 @@
-"""The engines of a run: which one samples for a policy, here or in workers, and how long it lives.
+"""The engines of a run: choice, location (here or in workers) and lifetime.
 
 with Engines(options, reporter) as engines:
     engine = engines.of(policy, longest=2500)
@@ -24,20 +24,19 @@ from decaylab.rollouts.workers import Crew
 
 
 class Engines:
-    """Makes engines; of vLLM's at most one is open at a time, since it takes a GPU for itself.
+    """Makes engines. At most one vLLM engine is open at a time, since it takes most of a GPU.
 
-    device: of policies, as `LoadSettings` names it. parallel: calls of ``sample`` that can be at
-    work at once.
+    device: of policies, as in `LoadSettings`. parallel: maximum concurrent calls of ``sample``.
 
     Raises:
-        UserError: workers that cannot be started (see `workers.Crew`).
+        UserError: workers cannot be started (see `workers.Crew`).
     """
 
     def __init__(self, options: PairOptions, reporter: Reporter) -> None:
         self.options, self.reporter = options, reporter
         self.device, self.parallel = options.device, 1
         self.crew: Crew | None = None
-        if options.has_workers:  # vLLM may be installed for those alone
+        if options.has_workers:  # vLLM may be installed only there
             self.parallel, several = options.workers, "s" * (options.workers > 1)
             reporter.note(f"starting {options.workers} worker{several} through Ray")
             self.crew = Crew(
@@ -55,7 +54,7 @@ class Engines:
     def of(self, policy: Policy, longest: int) -> Engine:
         """The engine of a policy.
 
-        longest: positions of its longest prompt and the budget behind it.
+        longest: positions of the longest prompt plus the token budget.
         """
         spec = spec_of(policy, self.options, longest)
         if self.crew is None and spec.kind == "transformers":
@@ -70,13 +69,13 @@ class Engines:
         settings: SamplingSettings,
         on_progress: OnProgress | None,
     ) -> list[Response]:
-        """By a worker, or by vLLM here; the engine is opened first if it is not."""
+        """Samples in a worker or with vLLM here, opening the engine if necessary."""
         if self.crew is not None:
             responses, warnings = self.crew.sample(spec, requests, settings, on_progress)
             for message in warnings:
                 self.reporter.note(message)
             return responses
-        # Two of vLLM's would not fit: each takes most of a GPU's memory.
+        # Two vLLM engines do not fit: each takes most of a GPU's memory.
         if self._opened != spec:
             self._let_go()
             self._open, self._opened = spec.make(self.reporter.note, policy), spec
@@ -84,10 +83,10 @@ class Engines:
 
     @contextmanager
     def beside(self, *held: Policy) -> Iterator[None]:
-        """While others sample, this process's weights on a GPU wait in the host's memory.
+        """Moves this process's weights from the GPU to host memory while other engines sample.
 
-        vLLM is let go afterwards. The transformers engine here samples from those weights
-        themselves, and they stay.
+        vLLM is closed afterwards. With the transformers engine in this process the weights stay,
+        since it samples from them.
         """
         if self.crew is None and self.options.engine == "transformers":
             yield
@@ -125,7 +124,7 @@ class Engines:
 
 @dataclass
 class _Deferred:
-    """An engine that is opened when something is to be sampled: a stage on disk loads nothing."""
+    """An engine that is opened at the first sampling. A stage already on disk loads no model."""
 
     policy: Policy
     spec: EngineSpec

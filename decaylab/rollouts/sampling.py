@@ -1,9 +1,8 @@
-"""Sampling: what is requested of an engine, and the noise it must use.
+"""Sampling: requests to an engine, and the random numbers it must use.
 
-Every token is drawn by inverting the cumulative distribution at one uniform number, and that number
-depends only on (seed, stage, problem, sample, position). So a rollout does not depend on the order
-or the company in which it is made, except where rounding moves a boundary across its number: a
-near-tie.
+Every token is drawn by inverting the cumulative distribution at one uniform number that depends
+only on (seed, stage, problem, sample, position). A rollout therefore does not depend on the order
+or batching of requests, except if rounding moves a boundary across its number.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from decaylab.policies.policy import Policy
 Ids = tuple[int, ...]
 """Token ids."""
 OnProgress = Callable[[int, int], None]
-"""Called now and then with newly written tokens and newly finished sequences; with negative numbers
-if memory ran out and a batch is made again."""
+"""Called with the numbers of new tokens and newly finished sequences; negative if memory ran out
+and a batch is run again."""
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """The whole sampling distribution: nothing of a model's own generation settings is added."""
+    """The complete sampling settings: a model's own generation settings are ignored."""
 
     temperature: float = 0.7
     top_p: float = 1.0
@@ -48,7 +47,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One continuation: the prompt, the prefix after it, and how many tokens may follow."""
+    """One continuation: prompt, prefix, and maximum number of new tokens."""
 
     prompt_ids: Ids
     prefix_ids: Ids
@@ -75,11 +74,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What was written; the end-of-turn token is included if the policy wrote one.
+    """The sampled tokens, including the end-of-turn token if the policy wrote one.
 
-    absent_mass: the mean probability, over the positions written, of ids that no token has, which
-    are never drawn; at the temperature of sampling (1 if that is greedy), before top-k and top-p.
-    None if the engine does not give it.
+    absent_mass: mean probability, over the sampled positions, of ids without a token, which are
+    never drawn; at the sampling temperature (1 if greedy), before top-k and top-p. None if the
+    engine does not report it.
     """
 
     ids: Ids
@@ -98,7 +97,7 @@ class Response:
 
 
 class Engine(Protocol):
-    """A policy together with what runs it."""
+    """A policy and its runtime."""
 
     @property
     def name(self) -> str: ...
@@ -120,7 +119,7 @@ def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
     """The uniform numbers in [0, 1) of a request, one per response position from its prefix on."""
     key = f"{seed}\x1f{request.stage}\x1f{request.problem_id}\x1f{request.sample}".encode()
     words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype=np.uint64)
-    # By position in the whole response: the numbers of the prefix are passed over.
+    # By position in the whole response: the prefix's numbers are skipped.
     skipped = len(request.prefix_ids)
     generator = np.random.Generator(np.random.Philox(key=words))
     return generator.random(skipped + request.max_new_tokens)[skipped:]
@@ -129,9 +128,9 @@ def uniforms(seed: int, request: Request) -> NDArray[np.float64]:
 def choose(
     logits: torch.Tensor, uniform: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The token of each row by inversion of its distribution, and which rows have none.
+    """The token of each row by inversion of its distribution, and a mask of rows without one.
 
-    A row has no distribution if it has a NaN or +inf (an overflow in 16 bits), or nothing but -inf.
+    A row has no distribution if it contains NaN or +inf (an overflow in 16 bits), or only -inf.
 
     logits: [rows, vocab] in float32. uniform: [rows] in float64, in [0, 1).
     """
@@ -139,14 +138,14 @@ def choose(
     if settings.temperature == 0:
         return logits.argmax(dim=-1), broken
     logits = logits / settings.temperature
-    # Greater or equal: ids that tie with the last of the top k stay, whatever their order.
+    # Greater or equal: ids tied with the last of the top k are kept.
     if settings.top_k:
         smallest = logits.topk(min(settings.top_k, logits.shape[-1]), dim=-1).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if settings.top_p < 1:
         probabilities = _nucleus(probabilities, settings.top_p)
-    # In float64: sums over 150,000 ids in float32 would move the boundaries.
+    # In float64, since float32 sums over 150,000 ids would move the boundaries.
     cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
     target = uniform[:, None] * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
@@ -156,10 +155,10 @@ def choose(
 def cut_absent(
     logits: torch.Tensor, absent: torch.Tensor, settings: SamplingSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits without a chance for ids that no token has, and the probability of those [rows].
+    """The logits with ids without a token set to -inf, and the probability of those ids, [rows].
 
-    logits: [rows, vocab] in float32. absent: [ids], at least one. A row without a distribution has
-    a mass of NaN.
+    logits: [rows, vocab] in float32. absent: [ids], at least one. The probability is NaN for a row
+    without a distribution.
     """
     scaled = logits / (settings.temperature or 1.0)
     mass = (scaled[:, absent].logsumexp(dim=-1) - scaled.logsumexp(dim=-1)).exp()
@@ -169,7 +168,7 @@ def cut_absent(
 def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """Zeroes all but the smallest set of most probable tokens whose mass reaches top_p.
 
-    Of a tie it keeps the lower ids.
+    Ties keep the lower ids.
     """
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     outside = ordered.cumsum(dim=-1, dtype=torch.float64) - ordered >= top_p

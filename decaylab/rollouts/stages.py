@@ -1,7 +1,5 @@
-"""Stages: rollouts that are still to be written, sampled and graded part by part into a run folder.
-
-Engines sample, a judge grades, a run folder stores; nothing else is known of them here.
-"""
+"""Stages: rollouts are sampled by an engine, graded by a judge and stored in a run folder, part by
+part."""
 
 from __future__ import annotations
 
@@ -20,15 +18,15 @@ from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
 
 ABSENT_MATTERS = 1e-4
-"""Probability of ids that no token has, in the rollout with most of it, from which it is noted."""
+"""A note is printed if the probability of ids without a token reaches this in some rollout."""
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """How every stage of a run is sampled.
+    """Settings of all stages of a run.
 
-    max_tokens: the budget of prefix and continuation together. part_rows: a part on disk has whole
-    problems and about this many sequences. parallel: parts that the engines sample at once.
+    max_tokens: maximum length of prefix and continuation together. part_rows: approximate number of
+    sequences in a part on disk; parts have whole problems. parallel: parts sampled at once.
     """
 
     max_tokens: int
@@ -39,10 +37,10 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Pending:
-    """A rollout that is still to be written.
+    """A rollout to be sampled.
 
-    prefix: what its row says of the prefix, by column. own_prefix: the ids of the prefix that its
-    author wrote, which are graded with the continuation.
+    prefix: the prefix columns of its row. own_prefix: the prefix ids that their author wrote, which
+    are graded with the continuation.
     """
 
     request: Request
@@ -59,7 +57,7 @@ class Pending:
 
 
 class Stages:
-    """Runs stages into one run folder."""
+    """Runs stages and stores them in one run folder."""
 
     def __init__(
         self,
@@ -82,7 +80,7 @@ class Stages:
         *,
         name: str | None = None,
     ) -> pa.Table:
-        """A policy's rollouts without a prefix. name: of the policy, for the progress."""
+        """A policy's rollouts without a prefix. name: of the policy, for the progress bar."""
         pending = []
         for problem in problems:
             prompt, budget = prompts[problem.problem_id], self.settings.max_tokens
@@ -94,8 +92,8 @@ class Stages:
     def run(
         self, name: str, role: str, pending: list[Pending], *, title: str | None = None
     ) -> pa.Table:
-        """Runs a stage part by part; rollouts on disk are read, whatever size their parts have."""
-        # By rollout and not by part: another --batch-rows cuts other parts.
+        """Runs a stage part by part; rollouts on disk are reused, whatever the size of parts."""
+        # Matched by rollout, since another --batch-rows changes the parts.
         stored = self.folder.parts(name)
         numbers = stored.numbers()
         tables = [
@@ -120,7 +118,7 @@ class Stages:
         return _in_order([self.judge.table([]), *tables], pending)
 
     def _timed(self, name: str, progress: StageProgress) -> None:
-        """Records what a stage took, beside what it took in earlier processes."""
+        """Records the time of a stage, added to that of earlier processes."""
         if self.folder.record is None:
             return
         sampled = dict(self.folder.record.get("sampled") or {})
@@ -135,7 +133,7 @@ class Stages:
     def _sampled(
         self, role: str, parts: Mapping[int, Sequence[Pending]], progress: StageProgress
     ) -> Iterator[tuple[int, list[Response]]]:
-        """The responses of each part, in the order in which parts end; none depends on another."""
+        """The responses of each part, in order of completion."""
         engine, sampling = self.engines[role], self.settings.sampling
         requests = {number: [rollout.request for rollout in part] for number, part in parts.items()}
         if self.settings.parallel == 1:
@@ -150,7 +148,7 @@ class Stages:
             }
             for task in as_completed(tasks):
                 yield tasks[task], task.result()
-        finally:  # without waiting: after Ctrl-C, threads at work end when their workers do
+        finally:  # without waiting: after Ctrl-C, running threads end with their workers
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _table(self, part: Sequence[Pending], role: str, responses: Sequence[Response]) -> pa.Table:
@@ -186,7 +184,7 @@ class Stages:
 
 
 def absent_note(name: str, rollouts: pa.Table) -> str:
-    """A note on probability of ids that no token has; "" if it is too small to matter."""
+    """A note on the probability of ids without a token; "" if it is negligible."""
     if "absent_mass" not in rollouts.column_names:  # a run of an earlier version
         return ""
     masses = rollouts["absent_mass"].drop_null().to_pylist()
@@ -194,7 +192,7 @@ def absent_note(name: str, rollouts: pa.Table) -> str:
         return ""
     mean = sum(masses) / len(masses)
     return (
-        f"{name}: {100 * mean:.2g} % of the probability lies on ids that no token has (in one "
+        f"{name}: {100 * mean:.2g} % of the probability lies on ids without a token (in one "
         f"rollout {100 * max(masses):.2g} %); none of them was drawn"
     )
 

@@ -1,4 +1,4 @@
-"""The transformers engine: batches that share the cache of prompts and prefixes, and shrink."""
+"""The transformers engine: shrinking batches that share the cache of prompts and prefixes."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from decaylab.rollouts.sampling import (
 class TransformersEngine:
     """Batched sampling from a Hugging Face causal LM, on the CPU or one GPU.
 
-    The cache of a prompt is computed once for all that follows it, and that of a response once for
-    all prefixes cut from it. Rows are right-aligned, so that all of them write the same cache
-    column; finished rows leave the batch.
+    A prompt's cache is computed once for all its responses, and a response's once for all prefixes
+    cut from it. Rows are right-aligned, so that all of them write the same cache column; finished
+    rows leave the batch.
 
-    batch_rows: most sequences decoded together. Out of memory, the engine halves it, warns through
-    ``on_warning``, and continues.
+    batch_rows: maximum batch size. If memory runs out, the engine halves it, warns through
+    ``on_warning`` and continues.
 
     Raises:
-        UserError: the model keeps a state that cannot be cut at a prefix (Mamba and its kin), here
-            or at the first batch.
+        UserError: the model has a state that cannot be cut at a prefix (Mamba and similar); raised
+            here or at the first batch.
     """
 
     name = "transformers"
@@ -55,7 +55,7 @@ class TransformersEngine:
         self.on_warning = on_warning or (lambda message: None)
         self.model = policy.weights
         if getattr(self.model, "_is_stateful", False):
-            raise self._unfit("it keeps a recurrent state")
+            raise self._unfit("it has a recurrent state")
         self._fits = False  # unknown until its first prefill
         # A model without a tokenizer has no absent ids.
         absent: Ids = getattr(policy, "absent_ids", ())
@@ -70,8 +70,8 @@ class TransformersEngine:
         """One response per request, in the order of the requests.
 
         Raises:
-            UserError: a NaN among the logits (names policy and rollout), or a model whose cache
-                cannot be used.
+            UserError: NaN in the logits (names policy and rollout), or a model whose cache cannot
+                be used.
         """
         progress = Counted(on_progress)
 
@@ -87,11 +87,11 @@ class TransformersEngine:
             progress.catch_up(0, 0)
             self.batch_rows = max(1, len(batch) // 2)
             self.on_warning(
-                f"out of memory: {self.policy.name} goes on with {self.batch_rows} sequences at a "
-                "time"
+                f"out of memory: {self.policy.name} continues with {self.batch_rows} sequences at "
+                "a time"
             )
 
-        # Neighbours share prompts and prefixes, and have similar lengths.
+        # Neighbours share prompts and prefixes and have similar lengths.
         order = sorted(range(len(requests)), key=lambda place: _sort_key(requests[place]))
         responses: dict[int, Response] = {}
         for batch, made in in_batches(order, next_batch, make, shrink):
@@ -106,7 +106,7 @@ class TransformersEngine:
         lengths = self._tensor([len(request.context) - 1 for request in requests])
         tokens = self._tensor([request.context[-1] for request in requests])
         budgets = self._tensor([request.max_new_tokens for request in requests])
-        # Drawn in advance: a row's numbers do not depend on the rows beside it.
+        # Drawn in advance, so a row's numbers do not depend on other rows.
         noise = np.zeros((len(requests), int(budgets.max())))
         for row, request in enumerate(requests):
             noise[row, : request.max_new_tokens] = uniforms(settings.seed, request)
@@ -116,8 +116,8 @@ class TransformersEngine:
         counts = torch.zeros_like(budgets)
         ended = torch.zeros_like(budgets, dtype=torch.bool)
         masses = torch.zeros_like(budgets, dtype=torch.float64)
-        rows = self._tensor(range(len(requests)))  # the requests that are still in the batch
-        done = torch.zeros_like(ended)  # among those
+        rows = self._tensor(range(len(requests)))  # the requests still in the batch
+        done = torch.zeros_like(ended)  # of those
         unfinished = len(requests)
         for step in range(uniform.shape[1]):
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
@@ -127,7 +127,7 @@ class TransformersEngine:
                 masses[rows] += torch.where(done, 0.0, mass.double())
             tokens, broken = choose(logits, uniform[rows, step], settings)
             if self._absent is not None:
-                broken |= mass.isnan()  # also if the NaN was that of an absent id
+                broken |= mass.isnan()  # also if an absent id had the NaN
             if broken.any() and (broken & ~done).any():
                 worst = requests[int(rows[(broken & ~done).nonzero()[0, 0]])]
                 raise UserError(
@@ -145,9 +145,9 @@ class TransformersEngine:
             unfinished = remaining
             if remaining == 0:
                 break
-            # Not at every end: moving rows costs more than a few idle ones.
+            # Not at every end, since moving rows costs more than a few idle ones.
             if remaining <= 0.97 * len(rows):
-                # The last unfinished rows move to the places of finished ones; the rest is dropped.
+                # The last unfinished rows move to the places of finished ones.
                 holes = done[:remaining].nonzero().squeeze(-1)
                 movers = (~done[remaining:]).nonzero().squeeze(-1) + remaining
                 order = self._tensor(range(remaining)).index_copy(0, holes, movers)
@@ -208,7 +208,7 @@ class TransformersEngine:
                 raise
             raise self._unfit(f"{type(error).__name__}: {error}".splitlines()[0]) from error
         if not self._fits and not cache.holds(mask.shape[1]):
-            raise self._unfit("it does not keep every token in the cache it is given")
+            raise self._unfit("it does not store every token in the given cache")
         self._fits = True
 
     def _logits(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: GrowingCache) -> Tensor:
@@ -232,9 +232,9 @@ class TransformersEngine:
 
     def _unfit(self, reason: str) -> UserError:
         return UserError(
-            f"cannot sample from {self.policy.name} ({type(self.model).__name__}): the "
-            "transformers engine needs a model with an ordinary key-value cache in every layer "
-            f"({reason})"
+            f"cannot sample from {self.policy.name} ({type(self.model).__name__}): {reason}; the "
+            "transformers engine needs an ordinary key-value cache in every layer; try --engine "
+            "vllm"
         )
 
 
@@ -251,7 +251,7 @@ def _longest_prefixes(requests: list[Request]) -> list[Family]:
     keys = sorted({(request.prompt_ids, request.prefix_ids) for request in requests})
     longest: list[Family] = []
     for prompt, prefix in reversed(keys):
-        # Sorted order puts every extension of a pair right behind it.
+        # Sorting puts every extension of a pair right after it.
         if longest and longest[-1][0] == prompt and longest[-1][1][: len(prefix)] == prefix:
             continue
         longest.append((prompt, prefix))
@@ -259,6 +259,6 @@ def _longest_prefixes(requests: list[Request]) -> list[Family]:
 
 
 def _family_of(requests: list[Request], families: list[Family]) -> Iterator[Family]:
-    """For each request the first longest prefix that begins with its own."""
+    """For each request, the first longest prefix that begins with its own prefix."""
     for request in requests:
         yield families[bisect.bisect_left(families, (request.prompt_ids, request.prefix_ids))]

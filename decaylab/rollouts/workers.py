@@ -1,11 +1,10 @@
-"""Workers that sample, each with its own engine, started and replaced by Ray: here or in a cluster.
+"""Workers that sample, each with its own engine, managed by Ray on this machine or in a cluster.
 
     with Crew(8, "auto") as crew:
-        crew.sample(spec, requests, settings)  # by the next free worker; from as many threads
+        crew.sample(spec, requests, settings)  # in the next free worker; call from several threads
 
 Ray is an extra and is imported when a crew is made. A worker that dies, alone or with its machine,
-is started again and does its task anew: engines are functions of their requests, so that nothing
-changes but the time.
+is restarted and repeats its task. Responses depend only on the requests, so the result is the same.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from decaylab.rollouts.sampling import Engine, OnProgress, Request, Response, Sa
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    # a worker without a GPU of its own keeps the variables that it was given
+    # a worker without its own GPU keeps its environment variables
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 DEATHS = 3
-"""How often a worker is started again, and a task begun anew, before the run gives up."""
+"""How often a worker is restarted and a task repeated before the run fails."""
 CONNECT_SECONDS = 5.0
 POLL_SECONDS = 0.5
 RETURN_SECONDS = 120.0
@@ -43,7 +42,7 @@ RETURN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Placement:
-    """What each worker has. device: as policies are loaded. gpus: whole ones. threads: of torch."""
+    """Resources of each worker. device: of its policies. gpus: number. threads: of torch."""
 
     device: str
     gpus: int
@@ -51,14 +50,14 @@ class Placement:
 
 
 class Interrupted(Exception):
-    """The crew was stopped while a task was at work."""
+    """The crew was stopped during a task."""
 
 
 class Crew:
-    """A number of workers. `placement` says what each one has.
+    """A number of workers. `placement` gives the resources of each.
 
     Raises:
-        UserError: no Ray, no cluster at the address, or fewer GPUs or cores than the workers need.
+        UserError: Ray is missing, no cluster is at the address, or there are too few GPUs or cores.
     """
 
     def __init__(
@@ -92,10 +91,10 @@ class Crew:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> tuple[list[Response], tuple[str, ...]]:
-        """What the engine's own `sample` gives, made by the next free worker; and its warnings.
+        """The engine's responses and warnings, from the next free worker.
 
         Raises:
-            UserError: what the engine refuses, or a worker that died again and again.
+            UserError: the engine refuses the requests, or a worker died repeatedly.
         """
         worker = self._free.get()
         try:
@@ -106,19 +105,18 @@ class Crew:
             self._free.put(worker)
 
     def stop(self) -> None:
-        """Ends every `sample` that is at work, in whichever thread."""
+        """Ends every running `sample`, in all threads."""
         self._stopped.set()
 
     def close(self) -> None:
-        """Stops what is at work, and ends the workers.
+        """Stops running tasks and ends the workers.
 
-        Threads are waited for until they are out of Ray: a later call of theirs would start it
-        anew.
+        Waits until all threads have left Ray, since a later call would restart it.
         """
         self.stop()
         for _ in self._workers:
             self._free.get()
-        with _muted():  # Ray complains of tasks whose callers are gone
+        with _muted():  # Ray logs tasks whose callers are gone
             self._ray.shutdown()
 
     def __enter__(self) -> Self:
@@ -145,17 +143,17 @@ class Crew:
                     raise UserError(str(error.cause)) from error
                 raise
             except (errors.ActorUnavailableError, errors.ObjectLostError):
-                # Its machine is lost, and Ray looks for another.
+                # The machine is lost; Ray looks for another.
                 self._wait_until_there(worker)
             except errors.RayError as error:
                 raise _given_up(spec, error) from error
             else:
                 progress.catch_up(sum(len(response.ids) for response in responses), len(responses))
                 return responses, warned
-        raise _given_up(spec, RuntimeError("machine after machine was lost"))
+        raise _given_up(spec, RuntimeError("several machines were lost"))
 
     def _waited_for(self, worker: Any, task: Any, progress: Counted) -> Any:
-        """The result of a task, with its progress until then."""
+        """Waits for the result of a task, forwarding its progress."""
         while not self._ray.wait([task], timeout=POLL_SECONDS)[0]:
             if self._stopped.is_set():
                 raise Interrupted
@@ -171,7 +169,7 @@ class Crew:
             time.sleep(POLL_SECONDS)
 
     def _progress_of(self, worker: Any) -> tuple[int, int] | None:
-        """What the worker has written so far; None while it is being started again."""
+        """Tokens and sequences written by the worker so far; None while it is restarting."""
         try:
             tokens, finished = self._ray.get(worker.progress.remote(), timeout=POLL_SECONDS)
         except self._ray.exceptions.RayError:
@@ -180,7 +178,7 @@ class Crew:
 
 
 class Worker:
-    """What runs in a worker's process: one call of `sample` at a time, and `progress` beside it."""
+    """The code of a worker process: one call of `sample` at a time, with concurrent `progress`."""
 
     def __init__(self, threads: int) -> None:
         import torch
@@ -207,7 +205,7 @@ class Worker:
     def _engine(self, spec: EngineSpec, warned: list[str]) -> Engine:
         if spec not in self._engines:
             for other in list(self._engines):
-                if "vllm" in (spec.kind, other.kind):  # which takes a GPU for itself
+                if "vllm" in (spec.kind, other.kind):  # vLLM needs the GPU for itself
                     closing: Any = self._engines.pop(other)
                     closing.close()
             self._engines[spec] = spec.make(warned.append)
@@ -216,13 +214,13 @@ class Worker:
 
 def _given_up(spec: EngineSpec, error: Exception) -> UserError:
     return UserError(
-        f"a worker that samples from {spec.policy} died {DEATHS + 1} times, or its machine did "
-        f"({_first_line(error)}); fewer --workers or --batch-rows take less memory"
+        f"a worker sampling from {spec.policy}, or its machine, died {DEATHS + 1} times "
+        f"({_first_line(error)}); lower --workers or --batch-rows to use less memory"
     )
 
 
 def _connected(count: int, address: str | None) -> Any:
-    """Ray, connected to the cluster at the address, or to one of its own on this machine."""
+    """Ray, connected to the cluster at the address, or started on this machine."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -231,7 +229,7 @@ def _connected(count: int, address: str | None) -> Any:
         raise UserError(
             f'--workers and --ray need Ray ({error}): pip install "decaylab[ray]"'
         ) from error
-    # It would mention a token, which nobody asked for.
+    # Ray would print a message about a token.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {
         "log_to_driver": False,
@@ -254,7 +252,7 @@ def _connected(count: int, address: str | None) -> Any:
 
 @contextmanager
 def _muted() -> Iterator[None]:
-    """Nothing reaches standard error, not even from Ray's own threads, which bypass Python."""
+    """Silences standard error, including Ray's own threads, which bypass Python."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -266,10 +264,10 @@ def _muted() -> Iterator[None]:
 
 
 def _address_of_auto() -> str:
-    """The cluster that this machine is in, as Ray finds it: by the environment, or by a file.
+    """The address of this machine's cluster, from the environment or Ray's file.
 
     Raises:
-        UserError: there is none.
+        UserError: this machine is in no cluster.
     """
     file = Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
     address = os.environ.get("RAY_ADDRESS")
@@ -277,13 +275,13 @@ def _address_of_auto() -> str:
         address = file.read_text().strip()
     if not address:
         raise UserError(
-            "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
+            "--ray auto: this machine is in no Ray cluster; start one with ray start --head"
         )
     return address
 
 
 def _require_answer(address: str) -> None:
-    """Raises UserError if nothing listens at HOST:PORT: Ray itself would try for many minutes."""
+    """Raises UserError if nothing listens at HOST:PORT. Ray itself would retry for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "/" in host:
         raise UserError(f"--ray must be auto or HOST:PORT, got {address}")
@@ -291,15 +289,15 @@ def _require_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"--ray {address}: no Ray cluster answers there ({_first_line(error)}); ray start "
-            "--head begins one"
+            f"--ray {address}: no Ray cluster answers there ({_first_line(error)}); start one with "
+            "ray start --head"
         ) from error
 
 
 def _placement(
     there: dict[str, float], count: int, address: str | None, device: str, gpus_each: int
 ) -> Placement:
-    """What each worker gets of a cluster's resources.
+    """The resources of each worker in a cluster.
 
     Raises:
         UserError: too few GPUs or cores.
@@ -307,20 +305,23 @@ def _placement(
     gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     where = "on this machine" if address is None else f"in the cluster {address}"
     if count > cores:
-        raise UserError(f"--workers {count} need a core each, and {where} there are {cores}")
+        raise UserError(
+            f"--workers {count} needs one core per worker, but {where} there are only {cores}"
+        )
     threads = _threads(count, cores)
     if not device.startswith("cuda") and (device != "auto" or not gpus):
         return Placement("cpu" if device == "auto" else device, 0, threads)
     if count * gpus_each > gpus:
         each = "" if gpus_each == 1 else f" of {gpus_each} GPUs (--tensor-parallel)"
         raise UserError(
-            f"--workers {count}{each} need {count * gpus_each} GPUs, and {where} there are {gpus}"
+            f"--workers {count}{each} needs {count * gpus_each} GPUs, but {where} there are only "
+            f"{gpus}"
         )
     return Placement("cuda", gpus_each, threads)
 
 
 def _threads(count: int, cores: int) -> int:
-    """Of torch in each worker: as the environment sets them, or its share of the cores."""
+    """Torch threads per worker: as set in the environment, or a share of the cores."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
     if setting.isdecimal() and int(setting):
         return int(setting)
@@ -328,7 +329,7 @@ def _threads(count: int, cores: int) -> int:
 
 
 def _cores() -> int:
-    """Cores that this process may use; without such a limit (not Linux), all of the machine."""
+    """Cores that this process may use; all cores of the machine if there is no limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""Run folders and the tables in them: written whole or not at all, read, graded again, found.
+"""Run folders and their tables: atomic writing, reading, regrading, finding.
 
-Imports policies and what stands below.
+Imports policies and the rooms above it in rooms.toml.
 """

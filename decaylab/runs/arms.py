@@ -1,4 +1,4 @@
-"""Arms: the rollouts behind each point of a curve, with the grades that they are compared with.
+"""Arms: the rollouts behind each point of a curve, with the grades they are compared with.
 
 Rows of the rollouts table in, arrays out; the analyses estimate from them.
 """
@@ -24,10 +24,10 @@ Integers = NDArray[np.int64]
 class Arm:
     """Continuations of one length, one entry per rollout, [rollouts].
 
-    correct: the continuation's grade. author: the grade of the rollout that the prefix is cut from.
-    unprefixed: the continuing policy's accuracy on the same problem without a prefix. problems:
-    integer codes. tokens: of each continuation, the end-of-turn token included; 0 if a finished
-    rollout stands for it.
+    correct: the continuation's grade. author: the grade of the rollout that the prefix was cut
+    from. unprefixed: the continuing policy's accuracy on the same problem without a prefix.
+    problems: integer codes. tokens: length of each continuation with its end-of-turn token; 0 for a
+    finished rollout that is carried forward.
     """
 
     correct: Floats
@@ -40,8 +40,8 @@ class Arm:
 class Arms:
     """The arms of one table of rollouts, graded by one rule, over the problems it applies to.
 
-    codes: the problems' integer codes, sorted. outcome: correct or not by rollout. accuracy: of
-    each policy alone, by problem.
+    codes: the problems' integer codes, sorted. outcome: whether each rollout is correct. accuracy:
+    of each policy alone, per problem.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Arms:
         return self.of(author)["written"]
 
     def unprefixed(self, role: str, problems: Integers) -> Floats:
-        """A policy's accuracy without a prefix on the problem of each rollout."""
+        """A policy's accuracy without a prefix on each rollout's problem."""
         return np.asarray(pd.Series(problems).map(self.accuracy[role]), dtype=np.float64)
 
     def continued(self, condition: str, role: str, keep: pd.Series | None = None) -> dict[int, Arm]:
-        """The continuations of a condition by prefix length; empty if no rollout was open there.
+        """The continuations of a condition by prefix length; empty if all rollouts end before.
 
         role: the policy that wrote them.
         """
@@ -91,9 +91,9 @@ class Arms:
         }
 
     def continued_behind_turns(self) -> dict[int, tuple[Arm, float]]:
-        """Teacher continuations behind whole turns of the student, by the number of turns.
+        """Teacher continuations after whole turns of the student, by the number of turns.
 
-        Each comes with the mean of the student's tokens before it.
+        Each comes with the mean number of student tokens before it.
         """
         if not self.has(STUDENT_TURNS):
             return {}
@@ -106,14 +106,14 @@ class Arms:
         }
 
     def plain(self, role: str) -> Arm:
-        """The unprefixed rollouts of a policy; at prefix length 0 they are curve and reference."""
+        """A policy's rollouts without a prefix: the point at prefix length 0 and the reference."""
         rows = self.of(role)
         return self._entries(rows, role, rows["correct"], rows["correct"], rows["length"])
 
     def carried_forward(self, condition: str, author: str) -> dict[int, Arm]:
         """All rollouts of an author by prefix length, finished ones with their own grade.
 
-        An open rollout has its continuation's grade. One that is open but could not be handed over
+        An unfinished rollout has its continuation's grade. An unfinished one without a continuation
         is left out at that length.
         """
         authored, rows = self.of(author), self.of(condition)

@@ -1,6 +1,6 @@
-"""Finished runs on disk, as figures, tables and the report see them.
+"""Finds finished runs on disk, for figures, tables and the report.
 
-runs = find(["runs/mine", "docs/measurements/rollout-length"])  # the paths and what is below
+runs = find(["runs/mine", "docs/measurements/rollout-length"])  # also searches below the paths
 runs[0].command, runs[0].pair, runs[0].measurements
 """
 
@@ -20,13 +20,13 @@ from decaylab.runs import measurements, store
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
 NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders without runs
-COMPARISON = "compare"  # the command whose runs are of several pairs
+COMPARISON = "compare"  # its runs cover several pairs
 DEPTH = 3  # folders below a given path that are searched
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The two policies of a run: names, and content hashes where they are known."""
+    """The two policies of a run: names, and content hashes if recorded."""
 
     student: str
     teacher: str
@@ -37,7 +37,7 @@ class Pair:
         return f"{self.student} under {self.teacher}"
 
     def same(self, other: Pair) -> bool:
-        """Whether both are of the same models: by contents, or by name if no hash was recorded."""
+        """Whether both have the same models, by content hash, or by name if none was recorded."""
         students, teachers = self.student == other.student, self.teacher == other.teacher
         if self.student_hash and other.student_hash:
             students = self.student_hash == other.student_hash
@@ -50,9 +50,9 @@ class Pair:
 class FoundRun:
     """A run folder with measurements.
 
-    name: unique among the runs that were found together. command: prefix-decay, position-kl,
-    category-kl, submode, signals, behaviour, evaluate, compare, or sweep OVER. pair: of a
-    comparison one of those that it compares, that of the other runs if it is among them.
+    name: unique among the runs found together. command: prefix-decay, position-kl, category-kl,
+    submode, signals, behaviour, evaluate, compare, or sweep OVER. pair: for a comparison, one of
+    the pairs it compares; the pair of the other runs if it is among them.
     """
 
     folder: Path
@@ -63,10 +63,10 @@ class FoundRun:
 
     @cached_property
     def measurements(self) -> pd.DataFrame:
-        """Columns of `measurements.Measurement`.
+        """The measurements, with the columns of `measurements.Measurement`.
 
         Raises:
-            UserError: the table is damaged or of another schema.
+            UserError: the table is damaged or has another schema.
         """
         table = self.folder / "measurements.parquet"
         if table.exists():
@@ -90,18 +90,18 @@ class FoundRun:
         return [_pair(policies) for policies in compared] or [self.pair]
 
     def holds(self, quantities: Sequence[str]) -> bool:
-        """Whether each of these was measured, even if its value is undefined."""
+        """Whether each quantity was measured, even if its value is undefined."""
         return set(quantities) <= set(self.measurements["what"])
 
 
 def find(paths: Sequence[str | Path]) -> list[FoundRun]:
-    """The runs with measurements at these paths and below, each once, in the order of the paths.
+    """The runs with measurements at and below these paths, each once, in the order of the paths.
 
-    The evaluation of a training run is left out if a sweep among them compares it with others.
-    Files among the paths, as a shell's * gives them, are skipped.
+    The evaluation of a training run is left out if a found sweep includes it. Files among the
+    paths, as from a shell's *, are skipped.
 
     Raises:
-        UserError: a path that does not exist, no run at all, or runs of different pairs.
+        UserError: a path does not exist, no run is found, or runs have different pairs.
     """
     folders: list[Path] = []
     for path in map(Path, paths):
@@ -112,8 +112,8 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     runs = _each_once([_read(folder) for folder in dict.fromkeys(folders)])
     if not runs:
         raise UserError(
-            f"{', '.join(map(str, paths))}: no measurements there or below; a command such as "
-            "`decaylab prefix-decay` or `decaylab position-kl` makes them"
+            f"{', '.join(map(str, paths))}: no measurements there or below; run a command such as "
+            "`decaylab prefix-decay` or `decaylab position-kl` first"
         )
     check_one_pair(runs)
     return _of_one_pair(runs)
@@ -131,13 +131,13 @@ def read(folder: Path) -> FoundRun:
 
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
-    """The runs of a command on the same pair at a folder and below; unreadable ones are skipped."""
+    """The runs of a command on the same pair at and below a folder; unreadable ones are skipped."""
     return [other for other in of_pair(run.pair, [root])[0] if other.command == command]
 
 
 def of_pair(pair: Pair, roots: Sequence[Path]) -> tuple[list[FoundRun], list[str]]:
-    """The runs of a pair at these folders and below, of any command, each once, as `find` has
-    them; and why others cannot be read."""
+    """The runs of a pair at and below these folders, of any command, each once as in `find`; and
+    why others cannot be read."""
     runs, unreadable = [], []
     folders = [folder for root in roots if root.is_dir() for folder in _below(root, DEPTH)]
     for folder in {folder.absolute(): folder for folder in folders}.values():
@@ -152,8 +152,7 @@ def of_pair(pair: Pair, roots: Sequence[Path]) -> tuple[list[FoundRun], list[str
 
 
 def _each_once(runs: Sequence[FoundRun]) -> list[FoundRun]:
-    """The runs under names that differ, without the evaluations that a sweep among them compares:
-    they are in its own table, and would be shown twice."""
+    """The runs under unique names, without evaluations that are already part of a found sweep."""
     compared = {Path(run.record["runs"], name).absolute() for run in runs for name in _arms(run)}
     kept = [run for run in runs if run.folder.absolute().parent not in compared]
     names = _names([run.folder for run in kept])
@@ -161,29 +160,29 @@ def _each_once(runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 
 def check_one_pair(runs: Sequence[FoundRun]) -> None:
-    """Raises UserError where runs are of different pairs. A comparison is of each of its pairs."""
+    """Raises UserError if runs have different pairs. A comparison matches any of its pairs."""
     first = _decides_pair(runs)
     for run in runs:
         if not any(pair.same(first.pair) for pair in run.pairs):
             raise UserError(
                 f"runs of different pairs: {first.folder} measured {first.pair}, {run.folder} "
-                f"{run.pair}; give those of one pair"
+                f"{run.pair}; give only the runs of one pair"
             )
 
 
 def _decides_pair(runs: Sequence[FoundRun]) -> FoundRun:
-    """The first run, a comparison only where there is nothing else."""
+    """The first run that is not a comparison, or the first run."""
     return next((run for run in runs if run.command != COMPARISON), runs[0])
 
 
 def _of_one_pair(runs: Sequence[FoundRun]) -> list[FoundRun]:
-    """The runs, comparisons as those of the pair that all others measured."""
+    """The runs, with comparisons assigned to the pair of the others."""
     pair = _decides_pair(runs).pair
     return [replace(run, pair=pair) if run.command == COMPARISON else run for run in runs]
 
 
 def _arms(run: FoundRun) -> list[str]:
-    """The training runs that a sweep compares, by the names of their folders."""
+    """The folder names of the training runs that a sweep compares."""
     if run.command.startswith("sweep ") and "runs" in run.record:
         return list(run.record["identity"]["runs"])
     return []
@@ -201,7 +200,7 @@ def _below(path: Path, depth: int) -> Iterator[Path]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """The end of each path, as long as it needs to be for all to differ."""
+    """The shortest ends of the paths that are all different."""
     for depth in range(1, 20):
         names = ["/".join(Path(os.path.abspath(folder)).parts[-depth:]) for folder in folders]
         if len(set(names)) == len(names):
@@ -219,8 +218,8 @@ def _read(folder: Path) -> FoundRun:
     policies = identity if "student" in identity else record.get("pair", {})
     if not {"student", "teacher"} <= set(policies):
         raise UserError(
-            f"{folder}/run.json does not say which student and teacher were measured; run its "
-            "command again"
+            f"{folder}/run.json does not record which student and teacher were measured; rerun its "
+            "command"
         )
     return FoundRun(folder, folder.name, command, record, _pair(policies))
 

@@ -1,8 +1,9 @@
-"""Verdicts on stored rollouts, with a record of what gave them.
+"""Grades of stored rollouts, with a record of how they were made.
 
-A table of rollouts carries the record of its grading: the answer rules, the grader's own code, the
-versions of what it calls, the marks of thoughts, and the gold answers. A table with another record
-is graded again when it is read (nothing is sampled), so that no table mixes two graders.
+A table of rollouts contains a record of its grading: the answer rules, the grader's own code, the
+versions of its dependencies, the marks of thoughts, and the gold answers. If the record differs
+from the current grader's, the table is graded again when it is read (nothing is sampled), so no
+table mixes two graders.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from decaylab.problems.sets import Problem
 from decaylab.runs import own_tokens, store
 
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
-"""Answers (what a response has behind its thoughts) and gold answers in; for each answer rule one
-verdict per response out."""
+"""Answers (the text after the thoughts) and gold answers in; one verdict per response and answer
+rule out."""
 RAISE = "; a larger --max-tokens lets them end"
 """What to do about rollouts that the budget cut off, at the end of a note."""
 RECORD = b"decaylab_graded"
@@ -35,8 +36,7 @@ RECORD = b"decaylab_graded"
 class Judge:
     """Grades rows of the rollouts table.
 
-    gold: by problem_id. policies: by the role that wrote a response. marks: of thoughts. by: the
-    code that gives verdicts.
+    gold: by problem_id. policies: by role. marks: of thoughts. by: hash of the grading code.
     """
 
     grade: Grade
@@ -52,20 +52,21 @@ class Judge:
 
     @property
     def record(self) -> str:
-        """What verdicts depend on, as JSON; the gold answers as a hash."""
+        """Everything that verdicts depend on, as JSON, with a hash of the gold answers."""
         gold = hashlib.sha256(json.dumps(sorted(self.gold.items())).encode()).hexdigest()
         return json.dumps(
             {"grader": self.by, "rules": self.rules, "thought_marks": self.marks, "gold": gold}
         )
 
     def table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
-        """Rows with what follows from a response: its own tokens, ``answer_start``, ``grade_RULE``.
+        """Rows with the columns derived from a response: own tokens, ``answer_start``,
+        ``grade_RULE``.
 
-        A continuation is graded together with its prefix, behind the prompt of the policy that
-        wrote it.
+        A continuation is graded together with its prefix, after the prompt of the policy that wrote
+        it.
         """
         texts = [row["text"] for row in rows]
-        # A template may open a thought in the prompt, so the prompt's end is read too.
+        # A template may open a thought in the prompt, so its end is read too.
         starts = [self._answer_start(row) for row in rows]
         gold = [self.gold.get(row["problem_id"], "") for row in rows]
         verdicts = self.grade(thoughts.answers(texts, starts), gold)
@@ -79,7 +80,7 @@ class Judge:
         return pa.Table.from_pylist(whole, schema=self.schema)
 
     def current(self, table: pa.Table) -> pa.Table:
-        """The same rollouts with the verdicts of this judge; graded again if another gave them."""
+        """The same rollouts with this judge's verdicts, graded again if the record differs."""
         if (table.schema.metadata or {}).get(RECORD) == self.record.encode():
             return table
         names = [name for name in store.ROLLOUT_FIELDS if name in table.column_names]
@@ -98,7 +99,7 @@ def judge(
     policies: Mapping[str, Policy],
     thought_marks: str | None,
 ) -> Judge:
-    """The judge of a run: every answer rule, the marks of its policies and ``--thought-marks``."""
+    """The judge of a run, with every answer rule, the policies' marks and ``--thought-marks``."""
 
     def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
         verdicts = grader.grade(texts, gold, marks=()).verdicts
@@ -115,8 +116,8 @@ def count_open(table: pa.Table) -> int:
 
 
 def _code() -> str:
-    """A hash of the code that gives verdicts: if it changes, stored ones are given anew."""
-    # The source and not a version number, which somebody would forget to raise.
+    """A hash of the grading code. If it changes, stored rollouts are graded again."""
+    # A hash of the source, since a version number is easily forgotten.
     return hashlib.sha256(b"".join(file.read_bytes() for file in grading.CODE)).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""CSV files that grow a row at a time: what is recorded of each step and of each checkpoint."""
+"""CSV files that grow row by row: the records of steps and checkpoints."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from decaylab.errors import UserError
 
 
 class Table:
-    """A CSV file with a row per step, flushed row by row; numbers read back as they were."""
+    """A CSV file with one row per step, flushed after each row; numbers round-trip exactly."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, row: dict[str, Any]) -> None:
-        """Adds a row; the first one of a file names the columns. None and NaN are left empty.
+        """Adds a row; the first row sets the columns. None and NaN are written as empty cells.
 
         Raises:
             UserError: the file cannot be written.
@@ -41,15 +41,14 @@ class Table:
             raise disk.unwritable(self.path, error) from error
 
     def keep_until(self, step: int) -> None:
-        """Drops the rows of later steps, and a row that was cut off while it was written.
+        """Drops the rows of later steps and an incompletely written row.
 
-        A file without a row is removed: its columns may be cut off too, and the next row names
-        them again.
+        A file without rows is removed, since its header may be incomplete too.
         """
         if not self.path.exists():
             return
         rows = self.path.read_text().splitlines(keepends=True)
-        # A row without its newline was cut off while it was written.
+        # A row without a newline was not completely written.
         kept = [row for row in rows[1:] if row.endswith("\n") and 0 <= _step(row) <= step]
         if not kept:
             self.path.unlink()

@@ -1,6 +1,6 @@
-"""Measurements: tidy rows, one number each, with its interval, its counts and its origin.
+"""Measurements: tidy rows, one number each, with its interval, counts and origin.
 
-Every analysis returns a frame of this shape, the published numbers load into it, and figures are
+Every analysis returns a frame of this shape, the published numbers have it too, and figures are
 drawn from it alone.
 """
 
@@ -27,26 +27,25 @@ class Measurement:
     """One measured or published number.
 
     what: the quantity, such as ``accuracy`` or ``retained_advantage``.
-    estimand: over what it is a mean.
-    value: a fraction, a number of tokens, a p-value, ...: ``unit`` says which. Undefined is NaN,
-        and ``note`` says why.
+    estimand: what the mean is over.
+    value: a fraction, a number of tokens, a p-value, ...; see ``unit``. NaN if undefined, with the
+        reason in ``note``.
     condition: what was continued or controlled, such as ``student-prefix`` or ``own-prefix``.
-    view: ``open`` (rollouts still open at the length) or ``carry-forward`` (finished ones count as
-        they are); of token statistics ``fresh`` (each checkpoint on its own rollouts) or ``frozen``
-        (all on those of the base student).
-    checkpoint: the student that was measured, ``base`` before training.
-    prefix_tokens: the coordinate of a curve, in tokens of the prefix's author; NaN without one.
-    position_low, position_high: a bin of response positions, without the upper end; infinity if it
-        is open.
-    category, token: of the tokens behind the number.
+    view: ``open`` (only rollouts unfinished at the length) or ``carry-forward`` (finished ones
+        count with their own grade); for token statistics, ``fresh`` (each checkpoint on its own
+        rollouts) or ``frozen`` (all on the base student's rollouts).
+    checkpoint: the measured student, ``base`` before training.
+    prefix_tokens: the prefix length, in tokens of its author; NaN without a prefix.
+    position_low, position_high: a bin of response positions, upper end excluded; infinity if it has
+        no upper end.
+    category, token: restrict the tokens behind the number.
     selector, rollout_length, step, training_seed: how the student was trained; a rollout_length of
         infinity is a full rollout.
     low, high: the pointwise interval at ``level``.
-    band_low, band_high: the band that holds at all lengths at once.
-    problems, rollouts, tokens: how many are behind the number (tokens: of the continuations).
-    noise_floor: how much the same number, over the rollouts scored twice, changes with the route of
-        scoring.
-    under_floor: it is less than twice that.
+    band_low, band_high: the simultaneous band over all lengths.
+    problems, rollouts, tokens: counts behind the number (tokens: of the continuations).
+    noise_floor: change of the same number between two ways of scoring the same rollouts.
+    under_floor: whether the value is less than twice the noise floor.
     """
 
     what: str
@@ -89,7 +88,7 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Measurement))
 
 
 def to_frame(rows: Iterable[Measurement]) -> pd.DataFrame:
-    """The rows as a frame with the columns of `Measurement`, in that order."""
+    """The rows as a frame with the columns of `Measurement`, in order."""
     return pd.DataFrame([dataclasses.asdict(row) for row in rows], columns=list(COLUMNS))
 
 
@@ -103,23 +102,23 @@ def read(path: Path) -> pd.DataFrame:
     """Reads measurements.
 
     Raises:
-        UserError: the file is missing, damaged, or of another schema.
+        UserError: the file is missing, is damaged, or has another schema.
     """
     table = store.read_table(path, SCHEMA)
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise UserError(
-            f"{path}: columns {', '.join(missing)} are missing; this file was not written by "
+            f"{path}: columns {', '.join(missing)} are missing; the file was not written by "
             "decaylab"
         )
     return pd.DataFrame(table.to_pandas())
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Reads measurements from the CSV that `write` puts beside the parquet file; the same values.
+    """Reads measurements from the CSV that `write` puts beside the parquet file.
 
     Raises:
-        UserError: the file is missing or no CSV, or its columns are those of another schema.
+        UserError: the file is missing, is not a CSV, or has other columns.
     """
     kinds = {field.name: field.type for field in dataclasses.fields(Measurement)}
     texts = {name: str for name, kind in kinds.items() if kind == "str"}
@@ -130,11 +129,11 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is no table of measurements ({str(error).splitlines()[0]})"
+            f"{path} is not a table of measurements ({str(error).splitlines()[0]})"
         ) from error
     if tuple(frame.columns) != COLUMNS:
         odd = sorted(set(COLUMNS) ^ set(frame.columns))
         raise UserError(
-            f"{path} is of another schema than {SCHEMA} (columns {', '.join(odd)}); measure again"
+            f"{path} does not have the schema {SCHEMA} (columns {', '.join(odd)}); measure again"
         )
     return frame.astype({name: float for name, kind in kinds.items() if kind == "float"})

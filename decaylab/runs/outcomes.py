@@ -1,13 +1,13 @@
-"""Outcomes: what became of each rollout of an evaluation, one row each, in ``outcomes.parquet``.
+"""Outcomes of the rollouts of an evaluation, one row each, in ``outcomes.parquet``.
 
 checkpoint            ``base``, ``teacher``, or the label of a checkpoint
-step                  of training: 0 for base, NaN for the teacher and if a folder does not say
+step                  of training: 0 for base, NaN for the teacher or if unknown
 problem_id, sample
 stop_reason           eos or length
-response_tokens       that the policy wrote, without the end-of-turn token
+response_tokens       tokens that the policy wrote, without the end-of-turn token
 grade_RULE            for each answer rule: correct, wrong, no_answer, timeout or not_applicable
-vote_RULE             for each rule that names one answer: 0 the correct class, 1, 2, ... the other
-                      classes of the problem, -1 no vote
+vote_RULE             for each rule that yields one answer: 0 for the correct class, 1, 2, ... for
+                      the problem's other classes, -1 for no vote
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ SCHEMA = pa.schema(
     }
 )
 Same = Callable[[str, Sequence[tuple[str, str]]], Sequence[bool]]
-"""A rule and pairs of answers in; whether the two of each pair are equal out: `Grader.same`."""
+"""A rule and pairs of answers in; whether the answers of each pair are equal out: `Grader.same`."""
 
 
 def collect(
     rollouts: Mapping[str, pd.DataFrame], steps: Mapping[str, float], same: Same
 ) -> pd.DataFrame:
-    """The outcomes of plain rollouts by checkpoint, in the order given. steps: NaN if missing."""
+    """The outcomes of plain rollouts by checkpoint, in the given order. A missing step is NaN."""
     tables = []
     for name, rows in rollouts.items():
         table = rows[["problem_id", "sample", "stop_reason", *GRADES]].assign(
@@ -71,13 +71,13 @@ def read(path: Path) -> pd.DataFrame:
     """Reads outcomes.
 
     Raises:
-        UserError: the file is missing, damaged, or of another schema.
+        UserError: the file is missing, is damaged, or has another schema.
     """
     return pd.DataFrame(store.read_table(path, OUTCOMES).to_pandas())
 
 
 def _votes(frame: pd.DataFrame, rule: str, same: Same) -> np.ndarray:
-    """What each rollout votes for, by the classes of its checkpoint and problem."""
+    """The vote of each rollout, as a class of its checkpoint and problem."""
     grades = frame[f"grade_{rule}"].to_numpy()
     ballots = np.where(grades == Verdict.CORRECT, votes.RIGHT, votes.NO_VOTE)
     wrong = _places(frame, grades == Verdict.WRONG)
@@ -85,7 +85,7 @@ def _votes(frame: pd.DataFrame, rule: str, same: Same) -> np.ndarray:
     named = [[votes.named_answer(rule, texts[row]) or "" for row in rows] for rows in wrong]
     for rows, classes in zip(wrong, votes.classes(named, partial(same, rule)), strict=True):
         ballots[rows] = 1 + np.array(classes)
-    # Answers whose grading timed out get classes of their own: no two of them count as equal.
+    # Answers whose grading timed out get a class each: no two count as equal.
     free = int(ballots.max(initial=votes.RIGHT)) + 1
     for rows in _places(frame, grades == Verdict.TIMEOUT):
         ballots[rows] = free + np.arange(len(rows))
@@ -93,7 +93,7 @@ def _votes(frame: pd.DataFrame, rule: str, same: Same) -> np.ndarray:
 
 
 def _places(frame: pd.DataFrame, chosen: np.ndarray) -> list[np.ndarray]:
-    """Rows of the chosen rollouts, those of one checkpoint and problem together."""
+    """Rows of the chosen rollouts, grouped by checkpoint and problem."""
     groups = frame[chosen].groupby(["checkpoint", "problem_id"], sort=False).indices
     rows = np.flatnonzero(chosen)
     return [rows[places] for places in groups.values()]

@@ -1,7 +1,7 @@
 """The tokens of a response that its author wrote, and prefixes cut by them.
 
-They are all tokens, or those that a mask leaves where tools and users wrote too. Their number is a
-column of the rollouts table, ``tokens``. The end-of-turn token is not counted.
+A mask excludes the tokens of tools and users; without one, all tokens are the author's. Their
+number is the column ``tokens`` of the rollouts table, without the end-of-turn token.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ def number(response: Sequence[int], mask: Sequence[int] | None, stop_reason: str
 def count(rows: pd.DataFrame) -> NDArray[np.int64]:
     """Tokens that the author wrote in each response, [rollouts].
 
-    The stored column is read; runs of earlier versions lack it, and it is computed for them.
+    Computed if the stored column is missing, as in runs of earlier versions.
     """
-    # The only place that knows of runs without the column.
     if TOKENS in rows:
         return rows[TOKENS].to_numpy(dtype=np.int64)
     masks = rows[MASK] if MASK in rows else [None] * len(rows)
@@ -39,7 +38,7 @@ def count(rows: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def with_column(table: pa.Table) -> pa.Table:
-    """A rollouts table with the column of tokens, at its place in the schema."""
+    """A rollouts table with the column ``tokens`` at its place in the schema."""
     if TOKENS in table.column_names:
         return table
     place = list(store.ROLLOUT_FIELDS).index(TOKENS)
@@ -58,8 +57,8 @@ def ids(response: Sequence[int], mask: Sequence[int] | None) -> list[int]:
 class Prefix:
     """The beginning of a response.
 
-    ids: all of it. own_ids: those that its author wrote. turns: number of whole turns, if cut by
-    those.
+    ids: all its ids. own_ids: those that its author wrote. turns: number of whole turns, if cut by
+    turns.
     """
 
     ids: list[int]
@@ -68,9 +67,9 @@ class Prefix:
 
 
 def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> Prefix | None:
-    """A response up to the author's own token number ``length``; None if it is shorter.
+    """A response up to and including its author's ``length``-th token; None if it is shorter.
 
-    What others wrote before that token is part of the prefix.
+    Tokens of others before that token are part of the prefix.
     """
     if mask is None:
         start = list(response[:length])
@@ -80,7 +79,7 @@ def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> 
 
 
 def behind_turns(response: Sequence[int], mask: Sequence[int]) -> Iterator[Prefix]:
-    """A response up to where each later turn of its author begins, with the answers before it."""
+    """A response up to the beginning of each later turn of its author, answers to it included."""
     is_own = np.asarray(mask, dtype=bool)
     starts = np.flatnonzero(is_own & ~np.concatenate([[False], is_own[:-1]]))
     for turns, place in enumerate(starts[1:], start=1):

@@ -1,4 +1,4 @@
-"""The same rollouts, or the same problems, in several runs: what a comparison of runs stands on.
+"""The rollouts or problems that several runs share, for a comparison of the runs.
 
 same, total = identical_rollouts(tables)
 ours, theirs = at_length([Arms(...), Arms(...)], 20, codes, by_rollout=same == total)
@@ -21,12 +21,12 @@ COLUMNS = ("correct", "student", "alone", "tokens")
 
 @dataclass(frozen=True)
 class Panel:
-    """One run at one prefix length, over what all runs have there, [units].
+    """One run at one prefix length, over the units that all runs share, [units].
 
-    A unit is a rollout of the student, or a problem with the means of its rollouts. correct: the
-    teacher's continuation. student: the rollout itself. alone: the teacher's accuracy on the
-    problem without a prefix. tokens: that the teacher wrote. problems: integer codes. rollouts: how
-    many of the student's rollouts stand behind the units.
+    A unit is a rollout of the student, or a problem with the means of its rollouts. correct: grade
+    of the teacher's continuation. student: grade of the student's own rollout. alone: the teacher's
+    accuracy on the problem without a prefix. tokens: length of the continuation. problems: integer
+    codes. rollouts: total number of student rollouts behind the units.
     """
 
     correct: Floats
@@ -42,9 +42,9 @@ class Panel:
 
 
 def identical_rollouts(tables: Sequence[pd.DataFrame]) -> tuple[int, int]:
-    """How many of the student's rollouts are the same in all tables, and how many there are.
+    """How many student rollouts are identical in all tables, and how many there are.
 
-    The same: one problem, one sample, the same response ids.
+    Identical rollouts agree in problem, sample and response ids.
     """
     written = []
     for table in tables:
@@ -59,10 +59,10 @@ def identical_rollouts(tables: Sequence[pd.DataFrame]) -> tuple[int, int]:
 def at_length(
     arms: Sequence[Arms], length: int, codes: Mapping[str, int], *, by_rollout: bool
 ) -> tuple[Panel, ...]:
-    """The panel of each run at a prefix length; at 0 the teacher writes alone.
+    """The panel of each run at a prefix length; at 0, the teacher without a prefix.
 
-    codes: of the problems, by name. by_rollout: on the rollouts that every run continued;
-    otherwise on the problems of which every run continued a rollout.
+    codes: by problem name. by_rollout: use the rollouts that every run continued; otherwise the
+    problems of which every run continued a rollout.
     """
     frames = []
     for each in arms:
@@ -87,9 +87,9 @@ def at_length(
 
 
 def _continued(arms: Arms, length: int) -> pd.DataFrame:
-    """The student's rollouts that the teacher continued at a length, a row each.
+    """The student rollouts that the teacher continued at a length, one row each.
 
-    At length 0 the teacher's accuracy on the problem stands for that of a continuation.
+    At length 0 the teacher's accuracy on the problem replaces the grade of a continuation.
     """
     rows = arms.of(STUDENT_PREFIX if length else STUDENT)
     if length:

@@ -1,13 +1,13 @@
-"""Rows out of estimates: the step that every analysis ends with.
+"""Turns estimates into rows of measurements, the last step of every analysis.
 
     row(settings, "accuracy", FRACTION, estimate, note, view=FRESH, checkpoint="base")
     of_cells(means, level=0.95)             # means over tokens, cell by cell, as estimates
     bare(value, like)                       # a number without an interval
-    skewed(settings, places, problems)      # cells in which a few problems may hold much of a mean
+    skewed(settings, places, problems)      # cells whose mean a few problems may dominate
     with_holm(rows, ("what", "view"))       # p-values corrected within each family
 
 A row takes its numbers from the estimate, its level, seed and run from the settings, and its
-coordinates from the caller. Notes are joined in the order in which they are given.
+coordinates from the caller. Notes are joined in the given order.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Estimated = TypeVar("Estimated", st.Estimate, OverSeeds)
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What every analysis is measured with.
+    """Settings of every analysis.
 
-    level: of every interval and band. seed: of bootstraps and permutations. run: the name of the
-    run, which every row carries.
+    level: confidence level of intervals and bands. seed: of bootstraps and permutations. run: the
+    run's name, stored in every row.
     """
 
     level: float = 0.95
@@ -54,8 +54,7 @@ def row(
 ) -> Measurement:
     """One measurement.
 
-    notes: what is to be said after the estimate's own note. place: coordinates and counts, by
-    column.
+    notes: appended to the estimate's own note. place: coordinates and counts, by column.
     """
     columns: dict[str, Any] = {name: getattr(estimate, name) for name in NUMBERS}
     columns |= {"level": settings.level, "seed": settings.seed, "run": settings.run}
@@ -71,7 +70,7 @@ def joined(*notes: str) -> str:
 
 
 def left_out(count: int, total: int, things: str) -> str:
-    """The note on what is not counted, such as ``2 of 60 seeds have no run of full, left out``."""
+    """A note on what was left out, such as ``2 of 60 seeds have no run of full, left out``."""
     return f"{count} of {total} {things}, left out" if count else ""
 
 
@@ -79,37 +78,37 @@ def graded_late(count: int, total: int) -> str:
     """The note on responses that could not be graded in time."""
     if not count:
         return ""
-    return f"{count} of {total} responses took too long to grade: not correct"
+    return f"{count} of {total} responses took too long to grade and count as not correct"
 
 
 # Estimates
 
 
 def bare(value: float, like: st.Estimate) -> st.Estimate:
-    """A number without an interval, over the rollouts of another estimate; undefined for its
-    reason."""
+    """A number without an interval, with the counts and, if undefined, the note of another
+    estimate."""
     note = like.note if math.isnan(value) else ""
     return st.Estimate(value, *st.UNDEFINED[:3], "", like.problems, like.rollouts, note)
 
 
 def detectable_difference(change: st.Estimate, *, level: float) -> st.Estimate:
-    """The smallest difference that these data would have shown in four of five cases."""
+    """The smallest difference that these data detect with 80 % power."""
     error = st.cautious_error(change, level=level)
     return bare(st.smallest_detectable_difference(error, level=level), change)
 
 
 def one_run(value: float, note: str = "") -> OverSeeds:
-    """What a single run counts: a number without an interval."""
+    """The number of a single run, without an interval."""
     return OverSeeds(value, *st.UNDEFINED, 1, "", note)
 
 
 def undefined_over_seeds(seeds: int, note: str = "") -> OverSeeds:
-    """No mean over these seeds."""
+    """An undefined mean over these seeds."""
     return OverSeeds(math.nan, *st.UNDEFINED, seeds, "", note)
 
 
 def within(estimate: Estimated, low: float, high: float = math.inf) -> Estimated:
-    """The estimate with the ends of its interval cut at the ends of what is possible."""
+    """The estimate with its interval clipped to the possible values."""
     return replace(estimate, low=max(estimate.low, low), high=min(estimate.high, high))
 
 
@@ -122,12 +121,12 @@ def of_cells(
     undefined: str = NOT_FINITE,
     alike: str = st.ALIKE,
 ) -> list[st.Estimate]:
-    """Means over tokens as estimates, one a cell.
+    """Means over tokens as estimates, one per cell.
 
     Args:
         means: [cells].
         level: of the intervals.
-        ends: low and high where they are not those of `token_means.interval`, [cells].
+        ends: low and high, [cells]; by default those of `token_means.interval`.
         empty: the note of a cell without tokens.
         undefined: the note of a cell whose value is not finite.
         alike: the note of a cell in which all problems have one value.
@@ -144,7 +143,7 @@ def of_cells(
             note = st.ONE_PROBLEM
         else:
             note = alike if same else ""
-        # how many rollouts reach the cell is not known here: the caller says it
+        # the caller sets how many rollouts reach the cell
         estimates.append(st.Estimate(value, start, end, error, means.method, problems, 0, note))
     return estimates
 
@@ -155,22 +154,22 @@ def of_cells(
 def skewed(
     settings: Settings, places: Iterable[dict[str, Any]], problems: int, **more: Any
 ) -> Cells:
-    """Cells in which a few problems may hold much of a mean; see `decaylab.runs.skewed_cells`.
+    """Cells whose mean a few problems may dominate; see `decaylab.runs.skewed_cells`.
 
-    places: coordinates and counts of each cell. problems: that were measured.
+    places: coordinates and counts of each cell. problems: number of measured problems.
     """
     named = [{**place, "run": settings.run} for place in places]
     return Cells(named, problems, level=settings.level, seed=settings.seed, **more)
 
 
 def spans(edges: Sequence[int]) -> list[dict[str, float]]:
-    """The bins of positions that begin at these edges, the last one open, as coordinates."""
+    """The position bins that begin at these edges, as coordinates; the last has no upper end."""
     ends = pairwise((*edges, math.inf))
     return [{"position_low": float(low), "position_high": float(high)} for low, high in ends]
 
 
 def problem_codes(rollouts: Mapping[str, pd.DataFrame]) -> dict[str, int]:
-    """A code for every problem of these tables, in the order of their names."""
+    """A code for every problem of these tables, sorted by name."""
     names: set[str] = set()
     for table in rollouts.values():
         names.update(table["problem_id"])
@@ -178,7 +177,7 @@ def problem_codes(rollouts: Mapping[str, pd.DataFrame]) -> dict[str, int]:
 
 
 def shared(numbers: Sequence[float]) -> float:
-    """The number that all of them are; NaN where they differ, or there is none."""
+    """The common value of all numbers; NaN if they differ or there are none."""
     return numbers[0] if len(set(numbers)) == 1 else math.nan
 
 
@@ -189,8 +188,8 @@ def with_holm(
 ) -> list[Measurement]:
     """The rows with Holm's correction of the p-values of each family.
 
-    family: the columns whose values the members of a family share. corrects: which rows belong to a
-    family at all.
+    family: the columns whose values the members of a family share. corrects: whether a row belongs
+    to a family at all.
     """
     corrected = list(rows)
     families: dict[tuple[str, ...], list[int]] = {}

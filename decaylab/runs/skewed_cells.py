@@ -1,11 +1,11 @@
-"""Rows of cells in which a few problems may hold much of a mean.
+"""Rows of cells whose mean a few problems may dominate.
 
     reverse_kl                   mean of the cell, without an interval; the note says why
-    reverse_kl_largest_problem   the largest share of the cell's sum that one problem holds
-    winsorised_reverse_kl        mean of problem means without the extremes, with an interval and a
-                                 band over the cells
+    reverse_kl_largest_problem   the largest share of one problem in the cell's sum
+    winsorised_reverse_kl        winsorised mean of problem means, with an interval and a band over
+                                 the cells
 
-Changes have the same rows. `decaylab.maths.winsorised` explains why. Sums by problem in,
+Changes have the same rows. `decaylab.maths.winsorised` gives the reasons. Sums by problem in,
 measurements out.
 """
 
@@ -36,7 +36,7 @@ NEAR_AN_END = "a share below 5 % or above 95 %: a few problems decide it, so it 
 
 
 def near_an_end(share: float) -> bool:
-    """Whether a share of the KL is so small, or so large, that a few problems decide it.
+    """Whether a share of the KL is so close to 0 or 1 that a few problems decide it.
 
     Intervals of smaller shares covered .54 to .89 on the embedded pair with 60 problems, others .91
     to .97.
@@ -48,10 +48,9 @@ def near_an_end(share: float) -> bool:
 class Cells:
     """The coordinates of the numbers.
 
-    places: for each cell, what its rows hold beside the number: coordinates, rollouts, run, a
-    remark as note. problems: that were measured, with or without tokens. estimand: of the plain
-    mean. among: appended to every estimand's name. banded: the cells are one curve, which gets a
-    band.
+    places: further columns of each cell's rows: coordinates, rollouts, run, a remark as note.
+    problems: number of measured problems, with or without tokens. estimand: of the plain mean.
+    among: appended to every estimand's name. banded: whether the cells form one curve with a band.
     """
 
     places: Sequence[dict[str, Any]]
@@ -67,7 +66,7 @@ class Cells:
     ) -> Iterator[Measurement]:
         """A quantity in each cell, from its sums and counts by problem, [problems, cells].
 
-        shared: its sum has a meaning, so the largest problem's share of it has one too.
+        shared: whether the sum is meaningful, and with it the largest problem's share.
         """
         yield from self._plain(what, unit, tm.means(*tokens, self.estimand), NOT_FINITE)
         if shared:
@@ -91,7 +90,7 @@ class Cells:
     def _plain(
         self, what: str, unit: str, means: tm.CellMeans, undefined: str, origin: float = 0.0
     ) -> Iterator[Measurement]:
-        """The plain means, counted from an origin."""
+        """The plain means, minus an origin."""
         errors, name = means.standard_error, tm.ESTIMAND_NAMES[self.estimand]
         for cell, value in enumerate(means.value - origin):
             # A plain mean has no interval even where it is defined.
@@ -124,15 +123,15 @@ class Cells:
             yield Measurement(**{**row, **ends, "method": ws.METHOD})
 
     def _lacking(self, estimate: Winsorised, cell: int, counted: str) -> str:
-        """Why there is no interval; nothing if there is one."""
+        """Why there is no interval, or ""."""
         present = int(estimate.problems[cell])
         if not present:
             return NO_TOKENS
         if present < ws.LEAST_PROBLEMS:
             needed = ws.problems_needed(present, self.problems)
             return (
-                f"{present} of {self.problems} problems {counted}: too few for an interval, "
-                f"about {needed} would do"
+                f"{present} of {self.problems} problems {counted}: too few for an interval, about "
+                f"{needed} are needed"
             )
         if not math.isfinite(estimate.value[cell]):
             return NOT_FINITE

@@ -1,10 +1,9 @@
-"""Which steps of a response are right, where the problem's chain of steps is known.
+"""Which steps of a response are correct, for problems with known steps.
 
-    step_verdicts(text, problem.steps)            characters of each step, and its verdict
-    in_tokens(pieces, problem.steps)              the same in tokens, and where it first went wrong
+    step_verdicts(text, problem.steps)    characters of each step, and its verdict
+    in_tokens(pieces, problem.steps)      the same in tokens, and the first error
 
-`step_verdicts` is the one place of the view that calls the step verifier
-(decaylab.problems.abacus_checking).
+Only `step_verdicts` calls the step verifier (decaylab.problems.abacus_checking) for the view.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ WRONG = "wrong"
 
 
 class StepVerdict(NamedTuple):
-    """A step of a response: from `start` up to but without `end`, in characters or in tokens."""
+    """A step of a response from `start` up to, but excluding, `end`, in characters or tokens."""
 
     start: int
     end: int
@@ -29,27 +28,27 @@ class StepVerdict(NamedTuple):
 
 
 class StepsInTokens(NamedTuple):
-    """steps: in the order of the text. first_wrong: position of the token with which the first step
-    that stays wrong went wrong; None where there is no such step."""
+    """steps: in the order of the text. first_wrong: position of the token at which the first step
+    that stays wrong became wrong; None if there is none."""
 
     steps: list[StepVerdict]
     first_wrong: int | None
 
 
 def step_verdicts(text: str, steps: Sequence[abacus.Step]) -> list[StepVerdict]:
-    """The steps of a response, or of the first part of one, that the verifier has a verdict on.
+    """The steps of a response, or of its beginning, that the verifier can judge.
 
-    Characters are those of ``text``. Nothing is said of what stands behind an unread step.
+    Positions are characters of ``text``. Steps after an unreadable one have no verdict.
     """
     written = check_steps(text, steps).written
     return [StepVerdict(step.start, step.end, step.verdict) for step in written]
 
 
 def in_tokens(pieces: Sequence[str], steps: Sequence[abacus.Step]) -> StepsInTokens:
-    """The steps of a response in tokens, with the token at which it first went wrong.
+    """The steps of a response in tokens, with the token of the first error.
 
-    That token is the first after which no ending could make the step right: in ``47+85=142`` after
-    ``47+85=1`` has been written it is the ``4``.
+    That is the first token after which no continuation makes the step correct: in ``47+85=142`` it
+    is the ``4``.
 
     Args:
         pieces: the texts of the response's tokens; "" where a token is the first part of a
@@ -68,8 +67,8 @@ def in_tokens(pieces: Sequence[str], steps: Sequence[abacus.Step]) -> StepsInTok
 
 
 def _went_wrong(text: str, step: StepVerdict, steps: Sequence[abacus.Step]) -> int:
-    """Place of the character with which a wrong step went wrong: the first to be called so when the
-    text is cut behind it."""
+    """Place of the character at which a wrong step became wrong: the shortest beginning of the text
+    that the verifier calls wrong ends there."""
     for end in range(step.start + 1, len(text)):
         cut = step_verdicts(text[:end], steps)
         if any(other.start == step.start and other.verdict == WRONG for other in cut):

@@ -1,8 +1,8 @@
-"""The trained students that a run measured, and how each was trained, as far as it is known.
+"""The trained students that a run measured, and how each was trained, if known.
 
-The first source that knows decides: the rows of the table; run.json in the checkpoint's folder or
-above it; the folder's name, if a sweep gave it (``prefix-20-seed-0``). A student of whom nothing is
-known has no selector.
+The first of these sources that has the information counts: the rows of the table; run.json in the
+checkpoint's folder or above; the folder's name, if a sweep chose it (``prefix-20-seed-0``). A
+student with unknown training has no selector.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
 class Student:
     """A trained student. label: its ``checkpoint`` in the table. run: its training run's name.
 
-    selector: "" if it is not known. rollout_length: tokens at which its training rollouts stopped,
-    infinity if they did not. step: of a checkpoint that is not its run's last by name. steps: how
-    many it was trained for. seed, step, steps, rollout_length: NaN if not known.
+    selector: "" if unknown. rollout_length: tokens at which its training rollouts stopped, infinity
+    for full rollouts. step: of a checkpoint named by its step. steps: total training steps. seed,
+    step, steps, rollout_length: NaN if unknown.
     """
 
     label: str
@@ -49,14 +49,14 @@ class Student:
 
 
 def students(run: FoundRun) -> list[Student]:
-    """Every trained student of the run's table, in its order."""
+    """Every trained student of the run's table, in order."""
     return _of(run.measurements, [str(path) for path in run.options.get("checkpoints") or ()])
 
 
 def described(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
-    """Measurements, with what is known of each student's training in rows that do not state it.
+    """Measurements with each student's training filled in where rows lack it.
 
-    paths: the checkpoints as they were named.
+    paths: the checkpoints as given by the user.
     """
     filled = frame.copy()
     for student in _of(frame, paths):
@@ -69,7 +69,7 @@ def described(frame: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
 
 
 def last_of_each(trained: Sequence[Student]) -> list[Student]:
-    """The last checkpoint of each training run; a run's folder stands for its last."""
+    """The last checkpoint of each training run; a run folder counts as its last."""
     last: dict[str, Student] = {}
     for student in sorted(trained, key=lambda student: _or_else(student.step, math.inf)):
         last[student.run] = student
@@ -97,7 +97,7 @@ def _student(row: pd.Series, paths: Sequence[str]) -> Student:
 
 
 Known = tuple[str, float, float] | tuple[()]
-"""Selector, rollout length and seed of a training; empty if nothing is known."""
+"""Selector, rollout length and seed of a training run; empty if unknown."""
 
 
 def _by_row(row: pd.Series) -> Known:
@@ -115,7 +115,7 @@ def _by_options(options: dict[str, Any]) -> Known:
 
 
 def _by_name(path: str) -> Known:
-    """What a folder's name says of a training, the innermost first."""
+    """The training settings in the names of a path's folders, the innermost first."""
     for part in reversed(Path(path).parts):
         if matched := _ARM.fullmatch(part):
             selector, budget, stop, seed = matched.groups()
@@ -127,7 +127,7 @@ def _by_name(path: str) -> Known:
 
 
 def _training_options(*folders: Path) -> dict[str, Any]:
-    """The options in the first run.json of a training; empty if there is none."""
+    """The options in the first run.json of a training run; empty if there is none."""
     for folder in folders:
         try:
             record = store.RunFolder(folder).record or {}

@@ -1,4 +1,4 @@
-"""A finished training run as analyses see it: options, records, outcomes of its rollouts."""
+"""A finished training run, as input of analyses."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from decaylab.maths.selection import SELECTORS
 class TrainedRun:
     """One run of an arm.
 
-    arm: selector and lengths in short, ``prefix-20``; runs of one arm differ by their seed alone.
+    arm: short name of selector and lengths, ``prefix-20``; runs of one arm differ only by seed.
     rollout_length: tokens at which rollouts stop; infinity is a full rollout.
     outcomes: rows of the outcomes table (`decaylab.runs.outcomes`), with ``base`` and ``teacher``.
     metrics, validation: rows of metrics.csv and validation.csv.
-    chosen: checkpoint rule, ``last`` or ``best`` -> step of the checkpoint that it takes.
+    chosen: checkpoint rule, ``last`` or ``best`` -> step of the chosen checkpoint.
     """
 
     arm: str
@@ -37,7 +37,7 @@ class TrainedRun:
 
     @property
     def place(self) -> dict[str, Any]:
-        """The columns of a measurement that say which arm it is of."""
+        """The columns of a measurement that identify the arm."""
         return {
             "checkpoint": self.arm,
             "selector": self.selector,
@@ -46,12 +46,12 @@ class TrainedRun:
 
     @property
     def stops(self) -> bool:
-        """Whether rollouts end where the selection ends, so that nothing else is sampled."""
+        """Whether rollouts stop at the end of the selection."""
         return SELECTORS[self.selector].stops_at_budget
 
 
 def by_arm(runs: Iterable[TrainedRun]) -> dict[str, list[TrainedRun]]:
-    """Runs of each arm, in the order in which arms come; within an arm by seed.
+    """Runs by arm, in the order of first appearance; within an arm by seed.
 
     Raises:
         ValueError: two runs of one arm with the same seed.
@@ -62,5 +62,5 @@ def by_arm(runs: Iterable[TrainedRun]) -> dict[str, list[TrainedRun]]:
     for arm, same in arms.items():
         same.sort(key=lambda run: run.seed)
         if len({run.seed for run in same}) < len(same):
-            raise ValueError(f"two runs of {arm} have one seed")
+            raise ValueError(f"two runs of {arm} have the same seed")
     return arms

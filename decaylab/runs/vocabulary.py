@@ -1,8 +1,8 @@
-"""The words that rows of measurements are joined by, and the one way to look rows up.
+"""The shared words of measurement rows, and lookup of rows.
 
-A row is found by what it says: its quantity, its view, its checkpoint, its estimand. The modules
-that write such words and those that look for them take them from here, so that a word changed in
-one place is changed everywhere. A lookup that finds nothing, or more than it asked for, raises.
+Rows are identified by quantity, view, checkpoint, estimand and so on. All modules that write or
+look up such words import them from here. A lookup raises if it finds no row, or several where one
+is expected.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-# Policies and arms that others are compared with
+# Policies and arms that serve as references
 BASE = "base"  # the student before training
 TEACHER = "teacher"
 FULL = "full"  # trained on full rollouts
@@ -37,12 +37,12 @@ FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "ratio",
 )
 
-# Views: whose rollouts are scored; which checkpoint of a run stands for it; which rollouts count
+# Views: whose rollouts are scored; which checkpoint represents a run; which rollouts count
 FRESH, FROZEN = "fresh", "frozen"
 LAST, BEST = "last", "best"
 OPEN, CARRY_FORWARD, TURNS = "open", "carry-forward", "turns"
 
-# Estimands of what is compared between training runs
+# Estimands of comparisons between training runs
 ONE_RUN = "one training run"
 THESE_SEEDS = "mean over rollouts, over these seeds"
 OVER_SEEDS = "mean over training seeds"
@@ -55,7 +55,7 @@ CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
 ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
 TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
-TRAINING = "training"  # of the records of a training run
+TRAINING = "training"  # from the records of a training run
 SURVIVORS = "survivors"  # rollouts of at least a given length, or that reach a position
 MASS = "mass"  # all tokens, however many rollouts are left
 
@@ -63,46 +63,44 @@ MASS = "mass"  # all tokens, however many rollouts are left
 STUDENT = "student"
 STUDENT_TURNS, REVERSE = "student-turns", "reverse"
 
-# What the runs of a comparison differ in; the other policy is the same in all of them
+# The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"
 
 
 def minus(what: str, reference: str) -> str:
-    """The quantity that is the difference of another from a reference, such as
-    ``avg_at_4_minus_base``."""
+    """The name of a quantity's difference from a reference, such as ``avg_at_4_minus_base``."""
     return f"{what}_minus_{reference}"
 
 
 def change(what: str) -> str:
-    """The quantity that is the change of another from before training to after."""
+    """The name of a quantity's change by training."""
     return f"{what}_change"
 
 
 def difference(what: str) -> str:
-    """The quantity that is the difference of another between two runs on the same problems."""
+    """The name of a quantity's difference between two runs on the same problems."""
     return f"{what}_difference"
 
 
 def against(run: str) -> str:
-    """The condition of a difference from another run of a comparison."""
+    """The condition of a difference from another run in a comparison."""
     return f"against {run}"
 
 
 def winsorised(what: str) -> str:
-    """The quantity that is another without its extreme problems, which has an interval."""
+    """The name of a quantity's winsorised version, which has an interval."""
     return f"winsorised_{what}"
 
 
 def detectable(difference: str) -> str:
-    """The quantity that is the smallest value of a difference which the data could have shown."""
+    """The name of the smallest value of a difference that the data could detect."""
     return f"{difference}_detectable"
 
 
 def select(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
-    """The rows at these coordinates, in their order; there may be none.
+    """The rows at these coordinates, in order; possibly none.
 
-    at: column names and the value each must have; NaN matches NaN, a list or tuple any of its
-    members.
+    at: column names and required values. NaN matches NaN; a list or tuple matches any member.
 
     Raises:
         KeyError: the frame has no such column.
@@ -111,7 +109,7 @@ def select(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
 
 
 def places(frame: pd.DataFrame, **at: Any) -> NDArray[np.bool_]:
-    """Which rows are at these coordinates, as `select` takes them."""
+    """A mask of the rows at these coordinates, as in `select`."""
     wanted = np.ones(len(frame), dtype=bool)
     for column, value in at.items():
         wanted &= _matches(frame[column], value)
@@ -119,11 +117,11 @@ def places(frame: pd.DataFrame, **at: Any) -> NDArray[np.bool_]:
 
 
 def rows(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
-    """The rows at these coordinates, in their order; at least one.
+    """The rows at these coordinates, in order; at least one.
 
     Raises:
-        LookupError: there is none. The message says which coordinate emptied the selection and
-            what that column holds.
+        LookupError: no row. The message names the coordinate that emptied the selection and the
+            values that its column has.
     """
     found = select(frame, **at)
     if len(found):
@@ -139,10 +137,10 @@ def rows(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:
 
 
 def row(frame: pd.DataFrame, **at: Any) -> pd.Series:
-    """The one row at these coordinates.
+    """The only row at these coordinates.
 
     Raises:
-        LookupError: there is none, or there are several.
+        LookupError: no row, or several.
     """
     found = rows(frame, **at)
     if len(found) > 1:
@@ -155,7 +153,7 @@ def _matches(column: pd.Series, value: Any) -> NDArray[np.bool_]:
         return column.isin(list(value)).to_numpy(dtype=bool)
     if isinstance(value, float) and math.isnan(value):
         return column.isna().to_numpy(dtype=bool)
-    # By numpy, since a lookup is made for every number that is printed or drawn.
+    # In numpy, since every printed or drawn number takes a lookup.
     return np.asarray(column.to_numpy() == value, dtype=bool)
 
 

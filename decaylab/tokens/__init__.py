@@ -1,4 +1,4 @@
-"""Student and teacher over the same tokens: scored, stored, sorted into categories.
+"""Student and teacher on the same tokens: scoring, storage, token categories.
 
-Imports rollouts, runs and what stands below.
+Imports rollouts, runs and the rooms above them in rooms.toml.
 """

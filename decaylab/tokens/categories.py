@@ -1,11 +1,11 @@
-r"""Token categories: the kind of text that a token belongs to, however the text is cut into tokens.
+r"""Token categories: the kind of text of a token, independent of the tokenizer.
 
-    rules = CategoryRules.load(None)  # those of arXiv 2605.27028, data/categories.toml
+    rules = CategoryRules.load(None)  # the rules of arXiv 2605.27028, data/categories.toml
     codes = rules.classify(table["token"], table.lengths, ends)
     rules.names[codes[0]]
 
-``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter in one
-token and in two.
+``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter as one
+token or two.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest":
 MOST = 100  # codes are 8 bits
 TOKENS_AT_A_TIME = 1 << 18
 LAST_SPACE = 0x3000
-# Whether each character is white space, up to the last one that is, and one more for all others.
+# Whether each character is white space: an entry up to the last one, and one for all others.
 SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])
 Codes = NDArray[np.int8]
 
 
 @dataclass(frozen=True)
 class CategoryRules:
-    """Categories of text, in the order in which they take it.
+    """Categories of text, in order of precedence.
 
-    names: of the categories in the order of the file, then ``end_of_turn``. patterns: a category's
-    code, which is its place in names, and what it matches; the first match decides. white_space,
-    rest: the codes of those.
+    names: the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a
+    category's code (its place in names) and its pattern; the first match decides. white_space,
+    rest: codes of these categories.
     """
 
     names: tuple[str, ...]
@@ -51,18 +51,17 @@ class CategoryRules:
 
     @classmethod
     def load(cls, path: Path | None) -> CategoryRules:
-        """Reads a category file; None is the one that comes with the library.
+        """Reads a category file; None is the library's own.
 
         Raises:
-            UserError: the file is missing or no TOML, or one of its keys is unknown, missing, or
-                cannot be used.
+            UserError: the file is missing or not TOML, or a key is unknown, missing or invalid.
         """
         file = path or resources.files("decaylab.data") / "categories.toml"
         try:
             return _rules(tomllib.loads(file.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"cannot read the category file {path}: {error.strerror}") from None
-        except ValueError as error:  # of TOML, of UTF-8, and what is wrong with a key
+        except ValueError as error:  # invalid TOML, UTF-8 or key
             raise UserError(f"category file {path}: {error}") from None
 
     def classify(
@@ -74,13 +73,13 @@ class CategoryRules:
         """Category of each token, [tokens], as its place in ``names``.
 
         A token takes the category of its first character that is not white space. Without such a
-        character it is white space. Without any character, as part of one, it takes the category
-        of the next character.
+        character it is white space. A token that is only part of a character takes the category of
+        the next character.
 
         Args:
-            pieces: text of each token [tokens]; those of a rollout make up its text.
-            lengths: tokens of each rollout, [rollouts]; nothing is matched across two rollouts.
-            ends: true for end-of-turn tokens [tokens], whatever they read.
+            pieces: text of each token [tokens]; a rollout's pieces concatenate to its text.
+            lengths: tokens of each rollout, [rollouts]; matches do not cross rollouts.
+            ends: true for end-of-turn tokens [tokens], whatever their text.
         """
         codes = np.empty(len(pieces), dtype=np.int8)
         until = np.cumsum(lengths[lengths > 0])
@@ -92,7 +91,7 @@ class CategoryRules:
         return codes
 
     def of_characters(self, texts: Sequence[str]) -> Codes:
-        """Category of each character of some texts in a row, [characters]."""
+        """Category of each character of concatenated texts, [characters]."""
         text_ends = np.cumsum([len(text) for text in texts])
         codes = np.full(text_ends[-1], self.rest, dtype=np.int8)
         for code, pattern in reversed(self.patterns):
@@ -124,19 +123,19 @@ def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _is_space(text: str) -> NDArray[np.bool_]:
-    """Whether each character is white space, as `str.isspace` says, [characters]."""
+    """Whether each character is white space by `str.isspace`, [characters]."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     return np.asarray(SPACES[np.minimum(points, LAST_SPACE + 1)])
 
 
 def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
-    """Whether a match covers each character of some texts in a row, [characters]."""
+    """Whether a match covers each character of concatenated texts, [characters]."""
     spans = []
     for text, begin in zip(texts, text_ends - np.diff(text_ends, prepend=0), strict=True):
         matches = [match.span() for match in pattern.finditer(text)]
         spans.append(np.array(matches, dtype=np.int64).reshape(-1, 2) + begin)
     starts, stops = np.concatenate(spans).T
-    # Matches begin at different places, but one of nothing may precede another.
+    # Matches begin at different places, but an empty one may precede another.
     covers = starts < stops
     steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
     steps[starts[covers]] += 1
@@ -145,15 +144,15 @@ def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) ->
 
 
 def _rules(document: Mapping[str, Any]) -> CategoryRules:
-    """Raises ValueError with the key that cannot be used."""
+    """Raises ValueError naming the invalid key."""
     tables = document.get("category")
     is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
     if list(document) != ["category"] or tables is None or not is_list:
         raise ValueError(
-            f"holds {', '.join(document) or 'nothing'}; allowed are tables [[category]] alone"
+            f"contains {', '.join(document) or 'nothing'}; only [[category]] tables are allowed"
         )
     if len(tables) > MOST:
-        raise ValueError(f"holds {len(tables)} categories; at most {MOST} are possible")
+        raise ValueError(f"contains {len(tables)} categories; at most {MOST} are allowed")
     names: list[str] = []
     patterns: list[tuple[int, re.Pattern[str]]] = []
     for code, table in enumerate(tables):
@@ -163,12 +162,10 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
     rest = [code for code, table in enumerate(tables) if table.get("rest")]
     spaces = [code for code, table in enumerate(tables) if table.get("white_space")]
     if len(rest) != 1:
-        raise ValueError(
-            f"key rest: exactly one category takes the rest (rest = true), got {len(rest)}"
-        )
+        raise ValueError(f"key rest: exactly one category must have rest = true, got {len(rest)}")
     if len(spaces) > 1:
         raise ValueError(
-            f"key white_space: at most one category takes white space, got {len(spaces)}"
+            f"key white_space: at most one category may have white_space = true, got {len(spaces)}"
         )
     return CategoryRules((*names, END_OF_TURN), tuple(patterns), (spaces or rest)[0], rest[0])
 
@@ -176,7 +173,7 @@ def _rules(document: Mapping[str, Any]) -> CategoryRules:
 def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
     name = table.get("name")
     if not isinstance(name, str) or not name:
-        raise ValueError("key name: every [[category]] has a name, a string")
+        raise ValueError("key name: every [[category]] needs a name, a string")
     for key, value in table.items():
         if key not in KEYS:
             raise ValueError(
@@ -187,7 +184,7 @@ def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
                 f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}"
             )
     if name in names:
-        raise ValueError(f"key name: {name!r} stands twice")
+        raise ValueError(f"key name: {name!r} appears twice")
     if name == END_OF_TURN:
         raise ValueError(f"key name: {name!r} is reserved")
     if ("words" in table or "pattern" in table) == bool(table.get("rest")):
@@ -203,8 +200,7 @@ def _patterns(table: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
             raise ValueError(
                 f"category {table['name']!r}, key words: expected a list of words, got {words!r}"
             )
-        # What comes before is looked at last: a pattern that begins with a letter is searched
-        # several times faster.
+        # The lookbehind comes last: a pattern that begins with a letter is several times faster.
         yield re.compile("|".join(rf"{word}(?<!\w{word})(?!\w)" for word in map(re.escape, words)))
     if "pattern" in table:
         try:

@@ -1,6 +1,6 @@
-"""One pass over the positions of a batch: both heads and what follows, a few positions at a time.
+"""One pass over the positions of a batch: both heads and a reduction, a few positions at a time.
 
-Scoring and the loss of training share it. No tensor of all positions x vocabulary exists: a chunk's
+Scoring and the training loss share it. No tensor of all positions x vocabulary exists: a chunk's
 logits are reduced to a few numbers per position before the next chunk is made.
 """
 
@@ -13,22 +13,22 @@ from torch import Tensor
 
 from decaylab.tokens.heads import Head
 
-# Positions x vocabulary that a head is applied to at a time.
+# Positions x vocabulary per application of a head.
 HEAD_ELEMENTS = {"cpu": 2**22, "cuda": 2**27}
-# On a CPU the pass back through the head is faster with more rows.
+# On a CPU, the backward pass through the head is faster with more rows.
 BACKWARD_FACTOR = {"cpu": 2}
 
 SLOPE = "slope"
-"""The gradient in the student's logits, among a chunk's columns: goes back through the head."""
+"""The chunk column with the gradient in the student's logits, taken back through the head."""
 GRADIENT = "gradient"
-"""The gradient in the student's states, among the columns of the pass."""
+"""The column of the result with the gradient in the student's states."""
 
 AtChunk = Callable[[Tensor, Tensor, slice], dict[str, Tensor]]
-"""Logits of student and teacher at some positions and which those are in; columns over them out."""
+"""Logits of student and teacher at some positions, and the slice of positions, in; columns out."""
 
 
 def head_elements(device: str, *, backward: bool = False) -> int:
-    """Positions x vocabulary that a head is applied to at a time on a kind of device."""
+    """Positions x vocabulary per application of a head on a kind of device."""
     elements = HEAD_ELEMENTS.get(device, HEAD_ELEMENTS["cuda"])
     return elements * BACKWARD_FACTOR.get(device, 1) if backward else elements
 
@@ -46,17 +46,16 @@ def over_chunks(
     statistics_elements: int | None = None,
     backward: bool = False,
 ) -> dict[str, Tensor]:
-    """The columns that ``at_chunk`` gives, over all positions; empty without positions.
+    """The columns of ``at_chunk`` over all positions; empty without positions.
 
     Args:
-        heads, states: of student and teacher; states [positions, width], as `Head.states` gives
-            them.
-        statistics_elements: logits that ``at_chunk`` is given at once, if fewer than a head makes.
-        backward: ``at_chunk`` gives a `SLOPE`, [positions, vocab]. It is taken back through the
-            student's head: the column `GRADIENT` is the gradient in its states, and that of the
-            head's own parameters is added to their ``grad``.
+        heads, states: of student and teacher; states [positions, width] from `Head.states`.
+        statistics_elements: maximum logits per call of ``at_chunk``, if fewer than per head.
+        backward: ``at_chunk`` returns a `SLOPE`, [positions, vocab], which is taken back through
+            the student's head: the column `GRADIENT` is the gradient in the states, and the
+            gradient of the head's own parameters is added to their ``grad``.
     """
-    assert not (backward and statistics_elements), "a slope is of a whole chunk"
+    assert not (backward and statistics_elements), "a slope needs a whole chunk"
     positions, device = len(states[0]), states[0].device.type
     rows_at_once = chunk_rows(heads, states, head_elements(device, backward=backward))
     few = rows_at_once
@@ -72,7 +71,7 @@ def over_chunks(
             student = heads[0].logits(inputs)
         with torch.no_grad():
             teacher = heads[1].logits(states[1][start:stop]).to(student.device)
-        # Not under a caller's autocast, which would take sums over the vocabulary in 16 bits.
+        # Not under a caller's autocast, which would sum over the vocabulary in 16 bits.
         with torch.autocast(device, enabled=False):
             for first in range(start, stop, few):
                 rows = slice(first, min(first + few, stop))
@@ -90,7 +89,7 @@ def over_chunks(
 def _write(
     columns: dict[str, Tensor], found: dict[str, Tensor], rows: slice, positions: int
 ) -> None:
-    """Writes rows in place: small results kept between chunks would pin the memory of the large."""
+    """Writes rows in place, since small results of a chunk would pin the memory of large ones."""
     for name, values in found.items():
         if name not in columns:
             columns[name] = values.new_empty((positions, *values.shape[1:]))
@@ -98,7 +97,7 @@ def _write(
 
 
 def _width(head: Head, states: Tensor) -> int:
-    """Logits per position: of the output embeddings, or what the states are themselves."""
+    """Logits per position, from the output embeddings, or from states that are logits already."""
     if head.shell is None:
         return states.shape[-1]
     return int(head.model.get_output_embeddings().weight.shape[0])

@@ -1,8 +1,8 @@
 """The output head of a causal language model, applied to a few last hidden states at a time.
 
-Bias, scaling, soft-capping and adapters on the head come from the model's own code: its forward is
-called on a shell of itself whose body hands the hidden states through. If that does not give the
-model's own logits, they are taken instead.
+Bias, scaling, soft-capping and adapters of the head come from the model's own code: its forward is
+called on a copy whose body passes the hidden states through (the shell). If the shell does not
+reproduce the model's logits, the full model is used instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROBE_TOKENS = 8
 
 
 class _BodyOutput:
-    """Last hidden states alone; caches, attentions and all else that a body may give are None."""
+    """Only last hidden states; other outputs of a body, such as caches and attentions, are None."""
 
     def __init__(self, last_hidden_state: Tensor) -> None:
         self.last_hidden_state = last_hidden_state
@@ -34,23 +34,22 @@ class _BodyOutput:
 
 
 class _HandsThrough(nn.Module):
-    """Replaces the body: gives back the embeddings it is given, as if it had computed them."""
+    """Replaces the body: returns the given embeddings as hidden states."""
 
     def forward(self, *args: Any, inputs_embeds: Tensor, **kwargs: Any) -> _BodyOutput:
         return _BodyOutput(inputs_embeds)
 
 
 class Head:
-    """States of a policy's model at chosen positions, and the logits that follow from them.
+    """Hidden states of a policy's model at chosen positions, and the logits computed from them.
 
-    Gradients are kept or not as the caller's context says. Without a shell of its own (``shell`` is
-    None) states are the model's own logits: computed one row at a time, but those of a batch's
-    responses are held together.
+    Gradients follow the caller's context. Without a shell (``shell`` is None), states are the
+    model's own logits: computed row by row, but held together for a batch's responses.
 
-    precision: of the head; ``float32`` keeps a second copy of its weights if the model has 16 bits.
+    precision: of the head; ``float32`` keeps a second copy of 16-bit weights.
 
     Raises:
-        UserError: a float32 head is requested and the model's head cannot be taken apart.
+        UserError: a float32 head is requested and the model's head cannot be separated.
     """
 
     def __init__(self, policy: Policy, precision: HeadPrecision = "model") -> None:
@@ -60,14 +59,13 @@ class Head:
         if self.shell is None and self.dtype != self.model.dtype:
             raise UserError(
                 f"the output head of {policy.name} ({type(self.model).__name__}) cannot be "
-                "applied on its own, so not in float32 either; say --head model"
+                "separated from the model, so float32 is not available; use --head model"
             )
 
     def states(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        """What `logits` needs at the positions (rows, columns) of right-padded ids [rows, time].
+        """Hidden states, [positions, width], at (rows, columns) of right-padded ids [rows, time].
 
-        [positions, width]. No mask is given: in a causal model nothing that is padded on the right
-        is seen from the left.
+        No mask is needed: in a causal model, padding on the right is not visible from the left.
         """
         if self.shell is not None:
             hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
@@ -86,7 +84,7 @@ class Head:
         return _head_of(self.shell, states.to(self.dtype))
 
     def _comes_apart(self) -> bool:
-        """Whether body and head, one after the other, give the logits of the whole."""
+        """Whether body and shell reproduce the logits of the full model."""
         model = self.model
         if getattr(model, model.base_model_prefix, None) is None:
             return False
@@ -113,13 +111,13 @@ class Head:
         names = [name for name, module in self.model.named_children() if module is head]
         if not names:
             return None
-        # The model's own head stays as it is: it may be tied to the embeddings.
+        # The model's own head is not changed, since it may be tied to the embeddings.
         shell._modules[names[0]] = copy.deepcopy(head).to(self.dtype)
         return shell
 
 
 def _shell_of(model: Any) -> Any:
-    """A model that shares everything with this one but its body."""
+    """A copy of a model that shares everything except the body."""
     shell = copy.copy(model)
     shell._modules = dict(model._modules)
     shell._modules[model.base_model_prefix] = _HandsThrough()

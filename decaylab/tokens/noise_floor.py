@@ -1,7 +1,7 @@
-"""The noise floor: how much a number changes when the same tokens are scored by a second route.
+"""The noise floor: how much a number changes if the same tokens are scored by a second route.
 
-Results closer to no effect than twice their floor say nothing: ``under_floor`` marks them. No
-effect is 0; of a quotient of two measurements (unit ``ratio``) it is 1.
+``under_floor`` marks results closer to no effect than twice their floor, which show nothing. No
+effect is 0, or 1 for a ratio of two measurements (unit ``ratio``).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ Measure = Callable[[Sequence[Scored]], pd.DataFrame]
 def with_noise_floor(
     measure: Measure, scored: Sequence[Scored], again: Measure | None = None
 ) -> pd.DataFrame:
-    """What ``measure`` gives, with noise_floor and under_floor for tokens that were scored twice.
+    """The result of ``measure`` with noise_floor and under_floor.
 
-    The floor of a number is the absolute difference between two values of the very same statistic:
-    over the rollouts that were scored twice, by the first route and by the second. It is NaN if
-    none was.
+    A number's floor is the absolute difference between two values of the same statistic, over the
+    rollouts that were scored twice: by the first route and by the second. It is NaN if no rollout
+    was scored twice.
 
     Args:
-        again: measures the rollouts that were scored twice, if ``measure`` would leave out what is
-            rare among so few.
+        again: measures the rollouts that were scored twice, if ``measure`` would leave out
+            quantities that are rare among so few.
 
     Raises:
         ValueError: two rows share all of `KEY`.
@@ -52,7 +52,7 @@ def with_noise_floor(
     ]
     if not twice:
         return frame
-    # Both routes by the same function: a difference is then one of the scores alone.
+    # Both routes with the same function, so that only the scores differ.
     again = again or measure
     first, second = (_by_key(again(_by_route(twice, second=last))) for last in (False, True))
     floor = (first - second).abs().reindex(pd.MultiIndex.from_frame(_keys(frame))).to_numpy()
@@ -61,7 +61,7 @@ def with_noise_floor(
 
 
 def _keys(frame: pd.DataFrame) -> pd.DataFrame:
-    """`KEY`; of a single token without its category, which depends on the rollouts at hand."""
+    """The columns `KEY`, without the category of single tokens, which depends on the rollouts."""
     return frame[KEY].assign(category=frame["category"].where(frame["token"] == "", ""))
 
 

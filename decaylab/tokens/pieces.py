@@ -1,8 +1,8 @@
-"""The text of each token of a response, such that the pieces make up the text of the whole.
+"""The text of each token of a response, such that the pieces concatenate to the whole text.
 
-Decoding a token alone does not give that: half of a character decodes to U+FFFD, and a
-sentencepiece token loses its leading space at the beginning. So the response is decoded as a whole,
-and each token gets what it adds to the part of that text that is settled.
+Decoding tokens one by one fails at this: half of a character decodes to U+FFFD, and a sentencepiece
+token loses its leading space. So the response is decoded as a whole, and each token gets the text
+that it adds to the settled part.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from itertools import pairwise
 from os.path import commonprefix
 from typing import Any
 
-NOT_A_CHARACTER = "\ufffd"  # what bytes that are no UTF-8 decode to
-# A run without a whole character is decoded again at each of its first tokens, then each time its
-# length has doubled.
+NOT_A_CHARACTER = "\ufffd"  # decoded from bytes that are not UTF-8
+# A run without a whole character is decoded at each of its first tokens, then whenever its length
+# has doubled.
 READ_EACH = 32
 REMEMBERED = 4  # runs up to this long are decoded once
 PART_OF_A_CHARACTER = "(part of a character)"
 SIGNS = {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5", "\r": "\u240d"}
-# A text that has such a sign itself is shown with the sign's code: no two texts look alike.
+# Such a sign in the text itself is shown as its code, so that no two texts look alike.
 VISIBLE = str.maketrans({**SIGNS, **{sign: f"\\u{ord(sign):04x}" for sign in SIGNS.values()}})
 
 
 def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
-    """The text of each token; joined, they are ``tokenizer.decode(ids)`` with special tokens.
+    """The text of each token; joined, they equal ``tokenizer.decode(ids)`` with special tokens.
 
-    There is no clean-up. A character belongs to the token that completes it: the first one after
-    which the text up to here reads as the whole text does. A token with only the beginning of a
-    character gets "". Bytes that are not valid UTF-8 read U+FFFD, and each of those goes by the
-    same rule to the first token after which it stands. Linear in the number of tokens: in a run of
-    more than 32 tokens without a whole character, tokens may get "" and a later one their text.
+    Decoding does no clean-up. A character belongs to the token that completes it: the first one
+    after which the decoded text agrees with the whole text up to there. A token with only part of a
+    character gets "". Bytes that are not valid UTF-8 decode to U+FFFD and follow the same rule.
+    Linear in the number of tokens: in a run of more than 32 tokens without a whole character,
+    tokens may get "" and a later token their text.
     """
     if not len(ids):
         return []
@@ -45,7 +45,7 @@ def token_pieces(tokenizer: Any, ids: Sequence[int]) -> list[str]:
 
 
 def token_text(tokenizer: Any, token: int) -> str:
-    """The text of one token as it reads behind others; part of a character reads <0xE2><0x82>."""
+    """The text of one token after other tokens; part of a character is shown as <0xE2><0x82>."""
     raw = token_bytes(tokenizer, token)
     if raw:
         return "".join(f"<0x{byte}>" for byte in raw.split())
@@ -67,7 +67,7 @@ def token_bytes(tokenizer: Any, token: int) -> str:
 
 @lru_cache(maxsize=1)
 def _byte_level() -> dict[str, int]:
-    """The byte of each character that byte-level tokenizers write for it."""
+    """The byte behind each character in byte-level tokenizers."""
     shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in shown]
     substitutes = {chr(0x100 + place): byte for place, byte in enumerate(others)}
@@ -75,9 +75,9 @@ def _byte_level() -> dict[str, int]:
 
 
 def visible(piece: str) -> str:
-    """A piece as a table shows it.
+    """A piece for display in a table.
 
-    A space is \u2423, a newline \u21b5, a tab \u21e5; what cannot be printed is escaped.
+    A space is \u2423, a newline \u21b5, a tab \u21e5; unprintable characters are escaped.
     """
     shown = ""
     for sign in piece.translate(VISIBLE):
@@ -86,9 +86,9 @@ def visible(piece: str) -> str:
 
 
 def _settled(reader: _Reader, ids: Sequence[int], text: str) -> list[int]:
-    """Characters of the text that are settled after each token.
+    """Number of settled characters after each token.
 
-    A run of tokens that begins at a whole character is decoded by itself.
+    A run of tokens that begins at a whole character is decoded separately.
     """
     settled, first, at, reached = [], 0, 0, 0
     for stop in range(1, len(ids) + 1):
@@ -104,7 +104,7 @@ def _settled(reader: _Reader, ids: Sequence[int], text: str) -> list[int]:
 
 
 class _Reader:
-    """Decodes with one tokenizer, and remembers what it decoded of short runs."""
+    """Decodes with one tokenizer and caches short runs."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -117,7 +117,7 @@ class _Reader:
         return str(self.tokenizer.decode(list(ids), **plain))
 
     def inside(self, ids: tuple[int, ...]) -> str:
-        """Text of tokens behind others."""
+        """The text of tokens after other tokens."""
         text = self.known.get(ids)
         if text is None:
             text = self.decode([*self.before, *ids])[self.skipped :]

@@ -1,7 +1,7 @@
-"""Scored tokens on disk: what was scored once is never scored again.
+"""The cache of scored tokens on disk.
 
-CACHE/tokens-KEY/record.json          what the scores depend on, in full
-CACHE/tokens-KEY/part-00003.parquet   whole rollouts, as long as the work goes on
+CACHE/tokens-KEY/record.json          everything that the scores depend on
+CACHE/tokens-KEY/part-00003.parquet   whole rollouts, while scoring runs
 CACHE/tokens-KEY/tokens.parquet       one row per token, see `token_table.COLUMN_TYPES`
 CACHE/tokens-KEY/top5.parquet         both policies' top 5 ids, for the rollouts chosen for viewing
 
@@ -51,9 +51,9 @@ TOP_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class ScoreKey:
-    """What scores depend on beside the tokens.
+    """What scores depend on, beside the tokens.
 
-    student, teacher: content hash and precision of each.
+    student, teacher: content hash and precision.
     """
 
     student: str
@@ -63,7 +63,7 @@ class ScoreKey:
     route: str
 
     def record(self, rollouts: Sequence[Rollout], schema_name: str = TOKENS) -> str:
-        """All that the scores depend on, as JSON; the rollouts as a hash."""
+        """Everything that the scores depend on, as JSON, with a hash of the rollouts."""
         digest = hashlib.sha256()
         for rollout in rollouts:
             row = [
@@ -103,22 +103,21 @@ def scored(
     shown: int = 0,
     part_tokens: int = 0,
 ) -> Path:
-    """The folder with the scored tokens, from the cache or made now, part by part.
+    """The folder with the scored tokens, from the cache or scored now, part by part.
 
     Args:
         scorer: called only if something is left to score.
-        shown: the top 5 of this many rollouts are kept, the first ones.
-        part_tokens: least tokens of a part on disk, prompts included.
+        shown: number of rollouts, from the first, whose top 5 are stored.
+        part_tokens: minimum tokens of a part on disk, prompts included.
 
     Raises:
-        UserError: a table that is damaged or was written by another version; whatever scoring
-            raises.
+        UserError: a table is damaged or was written by another version, or scoring fails.
     """
     record = key.record(rollouts)
     folder = folder_of(cache, "tokens", record)
     if _finished(folder, record, rollouts[:shown]):
         return folder
-    # Another process may be scoring the very same tokens: then they are worth waiting for.
+    # Another process may be scoring the same tokens: then wait for it.
     with store.RunFolder(folder).lock(wait=reporter.note):
         check_record(folder, record)
         if (folder / "tokens.parquet").exists():
@@ -135,7 +134,7 @@ def scored(
             count = fill(Parts(folder, "part", TOKENS), rollouts, least, write, reporter, name)
             _merge(folder, "top5", count)
             _merge(folder, "part", count)
-        # A process before this one may have kept the top 5 of fewer rollouts.
+        # An earlier process may have stored the top 5 of fewer rollouts.
         _complete_top(folder, rollouts[:shown], scorer)
         return folder
 
@@ -146,17 +145,17 @@ def folder_of(cache: Path, kind: str, record: str) -> Path:
 
 
 def check_record(folder: Path, record: str) -> None:
-    """Writes what the scores depend on; a record that exists must be the same.
+    """Writes the record; an existing one must be the same.
 
     Raises:
-        UserError: it is another one, whose hash begins alike.
+        UserError: the folder belongs to another record with the same short hash.
     """
     path = folder / "record.json"
     if not path.exists():
         write_atomically(path, record.encode())
     elif path.read_text() != record:
         raise UserError(
-            f"{path} belongs to other tokens under the same short name; choose another --cache"
+            f"{path} belongs to other tokens with the same short hash; choose another --cache"
         )
 
 
@@ -168,17 +167,17 @@ def fill(
     reporter: Reporter,
     name: str,
 ) -> int:
-    """Makes the parts that do not exist yet; returns how many there are.
+    """Writes the missing parts; returns the total number of parts.
 
     Args:
-        least_tokens: of a part, prompts included.
-        write: makes the part of this number and these rollouts.
-        name: of the stage, for the progress.
+        least_tokens: minimum tokens of a part, prompts included.
+        write: writes the part with this number and these rollouts.
+        name: of the stage, for the progress bar.
     """
     cut = list(store.cut(rollouts, attrgetter("context"), least_tokens))
     with reporter.stage(name, len(rollouts)) as progress:
         for number, part in enumerate(cut):
-            # Another --batch-tokens cuts other parts, which are made again.
+            # Another --batch-tokens changes the parts, which are then made again.
             if parts.holds(number, [rollout.rollout_id for rollout in part]):
                 progress.skip(len(part))
             else:
@@ -189,7 +188,7 @@ def fill(
 def token_rows(
     schema: pa.Schema, rollouts: Sequence[Rollout], columns: Mapping[str, Any]
 ) -> pa.Table:
-    """One row per token of the rollouts: the columns, and to which token of which they belong."""
+    """One row per token of the rollouts: rollout_id, position and the columns."""
     lengths = [len(rollout.response) for rollout in rollouts]
     whole = {
         "rollout_id": np.repeat([rollout.rollout_id for rollout in rollouts], lengths),
@@ -203,7 +202,7 @@ def token_rows(
 def table(
     folder: Path, rollouts: Sequence[Rollout], problems: Mapping[str, int], problem_count: int
 ) -> TokenTable:
-    """The tokens of a folder as analyses see them.
+    """The scored tokens of a folder, for analyses.
 
     problems: rollout_id -> problem code below ``problem_count``.
     """
@@ -212,7 +211,7 @@ def table(
     path = folder / "tokens.parquet"
     if pq.read_metadata(path).num_rows != lengths.sum():
         raise UserError(
-            f"{path} does not hold a row for each token; delete {folder} and run the same command "
+            f"{path} does not have one row per token; delete {folder} and run the same command "
             "again"
         )
     return TokenTable(lengths, codes, problem_count, ParquetColumns(path))
@@ -232,7 +231,7 @@ def check_tokens(path: Path) -> None:
 
 
 def _finished(folder: Path, record: str, shown: Sequence[Rollout]) -> bool:
-    """Whether all of it exists, so that nothing is written and nobody else is waited for."""
+    """Whether everything exists already, so that no lock is needed."""
     if not (folder / "tokens.parquet").exists():
         return False
     check_record(folder, record)
@@ -241,7 +240,7 @@ def _finished(folder: Path, record: str, shown: Sequence[Rollout]) -> bool:
 
 
 def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], Scorer]) -> None:
-    """Adds the rollouts to be viewed that the side table lacks; only those are scored again."""
+    """Adds viewed rollouts that the side table lacks; only those are scored again."""
     path = folder / "top5.parquet"
     if lacking := _lacking(folder, shown):
         held = store.read_table(path, TOP)
@@ -252,7 +251,7 @@ def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], S
 
 
 def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
-    """The rollouts to be viewed that the side table does not hold."""
+    """The viewed rollouts that the side table lacks."""
     known = set(store.read_table(folder / "top5.parquet", TOP)["rollout_id"].unique().to_pylist())
     return [rollout for rollout in shown if rollout.rollout_id not in known]
 
@@ -264,7 +263,7 @@ def _write_part(
     results: Sequence[ScoredRollout],
     scorer: Scorer,
 ) -> None:
-    """Writes a part; its side table first, so that a part that exists has one."""
+    """Writes a part, its side table first, so that every existing part has one."""
     Parts(folder, "top5", TOP).write(number, _top_table(rollouts, results))
     pieces = [token_pieces(scorer.student.tokenizer, one.response) for one in rollouts]
     columns: dict[str, Any] = {

@@ -1,11 +1,11 @@
-"""Scoring: student and teacher over the same tokens, one row of statistics per response token.
+"""Scoring: student and teacher on the same tokens, one row of statistics per response token.
 
-Each policy reads its own prompt and then the same response. Its body runs over batches of whole
+Each policy reads its own prompt followed by the same response. Its body runs over batches of whole
 rollouts; its head is applied to a few positions at a time (`chunks`). Statistics are over the ids
 that both tokenizers share, at one temperature, in float32.
 
-Row i of a response is the distribution that its token i was, or could have been, drawn from: row 0
-depends on the prompt alone, and the end-of-turn token has a row if the response has one.
+Row i of a response is the distribution that predicts token i: row 0 depends only on the prompt, and
+the end-of-turn token, if present, has a row too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from decaylab.tokens.chunks import over_chunks
 from decaylab.tokens.heads import Head, HeadPrecision
 
 OVERLAP, SHOWN = 16, 5
-# Positions x vocabulary that statistics are computed of at a time: on a CPU what fits its caches.
+# Positions x vocabulary per computation of statistics; on a CPU sized to its caches.
 STATISTICS_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}
 BLOCK = 64
 
@@ -41,7 +41,7 @@ class ScoringSettings:
     """How tokens are scored.
 
     temperature: of both policies' distributions. head: precision of the output heads. batch_tokens:
-    rollouts x time of a batch, padding included.
+    tokens per batch, padding included.
     """
 
     temperature: float = 1.0
@@ -57,7 +57,7 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A response and the prompts before it, as each policy reads them."""
+    """A response with each policy's prompt."""
 
     rollout_id: str
     student_prompt: Ids
@@ -90,8 +90,8 @@ class Scorer:
     """A student and a teacher, ready to score.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or a head that is not available in
-            float32.
+        UserError: the tokenizers assign different tokens to one id, or a float32 head is not
+            available.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class Scorer:
         on_progress: OnProgress | None = None,
         shown: frozenset[str] = frozenset(),
     ) -> list[ScoredRollout]:
-        """One result per rollout, in their order. shown: ids of the rollouts whose top 5 are kept.
+        """One result per rollout, in order. shown: ids of rollouts whose top 5 are kept.
 
-        Out of memory, it halves the batches, warns, and continues.
+        If memory runs out, it halves the batches, warns and continues.
 
         Raises:
-            UserError: a rollout longer than a policy's context, or NaN among the logits (names
-                policy and rollout).
+            UserError: a rollout exceeds a policy's context, or the logits contain NaN (names policy
+                and rollout).
         """
         for rollout in rollouts:
             self._check(rollout)
@@ -133,10 +133,10 @@ class Scorer:
         def shrink(batch: Sequence[int]) -> None:
             self.batch_tokens = sum(rollouts[index].context for index in batch) // 2
             self.on_warning(
-                f"out of memory: scoring goes on with batches of {self.batch_tokens} tokens"
+                f"out of memory: scoring continues with batches of {self.batch_tokens} tokens"
             )
 
-        # Long ones first: memory runs out early or never.
+        # Longest first, so that memory runs out early or not at all.
         order = sorted(range(len(rollouts)), key=lambda index: -rollouts[index].context)
         scored: dict[int, ScoredRollout] = {}
         for batch, results in in_batches(order, next_batch, make, shrink):
@@ -149,11 +149,11 @@ class Scorer:
         check_readable(rollout, self.vocabulary)
         prompts = (self.student, rollout.student_prompt), (self.teacher, rollout.teacher_prompt)
         for policy, prompt in prompts:
-            length = len(prompt) + len(rollout.response) - 1  # the last token is never read
+            length = len(prompt) + len(rollout.response) - 1  # the last token is not read
             if length > policy.context_length:
                 raise UserError(
-                    f"rollout {rollout.rollout_id} needs {length} positions, beyond the context "
-                    f"of {policy.name} ({policy.context_length}); give shorter rollouts "
+                    f"rollout {rollout.rollout_id} needs {length} positions, more than the context "
+                    f"of {policy.name} ({policy.context_length}); use shorter rollouts "
                     "(--max-tokens)"
                 )
 
@@ -183,7 +183,7 @@ class Scorer:
         ]
 
     def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
-        # A NaN of either policy is one of the KL; of the student's also one of its entropy.
+        # NaN of either policy makes the KL NaN; NaN of the student also its entropy.
         broken = np.isnan(columns["reverse_kl"])
         if not broken.any():
             return
@@ -199,12 +199,12 @@ class Scorer:
 
 
 def check_readable(rollout: Rollout, vocabulary: SharedVocabulary) -> None:
-    """Raises ValueError if a token of the response is not one that both policies have."""
+    """Raises ValueError if a token of the response is outside the shared vocabulary."""
     readable = vocabulary.readable(rollout.response)
     if readable < len(rollout.response):
         raise ValueError(
             f"rollout {rollout.rollout_id}: token {rollout.response[readable]} at response "
-            f"position {readable} is not one that both policies have; give the response up to there"
+            f"position {readable} is outside the shared vocabulary; cut the response before it"
         )
 
 
@@ -217,15 +217,15 @@ def token_statistics(
 ) -> dict[str, Tensor]:
     """Columns of the tokens table from logits [positions, vocab], and both policies' top 5.
 
-    tokens: those taken at each position. Ranks count from 1: one more than the ids with a larger
-    probability. The top 5 are ``*_top_ids`` and ``*_top_logprobs``.
+    tokens: the response token at each position. Ranks count from 1: one plus the number of ids with
+    a larger probability. The top 5 are ``*_top_ids`` and ``*_top_logprobs``.
     """
     student, student_removed = vocabulary.logprobs(scaled(student_logits, temperature))
     teacher, teacher_removed = vocabulary.logprobs(scaled(teacher_logits, temperature))
     statistics = divergences(student, teacher)._asdict()
     student_top, student_ids = top(student, OVERLAP)
     teacher_top, teacher_ids = top(teacher, OVERLAP)
-    # Both have the largest values first, so neither needs the whole row sorted.
+    # Only the largest values are needed, so no row is sorted as a whole.
     common = student_ids[:, :, None] == teacher_ids[:, None, :]
     taken = tokens[:, None]
     statistics |= {
@@ -251,18 +251,18 @@ def token_statistics(
 
 
 def scaled(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Logits over the temperature, in float32, or float64 if the model has that."""
+    """Logits divided by the temperature, in float32, or float64 if the model uses it."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return wide if temperature == 1 else wide / temperature
 
 
 def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
-    """Rank of a token among [positions, vocab], from 1: one more than the ids that are more likely.
+    """Rank of a token in [positions, vocab], from 1: one plus the number of more probable ids.
 
     Ties share a rank.
 
-    largest: the largest values of each position, [positions, count]: only a token below all of them
-    is searched for further.
+    largest: the largest values of each position, [positions, count]; the whole row is searched only
+    for a token below all of them.
     """
     taken = logprobs.gather(1, tokens[:, None])
     ranks = (largest > taken).sum(1) + 1
@@ -273,9 +273,9 @@ def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
 
 
 def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest values of [positions, vocab], falling, and their ids, each [positions, count].
+    """The largest values of [positions, vocab], descending, and their ids, each [positions, count].
 
-    They are in the blocks with the largest maxima; searching those is several times faster.
+    Only the blocks with the largest maxima are searched, which is several times faster.
     """
     positions, vocab = logprobs.shape
     blocks, count = vocab // BLOCK, min(count, vocab)
@@ -293,7 +293,7 @@ def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def states(head: Head, contexts: list[tuple[Ids, Ids]]) -> Tensor:
     """States that predict the responses of (prompt, response) contexts, [positions, width].
 
-    Rollout by rollout, in their order.
+    Rollout by rollout, in order.
     """
     device = head.model.device
     longest = max(len(prompt) + len(response) - 1 for prompt, response in contexts)

@@ -1,19 +1,18 @@
-"""Approximate scores of a teacher that only an engine holds: a lower bound of the reverse KL.
+"""Approximate scores of a teacher served by an engine: a lower bound of the reverse KL.
 
-The student's distribution is exact. Of the teacher's, the engine gives log-probabilities of some
-ids at each position: the student's own top ids if vLLM can be asked for ids (its second model
-runner, on GPUs), otherwise the teacher's; the token that was taken always. All other ids are one
-bucket, of which each policy's mass is known. The KL of two distributions can only fall where
-outcomes are put together, so the result is a lower bound of the exact reverse KL; with every id it
-is that KL. Scores are at temperature 1: engines know no other for given tokens. The student's
-distribution is over the ids that both policies have, as in `scoring`; the teacher's is over all
-that its head has, as engines give it.
+The student's distribution is exact. For the teacher, the engine returns log-probabilities of some
+ids at each position: the student's top ids if vLLM can score given ids (its second model runner, on
+GPUs), otherwise the teacher's own top ids, and always the response token. All other ids form one
+bucket with known mass under each policy. Merging outcomes can only lower a KL, so the result is a
+lower bound of the exact reverse KL, and equals it if all ids are included. Scores are at
+temperature 1, the only one that engines support for given tokens. The student's distribution is
+over the shared ids, as in `scoring`; the teacher's is over all ids of its head.
 
-Row i scores response token i, as in `scoring`: row 0 follows from the prompt alone.
+Row i scores response token i, as in `scoring`: row 0 depends only on the prompt.
 
 CACHE/served-KEY/tokens.parquet   one row per token: rollout_id, position, `COLUMNS`, and the route,
-                                  which says what ids the bound is from; beside it the record, and
-                                  parts as long as the work goes on, as in `score_store`
+                                  the kind of ids behind the bound; with record and parts as in
+                                  `score_store`
 """
 
 from __future__ import annotations
@@ -58,12 +57,12 @@ SCHEMA = pa.schema(
     {"rollout_id": WORDS, "position": WHOLE, **dict.fromkeys(COLUMNS, REAL), "route": WORDS}
 )
 LEAST_MASS = 1e-6
-"""What float32 log-probabilities leave uncertain of a remaining mass: the least taken for it."""
-NONE = -1  # an id that is not there: padding, or the taken token a second time
+"""Smallest remaining mass that float32 log-probabilities resolve; smaller masses are set to it."""
+NONE = -1  # no id: padding, or the response token a second time
 
 
 class PartialKL(NamedTuple):
-    """Each [...]: the bound in nats, and both policies' masses on the ids behind it."""
+    """Each [...]: the bound in nats, and both policies' masses on the included ids."""
 
     reverse_kl_bound: Tensor
     student_mass: Tensor
@@ -73,13 +72,13 @@ class PartialKL(NamedTuple):
 def partial_reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> PartialKL:
     """Lower bound of KL(student || teacher) at each position, in nats, from some ids and a bucket.
 
-    It is the sum over the ids of s (log s - log t), and the same of the two remaining masses. It
-    grows with every id that is added, and is never above the exact KL (data-processing inequality:
+    It is the sum over the ids of s (log s - log t), plus the same term for the two remaining
+    masses. It grows with every added id and never exceeds the exact KL (data-processing inequality:
     Cover and Thomas, Elements of Information Theory, 2.8). A teacher's remaining mass below
-    `LEAST_MASS` is taken for that: the bound stays one.
+    `LEAST_MASS` is raised to it, which keeps the lower bound valid.
 
-    student_logprobs, teacher_logprobs: [..., ids], of the same distinct ids; -inf in both without
-    one.
+    student_logprobs, teacher_logprobs: [..., ids], of the same distinct ids; -inf in both for no
+    id.
     """
     student, teacher = student_logprobs.double(), teacher_logprobs.double()
     probabilities = student.exp()
@@ -99,7 +98,7 @@ def partial_reverse_kl(student_logprobs: Tensor, teacher_logprobs: Tensor) -> Pa
 class TeacherRows(NamedTuple):
     """Ids and their log-probabilities under the teacher, each [time, ids].
 
-    The taken token comes first; `NONE` has -inf.
+    The response token comes first; `NONE` has -inf.
     """
 
     ids: NDArray[np.int64]
@@ -125,11 +124,11 @@ def likeliest_rows(
 
 
 def _likeliest(flat: Any, start: int, response: Ids) -> TeacherRows:
-    """The response's entries among vLLM's, which has one per token behind an empty one first."""
+    """The response's entries of vLLM's output: an empty entry, then one per token."""
     first, last = flat.start_indices[start], flat.end_indices[-1]
     ids = np.array(flat.token_ids[first:last], dtype=np.int64).reshape(len(response), -1)
     logprobs = np.array(flat.logprobs[first:last], dtype=np.float32).reshape(ids.shape)
-    assert (ids[:, 0] == response).all(), "each entry begins with the token that was given"
+    assert (ids[:, 0] == response).all(), "each entry begins with the given token"
     twice = np.zeros(ids.shape, dtype=bool)
     twice[:, 1:] = ids[:, 1:] == ids[:, :1]
     logprobs[twice] = -np.inf
@@ -139,7 +138,7 @@ def _likeliest(flat: Any, start: int, response: Ids) -> TeacherRows:
 def rows_of_ids(
     engine: VllmEngine, contexts: Sequence[Context], wanted: Sequence[NDArray[np.int64]]
 ) -> list[TeacherRows]:
-    """The teacher at the wanted ids [time, ids] of each response, and at its tokens."""
+    """The teacher's log-probabilities of the wanted ids [time, ids] and of the response tokens."""
     tables = [
         _with_taken(response, ids) for (_, response), ids in zip(contexts, wanted, strict=True)
     ]
@@ -164,20 +163,20 @@ def _with_taken(response: Ids, ids: NDArray[np.int64]) -> NDArray[np.int64]:
 @dataclass(frozen=True)
 class ServedScores:
     """Statistics of one rollout's tokens, each column [time]: both log-probabilities of the token,
-    the student's entropy, the bound, and both masses on the ids behind it."""
+    the student's entropy, the bound, and both masses on the included ids."""
 
     rollout_id: str
     columns: Columns
 
 
 class ServedScorer:
-    """A student with its weights here and a teacher in an engine, ready to score.
+    """A student in this process and a teacher in an engine, ready to score.
 
-    count: of the ids at each position beside the taken token; up to the engine's max_logprobs.
+    count: ids at each position, beside the response token; at most the engine's max_logprobs.
 
     Raises:
-        UserError: two tokenizers that give an id two meanings, or more ids than the engine was made
-        for.
+        UserError: the tokenizers assign different tokens to one id, or the engine supports fewer
+            ids.
     """
 
     def __init__(self, student: Policy, teacher: VllmEngine, count: int = 64) -> None:
@@ -185,7 +184,7 @@ class ServedScorer:
             raise ValueError(f"count must be at least 1, got {count}")
         if not teacher.scores_given_ids and count > teacher.settings.max_logprobs:
             raise UserError(
-                f"{count} ids a position are more than vLLM was set up to give, at most "
+                f"{count} ids per position exceed vLLM's max_logprobs, "
                 f"{teacher.settings.max_logprobs}; raise max_logprobs"
             )
         self.student, self.teacher, self.count = student, teacher, count
@@ -194,20 +193,20 @@ class ServedScorer:
 
     @property
     def route(self) -> str:
-        """Which ids the bound is computed from, as a sentence for run.json."""
+        """The ids behind the bound, as stored in run.json."""
         whose = "student's" if self.teacher.scores_given_ids else "teacher's"
         return (
-            f"a lower bound from the {whose} {self.count} likeliest ids, the taken token and "
-            "the rest as one"
+            f"a lower bound from the {whose} top {self.count} ids, the response token and "
+            "one bucket for the rest"
         )
 
     def score(
         self, rollouts: Sequence[Rollout], on_progress: OnProgress | None = None
     ) -> list[ServedScores]:
-        """One result per rollout, in their order.
+        """One result per rollout, in order.
 
         Raises:
-            UserError: a rollout beyond the teacher's context in the engine.
+            UserError: a rollout exceeds the teacher's context in the engine.
         """
         for rollout in rollouts:
             self._check(rollout)
@@ -238,12 +237,12 @@ class ServedScorer:
 
     def _check(self, rollout: Rollout) -> None:
         check_readable(rollout, self.vocabulary)
-        # vLLM writes one token behind what it scores.
+        # vLLM generates one token after those it scores.
         length = len(rollout.teacher_prompt) + len(rollout.response) + 1
         if length > self.teacher.max_model_len:
             raise UserError(
-                f"rollout {rollout.rollout_id} needs {length} positions, beyond the "
-                f"{self.teacher.max_model_len} of {self.teacher.policy.name} in vLLM; give shorter "
+                f"rollout {rollout.rollout_id} needs {length} positions, more than the "
+                f"{self.teacher.max_model_len} of {self.teacher.policy.name} in vLLM; use shorter "
                 "rollouts (--max-tokens)"
             )
 
@@ -257,7 +256,7 @@ class ServedScorer:
 def _columns(student: Tensor, rows: TeacherRows) -> Columns:
     ids = torch.from_numpy(rows.ids).to(student.device)
     teacher = torch.from_numpy(rows.logprobs).to(student.device)
-    # Ids that only the teacher has, the student never writes.
+    # The student never writes ids that only the teacher has.
     known = (ids >= 0) & (ids < student.shape[1])
     at_ids = student.gather(1, ids.clamp(0, student.shape[1] - 1)).masked_fill(~known, -torch.inf)
     bound = partial_reverse_kl(at_ids, teacher)
@@ -280,15 +279,15 @@ def scored(
     name: str,
     part_tokens: int,
 ) -> Path:
-    """The table of the scored tokens, from the cache or made now, part by part.
+    """The table of the scored tokens, from the cache or scored now, part by part.
 
-    scorer: called only if something is left to score. part_tokens: least tokens of a part on disk,
-    prompts included.
+    scorer: called only if something is left to score. part_tokens: minimum tokens of a part on
+    disk, prompts included.
     """
     record = key.record(rollouts, TOKENS)
     folder = score_store.folder_of(cache, "served", record)
     path = folder / "tokens.parquet"
-    # A finished table is read even while another process works in the folder.
+    # A finished table is read even if another process holds the folder's lock.
     if path.exists():
         return path
     with store.RunFolder(folder).lock(wait=reporter.note):

@@ -1,6 +1,6 @@
-"""Token statistics as analyses see them: one entry per response token, columns read on demand.
+"""Token statistics for analyses: one entry per response token, columns read on demand.
 
-Rows are rollout by rollout, positions ascending from 0, so the lengths say which row is whose.
+Rows are ordered by rollout, then by position from 0, so the lengths assign rows to rollouts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WORDS = pa.dictionary(pa.int32(), pa.string())
 REAL, WHOLE = pa.float32(), pa.int32()
 COLUMN_TYPES: dict[str, pa.DataType] = {
     "token_id": WHOLE,
-    "token": WORDS,  # its text; the texts of a rollout's tokens make up the text of its response
+    "token": WORDS,  # its text; a rollout's texts concatenate to its response
     "student_logprob": REAL,  # of the token, nats
     "teacher_logprob": REAL,
     "student_entropy": REAL,  # nats
@@ -34,11 +34,11 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
     "forward_kl": REAL,
     "js": REAL,  # nats, at most ln 2
     "token_rank": WHOLE,  # of the token under the teacher, from 1
-    "student_top1_rank": WHOLE,  # of the student's most likely token under the teacher, from 1
-    "top16_overlap": pa.int8(),  # ids among the top 16 of both
-    "student_overlap_mass": REAL,  # the student's probability of those
+    "student_top1_rank": WHOLE,  # rank under the teacher of the student's top token, from 1
+    "top16_overlap": pa.int8(),  # number of ids among the top 16 of both
+    "student_overlap_mass": REAL,  # the student's probability of those ids
     "teacher_overlap_mass": REAL,
-    "student_removed_mass": REAL,  # on ids that only the student has, before they were cut
+    "student_removed_mass": REAL,  # on ids that only the student has, before their removal
     "teacher_removed_mass": REAL,
 }
 COLUMNS = tuple(COLUMN_TYPES)
@@ -55,7 +55,7 @@ class TokenTable:
     """Statistics of student and teacher over the tokens of some rollouts.
 
     lengths: tokens of each rollout, [rollouts]. problems: the problem of each rollout as an integer
-    code below ``problem_count``, [rollouts]; tables that are compared share the codes. Columns: see
+    code below ``problem_count``, [rollouts]; compared tables share the codes. Columns: see
     `COLUMN_TYPES`, each [tokens].
     """
 
@@ -64,8 +64,8 @@ class TokenTable:
         self.problems = np.asarray(problems, dtype=np.int64)
         if self.lengths.shape != self.problems.shape:
             raise ValueError(
-                f"one problem a rollout: {self.problems.shape} problems, {self.lengths.shape} "
-                "rollouts"
+                f"problems and lengths need one entry per rollout, got {self.problems.shape} and "
+                f"{self.lengths.shape}"
             )
         self.problem_count, self._columns = problem_count, columns
 
@@ -73,12 +73,12 @@ class TokenTable:
         return int(self.lengths.sum())
 
     def __getitem__(self, column: str) -> NDArray[np.generic]:
-        """A column, [tokens]. It is read each time: keep it only as long as it is used."""
+        """A column, [tokens], read from the file at each access."""
         return self._columns[column]
 
     @property
     def starts(self) -> Ints:
-        """Where the tokens of each rollout begin, [rollouts]."""
+        """Index of the first token of each rollout, [rollouts]."""
         return np.cumsum(self.lengths) - self.lengths
 
     @property
@@ -89,7 +89,7 @@ class TokenTable:
     def bins(self, edges: Sequence[int]) -> Ints:
         """Bin of each token by its position, [tokens].
 
-        Bin i begins at position edges[i]; the last one is open.
+        Bin i begins at position edges[i]; the last one has no upper end.
         """
         of_position = (
             np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
@@ -102,16 +102,16 @@ class TokenTable:
         return np.repeat(self.problems, self.lengths)
 
     def only(self, rollouts: NDArray[np.bool_]) -> TokenTable:
-        """The same table of some of its rollouts, [rollouts] true where kept."""
+        """The table of some of its rollouts. rollouts: true where kept, [rollouts]."""
         if rollouts.all():
             return self
         kept = _Chosen(self._columns, np.repeat(rollouts, self.lengths))
         return TokenTable(self.lengths[rollouts], self.problems[rollouts], self.problem_count, kept)
 
     def own(self, masks: Sequence[NDArray[np.bool_] | None]) -> TokenTable:
-        """The same table without the tokens that others wrote.
+        """The table without tokens of tools and users.
 
-        masks: of each rollout, true at the author's own tokens; None: all.
+        masks: per rollout, true at the author's own tokens; None: all.
         """
         if all(mask is None for mask in masks):
             return self
@@ -125,7 +125,7 @@ class TokenTable:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Columns without the rows that are not kept."""
+    """Columns restricted to the kept rows."""
 
     columns: Columns
     kept: NDArray[np.bool_]
@@ -144,11 +144,11 @@ def check_edges(edges: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Scored:
-    """One checkpoint beside the teacher over one set of rollouts.
+    """One checkpoint and the teacher on one set of rollouts.
 
     checkpoint: ``base`` or the checkpoint's name. view: ``fresh`` (the checkpoint's own rollouts)
-    or ``frozen`` (those of the base student); base is in both. floor_rollouts: true for a rollout
-    that is also in ``rescored``, the same tokens scored by a second route, [rollouts].
+    or ``frozen`` (the base student's rollouts); base has both. floor_rollouts: true for rollouts
+    also in ``rescored``, which has their tokens scored by a second route, [rollouts].
     """
 
     checkpoint: str

@@ -1,11 +1,11 @@
-"""Rollouts to look at: what a token view and a case study need, kept in the run's folder.
+"""The rollouts stored for the token view and case studies, in the run's folder.
 
 RUN/viewed-rollouts.parquet   one row per rollout: problem, verdict, stop reason
 RUN/viewed-tokens.parquet     one row per token: text, category, statistics of both policies and
                               their top 5 tokens
 
-No model is needed to read them. Each student's tokens are those of its own rollouts.
-`continuations` adds what the teacher wrote from their prefixes, out of a prefix-decay run.
+No model is needed to read them. Each student's tokens come from its own rollouts. `continuations`
+adds the teacher's continuations of their prefixes, from a prefix-decay run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROLLOUTS, TOKENS = "decaylab.viewed-rollouts/1", "decaylab.viewed-tokens/1"
 FILES = ("viewed-rollouts.parquet", "viewed-tokens.parquet")
 CORRECT = "correct"
 TEXT = pa.string()
-STEP = pa.struct({"start": WHOLE, "end": WHOLE, "verdict": TEXT})  # tokens, the end left out
+STEP = pa.struct({"start": WHOLE, "end": WHOLE, "verdict": TEXT})  # in tokens, end excluded
 STEPS = pa.list_(pa.field("element", STEP))
 ROLLOUT_SCHEMA = pa.schema(
     {
@@ -49,8 +49,8 @@ ROLLOUT_SCHEMA = pa.schema(
         "answer_rule": TEXT,
         "stop_reason": TEXT,
         "response_tokens": WHOLE,
-        "steps": STEPS,  # null where the problem's chain of steps is not known
-        "first_wrong_token": WHOLE,  # position; null where no step is known to have stayed wrong
+        "steps": STEPS,  # null if the problem's steps are not known
+        "first_wrong_token": WHOLE,  # position; null if no step is known to stay wrong
     }
 )
 STATISTICS = (
@@ -70,7 +70,7 @@ TOKEN_SCHEMA = pa.schema(
         "position": WHOLE,
         "token_id": WHOLE,
         "token": TEXT,
-        "raw": TEXT,  # the bytes of a token that is part of a character
+        "raw": TEXT,  # the bytes, if the token is part of a character
         "category": TEXT,
         **{name: COLUMN_TYPES[name] for name in (*STATISTICS, *RANKS)},
         "student_top": TEXTS,
@@ -92,7 +92,7 @@ class Viewed:
 
 @dataclass(frozen=True)
 class Scenery:
-    """What tokens are shown with: tokenizer, categories, problems, and the rule for verdicts."""
+    """What the token view needs beside the tokens: tokenizer, categories, problems, answer rule."""
 
     tokenizer: Any
     end_ids: frozenset[int]
@@ -108,7 +108,7 @@ def collect(
 
     Args:
         scored: the folder of scored tokens.
-        shown: ids of the rollouts to keep, the first ones of that folder.
+        shown: ids of the rollouts to keep, which come first in that folder.
     """
     if not shown:
         return [ROLLOUT_SCHEMA.empty_table(), TOKEN_SCHEMA.empty_table()]
@@ -146,7 +146,7 @@ def collect(
 
 
 def steps_of(problem: Problem, pieces: Sequence[str]) -> dict[str, Any]:
-    """The steps of a rollout with their verdicts; null where the problem's chain is not known."""
+    """The steps of a rollout with their verdicts; null if the problem's steps are not known."""
     if problem.steps is None:
         return {"steps": None, "first_wrong_token": None}
     steps, first_wrong = in_tokens(pieces, problem.steps)
@@ -154,21 +154,21 @@ def steps_of(problem: Problem, pieces: Sequence[str]) -> dict[str, Any]:
 
 
 def _first_tokens(path: Path, shown: set[str]) -> pd.DataFrame:
-    """The rows of these rollouts, which come first: no more of the file is read than has them."""
+    """The rows of these rollouts, which come first, without reading the rest of the file."""
     columns = ["rollout_id", "position", "token_id", "token", *STATISTICS, *RANKS]
     frames: list[pd.DataFrame] = []
     for batch in pq.ParquetFile(path).iter_batches(batch_size=1 << 15, columns=columns):
         frame = batch.to_pandas()
         rows = frame[frame["rollout_id"].isin(shown)]
         frames.append(rows.astype({"rollout_id": str, "token": str}))
-        # The first row of another rollout ends those that are shown.
+        # The first row of another rollout ends the shown ones.
         if len(rows) < len(frame):
             break
     return pd.concat(frames, ignore_index=True)
 
 
 def _tops(path: Path, tokens: pd.DataFrame, tokenizer: Any) -> dict[str, Any]:
-    """The top tokens of both policies at each position, as texts with their probabilities."""
+    """The top tokens of both policies at each position, as texts and probabilities."""
     table = store.read_table(path, store.TOP).to_pandas().astype({"rollout_id": str})
     ids = {int(token) for tops in table["ids"] for token in tops}
     texts = {token: token_text(tokenizer, token) for token in ids}
@@ -182,7 +182,7 @@ def _tops(path: Path, tokens: pd.DataFrame, tokenizer: Any) -> dict[str, Any]:
 
 
 def write(tables: Sequence[Sequence[pa.Table]], folder: Path) -> None:
-    """Writes what `collect` gave for each student into a run's folder."""
+    """Writes the tables that `collect` made for each student into a run's folder."""
     kinds = zip(FILES, (ROLLOUTS, TOKENS), zip(*tables, strict=True), strict=True)
     for name, schema_name, of_students in kinds:
         whole = pa.concat_tables(table.replace_schema_metadata() for table in of_students)
@@ -190,30 +190,29 @@ def write(tables: Sequence[Sequence[pa.Table]], folder: Path) -> None:
 
 
 def holds(folder: Path) -> bool:
-    """Whether a run's folder has rollouts to look at."""
+    """Whether a run's folder has rollouts for viewing."""
     return all((folder / name).exists() for name in FILES)
 
 
 def read(folder: Path) -> Viewed:
-    """The rollouts to look at of a run's folder.
+    """The rollouts for viewing of a run's folder.
 
     Raises:
-        UserError: there are none, or the files are damaged or of another version.
+        UserError: there are none, or the files are damaged or have another version.
     """
     if not holds(folder):
         raise UserError(
-            f"{folder} holds no scored tokens to look at; a diagnostic such as `decaylab "
-            "position-kl` keeps some (--view-rollouts says how many)"
+            f"{folder} has no scored tokens to view; run a diagnostic such as `decaylab "
+            "position-kl`, which stores some (--view-rollouts sets how many)"
         )
     rollouts = store.read_table(folder / FILES[0], ROLLOUTS).to_pandas()
     return Viewed(rollouts, store.read_table(folder / FILES[1], TOKENS).to_pandas())
 
 
 def continuations(viewed: Viewed, decay: Path, answer_rule: str) -> pd.DataFrame:
-    """What the teacher wrote from prefixes of the base student's rollouts: `CONTINUATIONS`.
+    """The teacher's continuations of the base student's rollouts: columns `CONTINUATIONS`.
 
-    A viewed rollout is found in the decay run by its problem, sample and tokens: nothing is
-    attached to another text.
+    A viewed rollout is matched with the decay run by problem, sample and token ids.
 
     Args:
         decay: the folder of a prefix-decay run of the same pair.
@@ -243,7 +242,7 @@ Key = tuple[str, int, Ids]
 
 
 def _base_rollouts(viewed: Viewed) -> Iterator[tuple[Key, str, list[str]]]:
-    """The base student's rollouts: what each is found by, its id and the texts of its tokens."""
+    """The base student's rollouts: key, id and token texts."""
     base = viewed.tokens[viewed.tokens["checkpoint"] == BASE]
     tokens = dict(list(base.groupby("rollout_id", sort=False)))
     rows = viewed.rollouts[viewed.rollouts["checkpoint"] == BASE]

@@ -1,5 +1,5 @@
-"""On-policy distillation, to be read in one sitting: draw, loss, step, validation, alarms, loop.
+"""On-policy distillation: draw, loss, step, validation, alarms, loop, in this reading order.
 
-What the method does not depend on is one level below, in ``machinery``. Imports the pair, tokens,
-rollouts and what stands below.
+``machinery`` contains what is not part of the method. Imports the pair, tokens, rollouts and the
+rooms above them in rooms.toml.
 """

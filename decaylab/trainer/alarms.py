@@ -1,8 +1,7 @@
-"""Alarms: rollouts that run away in length, repeat themselves, or no longer end.
+"""Alarms for rollouts that grow in length, repeat themselves, or no longer stop.
 
-Full rollouts now are compared with full rollouts before training. Rollouts that training stops
-early show nothing of this, so it is measured on held-out problems (or on the training rollouts if
-those are full).
+Full rollouts are compared with full rollouts before training. Training rollouts that stop early
+cannot show this, so held-out problems are used (or the training rollouts if they are full).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Behaviour:
-    """Of full rollouts: mean length in tokens, share with a natural stop, repetitive share."""
+    """Mean length in tokens, natural-stop share and repetitive share of full rollouts."""
 
     response_tokens: float
     natural_stop_share: float
@@ -21,10 +20,10 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where an alarm begins.
+    """Thresholds of the alarms.
 
-    length: times the length before training. repetition: additional share of the rollouts.
-    natural_stops: lost share of the rollouts.
+    length: ratio to the length before training. repetition: increase of the repetitive share.
+    natural_stops: decrease of the natural-stop share.
     """
 
     length: float = 1.5
@@ -33,24 +32,24 @@ class Thresholds:
 
 
 def alarms(before: Behaviour, now: Behaviour, thresholds: Thresholds = Thresholds()) -> list[str]:
-    """A sentence for each thing that runs away; none if all is well or nothing is known (NaN)."""
+    """One sentence per alarm; none for unknown values (NaN)."""
     sentences = []
     if now.response_tokens > thresholds.length * before.response_tokens:
         sentences.append(
-            f"responses run away in length: {now.response_tokens:.0f} tokens, "
+            f"responses have grown to {now.response_tokens:.0f} tokens, from "
             f"{before.response_tokens:.0f} before training "
             f"(alarm above {thresholds.length:g} times)"
         )
     if now.repetition_share > before.repetition_share + thresholds.repetition:
         sentences.append(
-            f"responses repeat themselves: {now.repetition_share:.0%} of them, "
+            f"{now.repetition_share:.0%} of responses repeat themselves, against "
             f"{before.repetition_share:.0%} before training "
             f"(alarm at {100 * thresholds.repetition:.0f} points more)"
         )
     if now.natural_stop_share < before.natural_stop_share - thresholds.natural_stops:
         sentences.append(
-            f"the end-of-turn token is being lost: {now.natural_stop_share:.0%} of the responses "
-            f"stop naturally, {before.natural_stop_share:.0%} before training (alarm at more "
-            f"than {100 * thresholds.natural_stops:.0f} points fewer)"
+            f"only {now.natural_stop_share:.0%} of responses stop naturally, against "
+            f"{before.natural_stop_share:.0%} before training (alarm at a drop of more than "
+            f"{100 * thresholds.natural_stops:.0f} points)"
         )
     return sentences

@@ -1,8 +1,8 @@
-"""What a training step is made of: its problems, and the rollouts that the student writes to them.
+"""The problems of a training step, and the student's rollouts on them.
 
-Every draw is a function of (seed, step, problem, sample): nothing random is carried from one step
-to the next. So a resumed run needs no state of a generator, and it does not matter which process
-makes which rollout.
+Every draw is a function of (seed, step, problem, sample); no random state is carried between steps.
+So a resumed run needs no generator state, and rollouts do not depend on the process that makes
+them.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Prompts = Mapping[str, Mapping[str, Ids]]
 
 @dataclass(frozen=True)
 class TrainingRollout:
-    """A rollout and what of it is scored.
+    """A rollout and its scored part.
 
-    scored: the part that both policies read, behind its prompts; a teacher's prefix counts among
-    those. ids: the whole response. ended: the student ended it itself. offset: response tokens that
-    the teacher wrote before.
+    scored: the tokens that both policies can read, with their prompts; a teacher's prefix counts as
+    prompt. ids: the whole response. ended: whether it stopped naturally. offset: number of response
+    tokens that the teacher wrote first.
     """
 
     scored: Rollout
@@ -40,13 +40,13 @@ class TrainingRollout:
 
     @property
     def written(self) -> Ids:
-        """What the student wrote, without the end-of-turn token."""
+        """The student's tokens, without the end-of-turn token."""
         return self.ids[:-1] if self.ended else self.ids
 
 
 @dataclass(frozen=True)
 class Draw:
-    """The rollouts of a step. left_out: those without a token to score. sampled: tokens written."""
+    """The rollouts of a step. left_out: number without a token to score. sampled: tokens."""
 
     rollouts: list[TrainingRollout]
     left_out: int
@@ -66,7 +66,7 @@ class Plan:
     teacher_prefix: int = 0
 
     def problems_of(self, step: int) -> list[Problem]:
-        """The problems of a step, from 1: each once before any comes again, always reordered."""
+        """The problems of a step (counted from 1): every epoch is a new permutation."""
         count = len(self.problems)
         places = range((step - 1) * self.problems_per_step, step * self.problems_per_step)
         return [
@@ -85,7 +85,7 @@ class Plan:
     ) -> Draw:
         """The rollouts of a step, of at most ``max_tokens`` each.
 
-        share: of the step's problems, those that this process takes.
+        share: this process's part of the step's problems.
         """
         stage = f"train-{step}"
         requests: list[Request] = []
@@ -93,7 +93,7 @@ class Plan:
         for place, problem in list(enumerate(self.problems_of(step)))[share]:
             name = problem.problem_id
             prompt = self.prompts[STUDENT][name]
-            # The place counts too: a small set comes more than once in a step.
+            # With the place in the name, since a small set repeats within a step.
             for sample in range(self.rollouts_per_problem):
                 requests.append(Request(prompt, (), max_tokens, stage, f"{place}/{name}", sample))
                 teacher_prompts.append(self.prompts[TEACHER][name])
@@ -102,7 +102,7 @@ class Plan:
             prefixes, sampled = self._prefixes(
                 requests, teacher_prompts, engines[TEACHER], vocabulary, on_progress
             )
-            # If the teacher ends the response, or the student cannot read it, nothing follows.
+            # If the teacher stops or the student cannot read its tokens, nothing follows.
             full = [place for place, ids in enumerate(prefixes) if len(ids) == self.teacher_prefix]
             left_out = len(requests) - len(full)
             requests = [replace(requests[place], prefix_ids=prefixes[place]) for place in full]
@@ -125,7 +125,7 @@ class Plan:
         response: Response,
         vocabulary: SharedVocabulary,
     ) -> TrainingRollout | None:
-        """A response with the part of it that is scored; None if that is empty."""
+        """A response with its scored part; None if that is empty."""
         scored = response.ids if self.score_end else response.written
         readable = scored[: vocabulary.readable(scored)]
         if not readable:
@@ -143,10 +143,10 @@ class Plan:
         vocabulary: SharedVocabulary,
         on_progress: OnProgress | None,
     ) -> tuple[list[Ids], int]:
-        """What the teacher writes before each rollout, and how many tokens it wrote in all.
+        """The teacher's prefix of each rollout, and the total number of tokens it wrote.
 
-        A prefix is shorter than `teacher_prefix` if the teacher ends it or the student cannot read
-        on.
+        A prefix is shorter than `teacher_prefix` if the teacher stops or the student cannot read
+        the next token.
         """
         budget = self.teacher_prefix
         asked = [
@@ -163,12 +163,12 @@ class Plan:
 
 @cache
 def order(seed: int, epoch: int, count: int) -> Ids:
-    """The order in which ``count`` problems are taken in an epoch, from 0."""
+    """The order of ``count`` problems in an epoch, counted from 0."""
     return tuple(np.random.default_rng([seed, epoch]).permutation(count).tolist())
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """The random numbers of a rollout's selection, a function of the seed and its name."""
+    """The random generator for a rollout's selection, a function of the seed and its name."""
     return np.random.default_rng(
         int.from_bytes(hashlib.sha256(f"{seed}/{name}".encode()).digest()[:8], "little")
     )
@@ -177,9 +177,9 @@ def generator(seed: int, name: str) -> np.random.Generator:
 def micro_batches(
     rollouts: Sequence[TrainingRollout], batch_tokens: int
 ) -> list[list[TrainingRollout]]:
-    """Rollouts of similar lengths together, the longest first.
+    """Batches of rollouts of similar length, longest first.
 
-    batch_tokens: of a batch at most, padding included; a longer rollout is a batch of its own.
+    batch_tokens: maximum per batch, padding included; a longer rollout is a batch of its own.
     """
     batches: list[list[TrainingRollout]] = []
     for rollout in sorted(rollouts, key=lambda rollout: -rollout.scored.context):

@@ -1,11 +1,11 @@
-"""The training loop: sample, score, weigh, update; record each step, keep checkpoints.
+"""The training loop: sample, score, weight, update; record each step, save checkpoints.
 
     result = train(TrainOptions(), reporter=Reporter())
     result.folder / "metrics.csv", result.metrics, result.validation
 
-One process, or several under ``accelerate launch``: each samples and scores its share of a step's
-problems, the gradients and the counts of all are added up, and every process makes the same update,
-of the whole student or of its part of it. A killed run resumes from its last checkpoint.
+It runs in one process, or in several under ``accelerate launch``. Each samples and scores its share
+of a step's problems; gradients and counts are summed; every process makes the same update, of the
+whole student or of its shard. A killed run resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -53,16 +53,17 @@ from decaylab.trainer.machinery.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of
 
 WINDOW = 10
-"""Steps whose mean behaviour is compared, if the training rollouts themselves are full ones."""
+"""Number of steps whose mean behaviour is compared, if training rollouts are full."""
 
 
 def train(
     options: TrainOptions, *, command: str = "", reporter: Reporter | None = None
 ) -> TrainResult:
-    """Trains a student; writes and returns the run. A finished run of these settings is read only.
+    """Trains a student; writes and returns the run. A finished run with the same settings is only
+    read.
 
     Raises:
-        UserError: anything that a user can fix, in one line.
+        UserError: anything that a user can fix.
     """
     with one_speaks():
         options = options.resolved()
@@ -85,9 +86,9 @@ def _train(
     ):
         with processes.agreeing():
             setup = prepare_training(processes.placed(options), grader)
-            # A student that cannot be trained is refused before a folder is made.
+            # Refuse a student that cannot be trained before making a folder.
             trained = Trainable(setup.student, setup.options)
-            # One process writes the folder, and keeps other runs out of it until the end.
+            # One process writes the folder and locks it until the end.
             if processes.is_main:
                 stack.enter_context(folder.lock())
                 if options.overwrite:
@@ -101,8 +102,8 @@ def _train(
         setup = _with_kept_prompts(setup, [folder.path])  # the same in every process
         if (folder.record or {}).get("finished"):
             reporter.note(
-                f"{folder.path} holds this run, finished: nothing is trained again (--overwrite "
-                "redoes it)"
+                f"{folder.path} contains this run, finished: nothing is trained again; use "
+                "--overwrite to redo it"
             )
         else:
             if processes.is_main:
@@ -115,7 +116,7 @@ def _train(
 
 
 class Run:
-    """One run at work: the student, its optimizer, and the files that grow."""
+    """A run in progress: the student, its optimizer, and the growing files."""
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class Run:
             self.validation = validation.Validation(
                 setup, engines["student"], scorer, grader, processes.share
             )
-        # After heads and scorer, which run the student to see whether its head comes apart.
+        # After heads and scorer, which run the student to test whether its head can be separated.
         if processes.sharded:
             self._shard()
         self.optimizer = torch.optim.AdamW(
@@ -162,8 +163,8 @@ class Run:
     def _shard(self) -> None:
         if self.heads[0].shell is None:
             raise UserError(
-                f"the output head of {self.setup.student.name} cannot be applied on its own, so "
-                "its layers cannot be sharded; train it without FSDP"
+                f"the output head of {self.setup.student.name} cannot be separated from the model, "
+                "so its layers cannot be sharded; train it without FSDP"
             )
         self.trained.shard(self.processes.mesh)
 
@@ -186,7 +187,7 @@ class Run:
                 track(row, step)
                 if step % int(self.options.checkpoint_every or 1) == 0 or step == steps:
                     track(self._checkpoint(step), step)
-                # Every process learned of the interruption with the sums of this step.
+                # All processes got the interruption with the sums of this step.
                 if last:
                     self._keep(step)
                     raise KeyboardInterrupt
@@ -196,7 +197,7 @@ class Run:
         """One step, from 1: rollouts, gradient, update.
 
         Returns:
-            Its row of the metrics file, and whether to end after it.
+            Its row of the metrics file, and whether to stop after it.
         """
         options = self.options
         self.meter.clear()
@@ -245,7 +246,7 @@ class Run:
         return row, bool(sums["interrupted"])
 
     def _lengths(self, step: int) -> tuple[int | None, int]:
-        """The selector's budget in this step, and the tokens at which its rollouts stop."""
+        """The selector's budget in this step, and its rollout length in tokens."""
         options, budget = self.options, self.options.budget
         if options.selector == "progressive" and budget is not None:
             budget = progressive_budget(budget, step - 1, int(options.steps or 1))
@@ -253,14 +254,14 @@ class Run:
         return budget, options.stop_at or int(options.max_tokens or 1)
 
     def _update(self, step: int, count: float) -> float:
-        """Divides the summed gradient, clips it and moves the weights.
+        """Divides the summed gradient, clips it and updates the weights.
 
         Returns:
             The gradient's norm before clipping; NaN if there is no gradient.
         """
         self.processes.add_gradients(list(self.trained.parameters.values()))
         weights = [weight for weight in self.trained.parameters.values() if weight.grad is not None]
-        # A step whose rollouts were all left out moves nothing, not even by weight decay.
+        # If all rollouts were left out nothing is updated, not even by weight decay.
         if not count or not weights:
             return math.nan
         with torch.no_grad():
@@ -280,7 +281,7 @@ class Run:
         return norm
 
     def _rate(self, step: int) -> float:
-        """Learning rate of a step: a linear warm-up, then constant, or down to 0 at the end."""
+        """Learning rate of a step: a linear warm-up, then constant or decaying to 0 at the end."""
         options, steps = self.options, int(self.options.steps or 1)
         warm = min(1.0, step / (options.warmup_steps + 1))
         left = 1 - max(0, step - 1 - options.warmup_steps) / max(steps - options.warmup_steps, 1)
@@ -289,7 +290,7 @@ class Run:
         return float(options.learning_rate or 0.0) * warm * shape
 
     def _checkpoint(self, step: int) -> dict[str, Any]:
-        """The checkpoint's folder, its row of validation.csv, and the state to resume from."""
+        """Saves a checkpoint, its row of validation.csv, and the state to resume from."""
         text = card(self.setup, step, self.folder.path.name)
         place = checkpoint_folder(self.folder.path, step)
         self.trained.save(place, text, self.processes.is_main)
@@ -301,7 +302,7 @@ class Run:
         self.kept.write_state(step, self.trained.parameters, self.optimizer)
 
     def _validate(self, step: int) -> dict[str, Any]:
-        """Full rollouts to the held-out problems; alarms if they run away."""
+        """Full rollouts on the held-out problems, with alarms."""
         assert self.validation is not None
         with self.trained.merged(), self.processes.agreeing():
             sums = self.validation.sums(Reporter(quiet=True))
@@ -319,7 +320,7 @@ class Run:
         return {f"validation/{name}": value for name, value in row.items() if name != "step"}
 
     def _watch(self, step: int, row: dict[str, Any]) -> None:
-        """Alarms from the training rollouts if those are full: the last steps against the first."""
+        """Alarms from full training rollouts: the last steps against the first."""
         if self.options.stop_at or not self.processes.is_main or step % WINDOW or step < 2 * WINDOW:
             return
         rows = pd.concat([self.kept.metrics.read(), pd.DataFrame([row])])
@@ -330,7 +331,7 @@ class Run:
         self.kept.add_alarms(step, sentences)
 
     def _broken(self, step: int, error: NotFinite) -> UserError:
-        """Writes down where the loss is not finite; returns the message."""
+        """Stores where the loss is not finite; returns the message."""
         path = self.folder.path / "not-finite.json"
         rollout = error.rollout
         details = {
@@ -343,7 +344,7 @@ class Run:
             "text": self.setup.student.decode(list(rollout.ids)),
         }
         write_atomically(path, (json.dumps(details, indent=1) + "\n").encode())
-        return UserError(f"step {step}: {error} (all of it in {path}); {self._advice()}")
+        return UserError(f"step {step}: {error} (details in {path}); {self._advice()}")
 
     def _advice(self) -> str:
         checkpoints = sorted(entry.name for entry in self.folder.path.glob("step-*"))
@@ -355,8 +356,8 @@ class Run:
 
 @contextmanager
 def _finishing_the_step(asked: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
-    """The first Ctrl-C sets the event, so that the step in flight is kept; a second one ends."""
-    if threading.current_thread() is not threading.main_thread():  # signals reach only that one
+    """The first Ctrl-C sets the event, so that the current step is finished; a second one stops."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
         yield
         return
     before = signal.getsignal(signal.SIGINT)
@@ -374,5 +375,5 @@ def _finishing_the_step(asked: threading.Event, tell: Callable[[str], None]) -> 
 
 
 def _with_kept_prompts(setup: TrainSetup, folders: Sequence[Path]) -> TrainSetup:
-    """The setup with the prompts that the run was started with."""
+    """The setup with the prompts with which the run was started."""
     return dataclasses.replace(setup, pair=kept_prompts.settled(setup.pair, folders))

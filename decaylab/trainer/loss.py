@@ -1,17 +1,18 @@
 """The loss at each response position and its gradient, a few positions at a time.
 
-The gradient in the logits is written down, not recorded, and taken through the output head chunk by
-chunk. Losses are at temperature 1, over the ids that both policies have. With s and t the
-next-token probabilities of student and teacher, z the student's logits and y the token it drew:
+The gradient in the logits is computed in closed form, without autograd, and taken through the
+output head chunk by chunk. Losses are at temperature 1, over the ids that both policies have. With
+s and t the next-token probabilities of student and teacher, z the student's logits and y the
+sampled token:
 
     reverse-kl       KL(s || t)           d/dz = s (log s/t - KL)
     forward-kl       KL(t || s)           d/dz = s - t
     js               JS(s, t)             d/dz = s (log s/m - KL(s || m)) / 2, m the even mixture
-    policy-gradient  log s(y)/t(y) = k1   d/dz = k1 (1[y] - s): its expectation over y ~ s is that
-                                          of reverse-kl
+    policy-gradient  log s(y)/t(y) = k1   d/dz = k1 (1[y] - s); its expectation over y ~ s is the
+                                          gradient of reverse-kl
 
-Source: KL(s || t) over the whole vocabulary is the loss of arXiv 2605.27028; the one-sample form is
-that of most trainers.
+Source: KL(s || t) over the whole vocabulary is the loss of arXiv 2605.27028; most trainers use the
+one-sample form.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from decaylab.tokens.scoring import scaled
 
 
 class TokenLosses(NamedTuple):
-    """At each response position, [positions], in nats; log-probabilities are of the token taken."""
+    """Per response position, [positions], in nats; log-probabilities are of the response token."""
 
     loss: Tensor
     reverse_kl: Tensor
@@ -43,7 +44,7 @@ class TokenLosses(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """Both policies at a few positions, and the tokens taken there, [positions]."""
+    """Both policies at a few positions, and the response tokens there, [positions]."""
 
     pair: Pair
     tokens: Tensor
@@ -73,7 +74,7 @@ def _policy_gradient(at: _Chunk) -> tuple[Tensor, Tensor]:
 
 
 def _centred(probabilities: Tensor, values: Tensor, mean: Tensor) -> Tensor:
-    """p (x - mean) for each id; 0 where p is 0, whatever x is."""
+    """p (x - mean) for each id; 0 where p is 0, even if x is not finite."""
     return probabilities * torch.where(probabilities > 0, values - mean[:, None], 0.0)
 
 
@@ -96,17 +97,16 @@ def chunked_loss(
 ) -> tuple[TokenLosses, Tensor | None]:
     """The loss at each position; with weights also the gradient of sum(weights x loss).
 
-    The gradient in the student's states, [positions, width], is the caller's to take on through the
-    body. If the student's head is trained, that of its own parameters is added to their ``grad``.
+    The gradient is in the student's states, [positions, width]; the caller takes it back through
+    the body. If the student's head is trained, its gradient is added to its parameters' ``grad``.
 
     Args:
-        heads, states: of student and teacher; states [positions, width], as `Head.states` gives
-            them.
-        tokens: those taken at each position, [positions].
-        weights: [positions]; None: no gradient is taken.
+        heads, states: of student and teacher; states [positions, width] from `Head.states`.
+        tokens: the response token at each position, [positions].
+        weights: [positions]; None: no gradient is computed.
 
     Raises:
-        ValueError: there is no position.
+        ValueError: there are no positions.
     """
 
     def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ def chunked_loss(
 
     columns = over_chunks(heads, states, at_chunk, backward=weights is not None)
     if not columns:
-        raise ValueError("no position to take a loss of")
+        raise ValueError("the loss needs at least one position")
     gradient = columns.pop(GRADIENT, None)
     return TokenLosses(**columns), gradient
 
@@ -132,11 +132,11 @@ def _at_chunk(
     vocabulary: SharedVocabulary,
     divergence: Divergence,
 ) -> tuple[TokenLosses, Tensor]:
-    """The losses of a few positions, and the gradient in the student's logits of the shared ids."""
+    """Losses at a few positions, and the gradient in the student's logits of the shared ids."""
     student, _ = vocabulary.logprobs(scaled(student_logits))
     teacher, _ = vocabulary.logprobs(scaled(teacher_logits))
     pair, taken = Pair(student, teacher), tokens[:, None]
-    # First, before more is cached: its temporaries are the peak of memory.
+    # First, before more is cached, since its temporaries set the peak of memory.
     value, slope = FORMS[divergence](_Chunk(pair, tokens))
     losses = TokenLosses(
         value,

@@ -1,8 +1,8 @@
-"""One step's gradient: rollouts scored by both policies, weighted by the selector, taken back.
+"""The gradient of a step: rollouts are scored by both policies, weighted by the selector, and
+backpropagated.
 
-Gradients are sums over positions until the whole step is known; the loop then divides by the one
-denominator that holds for all micro-batches and all processes. So neither their number nor their
-sizes change what a position counts for.
+Gradients are sums over positions. At the end of the step the loop divides them by one denominator
+for all micro-batches and processes, so a position's weight does not depend on their number or size.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Batch = list[TrainingRollout]
 
 
 class NotFinite(ValueError):
-    """A loss that is NaN or infinite, with its place."""
+    """The loss is NaN or infinite; the message names the place."""
 
     def __init__(self, rollout: TrainingRollout, position: int, values: dict[str, float]) -> None:
         super().__init__(
@@ -51,21 +51,21 @@ class Gradient:
         budget: int | None,
         most: Callable[[int], int] | None = None,
     ) -> None:
-        """budget: of this step's selection; None: every token carries loss.
+        """budget: positions selected per rollout; None: every token carries loss.
 
-        most: of a sharded student, the largest of a number over all processes. A pass through such
-        a student is one of all processes. So all make as many as the one with the most
-        micro-batches, and add nothing in the passes that they have no rollouts for.
+        most: for a sharded student, maximum of a number over all processes. Such a student needs
+        all processes in every pass, so each makes as many passes as the one with the most
+        micro-batches, with a zero gradient in passes for which it has no rollouts.
         """
         self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
         self.budget, self.sums, self.most = budget, Sums(), most
         self.selector = SELECTORS[options.selector]
 
     def add(self, rollouts: Sequence[TrainingRollout]) -> None:
-        """Takes the gradient of all these rollouts, micro-batch by micro-batch.
+        """Adds the gradient of these rollouts, micro-batch by micro-batch.
 
         Raises:
-            NotFinite: a loss that is not finite; some micro-batches may have been taken already.
+            NotFinite: a loss is not finite; some micro-batches may have been added already.
         """
         batches = micro_batches(rollouts, batch_tokens_of(self.options, self.heads[0].model.device))
         passes = self.most(len(batches)) if self.most else len(batches)
@@ -84,7 +84,7 @@ class Gradient:
             raise broken
 
     def _add_nothing(self) -> None:
-        """A pass of the student, forward and back, whose gradient is 0."""
+        """A forward and backward pass of the student with gradient 0."""
         with self.meter.phase("training"):
             with self._autocast():
                 student = states(self.heads[0], [((0,), (0,))])
@@ -107,7 +107,7 @@ class Gradient:
                 if self.most:
                     torch.autograd.backward(student, torch.zeros_like(student))
                 raise
-            # Without a weight the way back is saved, unless other processes take part in it.
+            # Without weights the backward pass is skipped, unless other processes take part.
             if weights.any() or self.most:
                 torch.autograd.backward(student, gradient)
         shares = self._rollout_shares(batch, weights)
@@ -118,8 +118,8 @@ class Gradient:
     ) -> tuple[dict[str, Floats], Floats, Tensor]:
         """Losses and weights of each position, and the gradient in the student's states.
 
-        A selector that needs the losses has them before it weighs. Otherwise those of the selected
-        positions come with the gradient, and those of the rest afterwards.
+        If the selector needs the losses, they are computed first. Otherwise those of selected
+        positions are computed with the gradient, and the others afterwards.
         """
         device = both[0].device
         losses: dict[str, Floats] = {}
@@ -134,7 +134,7 @@ class Gradient:
             selected, slope = self._losses(both, batch, chosen, scale[chosen])
             assert slope is not None
             gradient[chosen] = slope
-            # Those that the selector weighed by are of all positions.
+            # The losses for the selector cover all positions.
             losses = losses or selected
         if not self.selector.needs_signals and not bool(chosen.all()):
             others, _ = self._losses(both, batch, ~chosen)
@@ -148,14 +148,14 @@ class Gradient:
         places: Tensor,
         weights: Tensor | None = None,
     ) -> tuple[dict[str, Floats], Tensor | None]:
-        """Losses at the positions of the batch that ``places`` marks, 0 elsewhere.
+        """Losses at the positions of the batch marked in ``places``, 0 elsewhere.
 
-        weights: of those positions; with them also the gradient in the student's states there.
+        weights: of those positions; if given, also returns the gradient in their states.
         """
         student, teacher = both
         tokens = [token for rollout in batch for token in rollout.scored.response]
         taken = torch.tensor(tokens, device=places.device)[places]
-        if not bool(places.all()):  # otherwise nothing is copied
+        if not bool(places.all()):  # avoids a copy
             student, teacher = student[places], teacher[places]
         if weights is not None:
             is_wide = student.dtype == torch.float64
@@ -177,7 +177,7 @@ class Gradient:
         return losses, slope
 
     def _weights(self, batch: Batch, losses: dict[str, Floats]) -> Floats:
-        """What the selector gives each position of the batch, [positions]."""
+        """The selector's weight of each position of the batch, [positions]."""
         weights = []
         for rollout, rows in rows_of(batch):
             time = rows.stop - rows.start
@@ -189,10 +189,8 @@ class Gradient:
         return np.concatenate(weights)
 
     def _rollout_shares(self, batch: Batch, weights: Floats) -> Floats:
-        """The divisor of each position's weight: its rollout's selected tokens, or 1.
-
-        It is 1 if all tokens of a step count alike.
-        """
+        """The divisor of each position's weight: the number of selected tokens of its rollout, or 1
+        if all tokens of a step have equal weight."""
         shares = np.ones(len(weights))
         if self.options.normalise == "rollouts":
             for _, rows in rows_of(batch):
@@ -206,12 +204,12 @@ class Gradient:
 
 
 def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
-    """Tokens of a micro-batch: as set, or what suits the device."""
+    """Tokens per micro-batch: as set, or the default of the device."""
     return options.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
 def _refuse_broken(found: TokenLosses, batch: Batch, places: Tensor) -> None:
-    """Raises NotFinite at the first position with a loss that is not finite."""
+    """Raises NotFinite for the first position whose loss is not finite."""
     finite = torch.stack([found.loss, found.reverse_kl]).isfinite().all(0)
     if bool(finite.all()):
         return

@@ -1,4 +1,4 @@
-"""Held-out problems: full rollouts at each checkpoint, on the same random numbers."""
+"""Validation: full rollouts on held-out problems, with the same random numbers each time."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from decaylab.trainer.machinery.setup import TrainSetup
 
 
 class Validation:
-    """Samples one full rollout per held-out problem, grades it, and scores it by both policies."""
+    """Samples, grades and scores one full rollout per held-out problem."""
 
     def __init__(
         self, setup: TrainSetup, engine: Engine, scorer: Scorer, grader: Grader, share: slice
     ) -> None:
-        """share: of the problems, those that this process takes."""
+        """share: this process's part of the problems."""
         self.setup, self.engine, self.scorer, self.grader = setup, engine, scorer, grader
         self.problems = setup.validation[share]
 
@@ -33,7 +33,7 @@ class Validation:
         options, prompts = self.setup.options, self.setup.pair.prompts[STUDENT]
         budget = int(options.max_tokens or 1)
         names = [problem.problem_id for problem in self.problems]
-        # The stage has no step in its name: every checkpoint draws the same random numbers.
+        # The stage's name has no step, so every checkpoint draws the same random numbers.
         requests = [Request(prompts[name], (), budget, "validation", name, 0) for name in names]
         with reporter.stage("validation", len(requests)) as progress:
             sampling = SamplingSettings(
@@ -57,7 +57,7 @@ class Validation:
     def _correct(
         self, requests: Sequence[Request], responses: Sequence[Response], reporter: Reporter
     ) -> int:
-        """How many rollouts have the correct answer."""
+        """Number of correct rollouts."""
         student, options = self.setup.student, self.setup.options
         texts = [student.decode(list(item.ids)) for item in responses]
         ends = [
@@ -73,12 +73,13 @@ class Validation:
         )
         if inside:
             reporter.note(
-                f"validation: {inside} of {len(texts)} rollouts end inside a thought: no answer"
+                f"validation: {inside} of {len(texts)} rollouts end inside a thought and have no "
+                "answer"
             )
         return sum(verdict.is_correct for verdict in graded.verdicts[rule])
 
     def _read(self, responses: Sequence[Response]) -> list[Rollout]:
-        """The rollouts up to the first token that the teacher cannot read; none without a token."""
+        """The rollouts up to the first token outside the shared vocabulary, without empty ones."""
         prompts = self.setup.pair.prompts
         rollouts = []
         for problem, response in zip(self.problems, responses, strict=True):
@@ -109,7 +110,7 @@ def row(step: int, sums: dict[str, float]) -> dict[str, Any]:
 
 
 def behaviour(values: dict[str, Any]) -> Behaviour:
-    """Of a row of the metrics or validation file."""
+    """The behaviour in a row of the metrics or validation file."""
     return Behaviour(
         values["response_tokens"], values["natural_stop_share"], values["repetition_share"]
     )

@@ -364,22 +364,25 @@ def test_responses_that_took_too_long_are_counted_as_not_correct() -> None:
     late = (run.outcomes.checkpoint == "step-000050") & (run.outcomes.problem_id == "p000")
     run.outcomes.loc[late, "grade_last_boxed"] = "timeout"
     row = pick(measure([run], SETTINGS), "avg_at_1", "full", ONE_RUN, seed=0)
-    assert row.value == 0.5 and row.note == "1 of 4 responses took too long to grade: not correct"
+    assert (
+        row.value == 0.5
+        and row.note == "1 of 4 responses took too long to grade and count as not correct"
+    )
 
 
 def test_runs_that_were_asked_other_problems_are_refused() -> None:
     other = trained("full", 1, {50: FIRST[:3]}, BASE, TEACHER)
     with pytest.raises(
-        ValueError, match="full was not asked what the others were: 4 problems x 1 samples"
+        ValueError, match="full was not evaluated like the others, on 4 problems x 1 samples"
     ):
         measure([trained("full", 0, {50: FIRST}, BASE, TEACHER), other], SETTINGS)
     renamed = trained("full", 1, {50: FIRST}, BASE, TEACHER)
     renamed.outcomes["problem_id"] = renamed.outcomes["problem_id"].replace("p003", "p004")
-    with pytest.raises(ValueError, match="not asked what the others were"):
+    with pytest.raises(ValueError, match="not evaluated like the others"):
         measure([trained("full", 0, {50: FIRST}, BASE, TEACHER), renamed], SETTINGS)
-    with pytest.raises(ValueError, match="needs a run"):
+    with pytest.raises(ValueError, match="needs at least one run"):
         measure([], SETTINGS)
-    with pytest.raises(ValueError, match="two runs of full have one seed"):
+    with pytest.raises(ValueError, match="two runs of full have the same seed"):
         measure([trained("full", 0, {50: FIRST}, BASE, TEACHER)] * 2, SETTINGS)
 
 

@@ -157,7 +157,9 @@ def test_a_percentile_is_marked_where_cut_off_rollouts_reach_below_it() -> None:
     late = measure({"base": of_lengths(lengths, cut=[7])}, SETTINGS)
     notes = {p: value(late, f"response_tokens_p{p}").note for p in (10, 50, 90)}
     assert notes[10] == notes[50] == ""
-    assert notes[90] == "at least: 1 of 10 rollouts were cut off, some of them by this length"
+    assert (
+        notes[90] == "at least: 1 of 10 rollouts were cut off, some of them at or below this length"
+    )
     longest = measure({"base": of_lengths(lengths, cut=[9])}, SETTINGS)
     assert (
         value(longest, "response_tokens_p90").note == ""
@@ -322,7 +324,7 @@ def test_changes_are_over_the_problems_that_both_were_asked() -> None:
     frame = measure({"base": pd.DataFrame(before), "later": pd.DataFrame(later)}, SETTINGS)
     change = value(frame, "accuracy_change", "later", "last_boxed")
     assert (change.value, change.problems, change.rollouts) == (0.5, 2, 2)
-    assert change.note == "1 of 3 problems were not asked of base, left out"
+    assert change.note == "1 of 3 problems have no rollouts of base, left out"
     assert value(frame, "response_tokens_mean_change", "later").value == 0
 
 
@@ -395,7 +397,8 @@ def test_where_no_end_is_known_there_is_no_share_of_natural_stops_and_no_change_
     assert value(frame, "natural_stop_share", "later").value == 0.5
     change = value(frame, "natural_stop_share_change", "later")
     assert (
-        math.isnan(change.value) and "of base unknown on 2 of 2 problems, left out" in change.note
+        math.isnan(change.value)
+        and "2 of 2 problems have no value for base, left out" in change.note
     )
     half = measure(
         {"base": of_file(["unknown", "unknown", "eos", "unknown"], [None] * 4), "later": known},

@@ -160,12 +160,12 @@ def test_steps_that_are_too_much_alike_have_no_interval() -> None:
     rising = np.linspace(1, 2, 200)
     found = over_steps([rising, np.ones(200)])
     assert found.value == pytest.approx(1.5) and math.isnan(found.low) and math.isnan(found.high)
-    assert "33 blocks of them count as" in found.note and "run more steps or seeds" in found.note
+    assert "33 blocks count as only" in found.note and "run more steps or seeds" in found.note
     same = over_steps([np.full(200, 2.0), np.ones(200)])
     assert (
         same.value == 2
         and math.isnan(same.low)
-        and same.note == "the same ratio in every block of steps: no interval"
+        and same.note == "the ratio is the same in every block of steps: no interval"
     )
 
 
@@ -210,7 +210,7 @@ def test_a_machine_without_a_peak_says_so() -> None:
     frame = measure([run("full", **nothing), run("prefix-20", **nothing)], Settings())
     for what in ("peak_gib", "peak_ratio"):
         row = pick(frame, what)
-        assert math.isnan(row.value) and "does not tell its peak memory" in row.note
+        assert math.isnan(row.value) and "does not report its peak memory" in row.note
     assert pick(frame, "seconds_per_step").value == 3
 
 

@@ -135,7 +135,7 @@ def test_the_interval_of_pass_at_2_knows_that_four_samples_are_two_draws() -> No
 def test_a_rule_that_names_several_answers_has_no_majority() -> None:
     frame = measure(outcomes({"base": at_random(3), "teacher": at_random(4)}), SETTINGS)
     row = value(frame, "maj_at_4", rule="anywhere")
-    assert math.isnan(row.value) and "there is no vote" in row.note
+    assert math.isnan(row.value) and "there is no majority" in row.note
     assert value(frame, "avg_at_4", rule="anywhere").value > 0
     assert not (
         (frame["condition"] == "anywhere") & frame["what"].str.startswith("maj_at_4_minus")
@@ -151,7 +151,7 @@ def test_responses_that_took_too_long_are_told() -> None:
     frame = measure(outcomes({"base": at_random(3)}, anywhere="timeout"), SETTINGS)
     row = value(frame, "avg_at_4", rule="anywhere")
     assert row.value == 0 and row.note.endswith(
-        "100 of 100 responses took too long to grade: not correct"
+        "100 of 100 responses took too long to grade and count as not correct"
     )
     assert value(frame, "avg_at_4").note == ""
 
@@ -197,7 +197,7 @@ def test_a_difference_by_hand_over_the_problems_that_both_were_asked() -> None:
     }
     row = value(measure(outcomes(models), SETTINGS), "avg_at_4_minus_base", "one")
     assert (row.value, row.problems, row.rollouts) == (0, 2, 8)
-    assert row.note == "1 of 3 problems were not asked of base, left out"
+    assert row.note == "1 of 3 problems have no rollouts of base, left out"
     assert row.standard_error == pytest.approx(
         0.5
     )  # differences +1/2 and -1/2: sd .7071 over the root of 2
@@ -311,8 +311,10 @@ def test_without_a_common_problem_there_is_no_difference() -> None:
 
 def test_numbers_of_samples_that_differ_are_refused() -> None:
     with pytest.raises(
-        ValueError, match=r"base: every problem needs as many samples, got \[1, 2\]"
+        ValueError, match=r"base: every problem must have the same number of samples, got \[1, 2\]"
     ):
         measure(outcomes({"base": {"a": [0, 1], "b": [0]}}), SETTINGS)
-    with pytest.raises(ValueError, match="models need as many samples: base 2, one 1"):
+    with pytest.raises(
+        ValueError, match="all models must have the same number of samples, got base 2, one 1"
+    ):
         measure(outcomes({"base": {"a": [0, 1]}, "one": {"a": [0]}}), SETTINGS)

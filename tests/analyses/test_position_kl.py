@@ -242,7 +242,7 @@ def test_a_bin_that_few_problems_reach_has_no_interval_and_says_how_many_would_d
     assert (
         thin.note
         == f"{thin.problems} of 60 problems reach it: too few for an interval, about {needed} "
-        "would do"
+        "are needed"
     )
     assert row(frame, "winsorised_reverse_kl").note == ""
 
@@ -386,7 +386,7 @@ def test_edges_that_do_not_ascend_from_0_are_refused(edges: tuple[int, ...]) -> 
 
 
 def test_two_checkpoints_of_one_name_and_a_negative_length_are_refused() -> None:
-    with pytest.raises(ValueError, match="name the checkpoints apart"):
+    with pytest.raises(ValueError, match="give checkpoints unique names"):
         measure([*pair(many(0), many(1)), Scored("ckpt", "frozen", many(2))], Settings((0,), 1))
     with pytest.raises(ValueError, match="rollout_length"):
         Settings((0,), -1)

@@ -294,13 +294,15 @@ def test_prefixes_that_the_step_verifier_cannot_read_are_left_out_and_counted() 
     for row in prefixed:
         key = row["problem_id"], int(row["rollout_id"][-1])
         row["prefix_correct_so_far"] = so_far.get(key)
-    unread = sum(row["prefix_correct_so_far"] is None for row in prefixed)
+    at_2 = [row for row in prefixed if row["prefix_tokens"] == 2]
+    unread = sum(row["prefix_correct_so_far"] is None for row in at_2)
     frame = hand(rows)
     right = frame.loc[("accuracy", "correct-so-far", "open", 2)]
     wrong = frame.loc[("accuracy", "already-wrong", "open", 2)]
     assert right.value == pytest.approx(1)  # P1 1, R0 1; Q1 cannot be read
     assert wrong.value == pytest.approx(1 / 2)  # P0 1, T0 0
-    assert right.note.startswith(f"{unread} of {len(prefixed)} prefixes cannot be read")
+    assert 0 < unread < len(at_2) < len(prefixed)
+    assert right.note.startswith(f"{unread} of {len(at_2)} prefixes cannot be read")
 
 
 def test_only_a_correct_grade_under_the_named_rule_counts() -> None:

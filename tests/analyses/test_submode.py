@@ -262,7 +262,7 @@ def test_a_model_that_did_not_change_has_a_change_of_0_and_no_interval() -> None
     frame = measure([base, Scored("same", "frozen", base.tokens)], Settings())
     changes = frame[frame["what"].str.endswith("_change")]
     assert len(changes) == 8 and (changes["value"] == 0).all() and changes["low"].isna().all()
-    assert (changes["note"] == "the same change in every problem: no interval").all()
+    assert (changes["note"] == "the change is the same in every problem: no interval").all()
 
 
 # --- which sets there are
@@ -300,7 +300,7 @@ def test_there_is_no_common_set_on_fresh_rollouts() -> None:
 def test_frozen_tables_of_other_tokens_are_refused() -> None:
     scored = simulated()
     other = Scored("a", "frozen", scored[-1].tokens)
-    with pytest.raises(ValueError, match="frozen tokens of a are not those of base"):
+    with pytest.raises(ValueError, match="frozen tokens of a differ from those of base"):
         measure([scored[0], other], Settings())
 
 
@@ -420,5 +420,5 @@ def test_changes_of_style_are_over_common_problems_against_the_mean_of_base_on_e
         (1 / 3, expected.low, expected.high)
     )
     assert (
-        change.note == "1 of 3 problems were not asked of base, left out" and change.rollouts == 3
+        change.note == "1 of 3 problems have no rollouts of base, left out" and change.rollouts == 3
     )

@@ -60,7 +60,7 @@ def test_a_sweep_that_contradicts_half_decay_decides() -> None:
     assert advice.recommended == FULL_ROLLOUTS
     assert advice.short == (
         "Train with full rollouts. Each of the 2 other settings compared is shown to be worse, "
-        "among them rollouts of 40 tokens, near the half-decay length of 39."
+        "including rollouts of 40 tokens, near the half-decay length of 39."
     )
     assert "training contradicts it: -6.0 points [-7.0, -5.0] over problems" in advice.text
     assert "39 tokens [34, 44] by the half-decay length" in advice.text
@@ -73,10 +73,13 @@ def test_what_full_rollouts_gain_and_what_the_best_other_way_would_is_said() -> 
     )
     assert advice.recommended == FULL_ROLLOUTS
     assert (advice.gain.expected, advice.gain.low, advice.gain.high) == (0.0, 0.0, 0.0)
-    assert "full rollouts gain +21.0 points [+20.0, +22.0] over problems" in advice.expected_gain
-    assert "that of prefix-60; chosen among 2" in advice.expected_gain
+    assert "Full rollouts gain +21.0 points [+20.0, +22.0] over problems" in advice.expected_gain
+    assert "that of prefix-60; corrected for the choice among 2" in advice.expected_gain
     assert "(measured: +0.4)" in advice.expected_gain
-    assert "prefix-60 first" in advice.would_change and "prefix-5" not in advice.would_change
+    assert (
+        "first candidate is prefix-60" in advice.would_change
+        and "prefix-5" not in advice.would_change
+    )
     assert "--values 60,full" in advice.experiment.command
 
 
@@ -97,7 +100,7 @@ def test_full_rollouts_are_advised_on_the_runs_of_the_embedded_pair() -> None:
     runs = found_runs.find([MEASURED])
     advice = readable(advise(runs))
     assert advice.recommended == FULL_ROLLOUTS
-    assert "6 are shown to be worse, among them rollouts of 40 tokens" in advice.short
+    assert "6 are shown to be worse, including rollouts of 40 tokens" in advice.short
     assert advice.short.endswith("39; 17 could still be ahead by 2 points.")
     names = {run.name for run in advice.used}
     assert names == {"rollout-length", "selector", "prefix-decay", "signals", "trained-behaviour"}
@@ -134,7 +137,7 @@ def test_as_good_within_two_points_and_cheaper_is_advised_and_no_more_is_promise
     even = arm("prefix-60", 0.0, 0.004, p=0.9, share=0.6)
     advice = readable(advise([sweep([even, arm("prefix-5", -0.2)])]))
     assert advice.recommended.arm == "prefix-60"
-    assert "Nothing is shown to be better than full rollouts" in advice.short
+    assert "No setting is shown to be better than full rollouts" in advice.short
     assert "0.60 [0.59, 0.61] of the tokens" in advice.short
     assert advice.gain.low > -0.02 and advice.gain.expected < 0
     for other in (
@@ -169,7 +172,7 @@ def test_seeds_that_disagree_are_named_by_seed() -> None:
     advice = nothing(
         advise([sweep([torn, arm("prefix-40", -0.06)])]),
         "the evidence contradicts itself",
-        "training seeds of prefix-20 disagree: +25.1, +5.0 and -15.1 points by seed",
+        "training seeds of prefix-20 disagree: +25.1, +5.0 and -15.1 points per seed",
     )
     assert "--values 20,full" in advice.experiment.command
     assert "--seed 3" in advice.experiment.command
@@ -200,7 +203,7 @@ def test_answer_rules_that_decide_otherwise_are_named() -> None:
     ]
     nothing(
         advise([sweep([[*arm("prefix-20", 0.08), *other]])]),
-        "ahead by the answer rule last_boxed at the last checkpoint and behind by first_boxed",
+        "by the answer rule last_boxed at the last checkpoint, but behind by first_boxed",
     )
 
 
@@ -210,7 +213,7 @@ def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
         [arm("prefix-20", -0.2, seeds=seeds), arm("prefix-40", 0.2, seeds=seeds)],
         spoken=f"decaylab sweep rollout-length --values 20,40,full --seeds {seeds} --quiet",
     )
-    advice = nothing(advise([run]), "full rollouts remain the default", "decide nothing")
+    advice = nothing(advise([run]), "full rollouts remain the default", "are inconclusive")
     assert advice.experiment.command == (
         "decaylab sweep rollout-length --values 20,40,full --seeds 3"
     )
@@ -223,8 +226,8 @@ def test_training_that_does_not_help_is_not_recommended() -> None:
 
 def test_with_only_a_decay_run_its_length_is_to_be_compared() -> None:
     run = decay_run(problems="abacus")
-    advice = nothing(advise([run]), "no run of this pair compared ways of training")
-    assert "39 tokens [34, 44] by the half-decay length; this is a guess" in advice.short
+    advice = nothing(advise([run]), "no run of this pair compared a setting")
+    assert "39 tokens [34, 44] by the half-decay length; it remains a guess" in advice.short
     assert advice.experiment.command == (
         "decaylab sweep rollout-length --values 20,39,78,full --seeds 3 --teacher large "
         "--student small --problems TRAINING_SET --test-problems abacus"
@@ -244,13 +247,13 @@ def test_a_decay_run_on_too_few_problems_is_to_be_repeated_on_more() -> None:
 def test_with_nothing_the_decay_run_comes_first() -> None:
     advice = nothing(advise([]), "full rollouts, which remain the default")
     assert advice.experiment.command == "decaylab prefix-decay"
-    assert advice.runs_read == "No run measured what an advice needs."
+    assert advice.runs_read == "No run has the measurements that an advice needs."
     assert advise([made("submode", [row("wordy_share", 0.1)])]).short == advice.short
 
 
 def test_a_sweep_without_full_rollouts_compares_nothing() -> None:
     run = sweep([arm("prefix-20", 0.1, ending="_minus_base")], base=())
-    nothing(advise([run]), "compared ways of training with full rollouts")
+    nothing(advise([run]), "compared a setting with full rollouts")
 
 
 # Which runs
@@ -265,8 +268,8 @@ def test_of_two_runs_of_a_command_the_one_with_most_problems_is_read_and_that_is
         advice = advise(order)
         assert advice.used == (many,) and "39 tokens" in advice.short
         assert (
-            "Of 2 prefix-decay runs many is used, with the most problems (300), and not few (90)."
-            in advice.runs_read
+            "Of 2 prefix-decay runs, many is used, which has the most problems "
+            "(300), instead of few (90)." in advice.runs_read
         )
 
 
@@ -277,7 +280,7 @@ def test_every_sweep_is_read_and_a_way_that_two_measured_counts_once() -> None:
     table = advice.candidates.set_index("arm")
     assert sorted(table.index) == ["prefix-20", "prefix-40", "prefix-5"]
     assert table.loc["prefix-20", "run"] == "large" and table["among"].eq(3).all()
-    said = "For prefix-20 the run large counts, with the most problems, and not small."
+    said = "For prefix-20 the run large is used, which has the most problems, instead of small."
     assert said in advice.runs_read
     same = advise([large, sweep([arm("prefix-20", -0.13)], "shared")])
     assert "counts" not in same.runs_read, "both compare the same training runs"
@@ -313,7 +316,7 @@ def test_seeds_that_differ_more_ask_for_more_of_them() -> None:
 
 def test_where_no_step_was_timed_the_cost_is_not_known() -> None:
     advice = advise([sweep([arm("prefix-60", 0.0, 0.02, p=0.6)])])
-    assert math.isnan(advice.experiment.seconds) and "is not known" in advice.experiment.cost
+    assert math.isnan(advice.experiment.seconds) and "is unknown" in advice.experiment.cost
 
 
 def test_behaviour_of_students_trained_as_advised_is_told() -> None:
@@ -324,4 +327,4 @@ def test_behaviour_of_students_trained_as_advised_is_told() -> None:
         row("natural_stop_share", 0.9, 0.05, **place),
     ]
     advice = readable(advise([worse(), made("behaviour", rows, "after")]))
-    assert "changes the length of responses by -3.0 [-4.0, -2.0] tokens; 90.0 %" in advice.text
+    assert "changes the response length by -3.0 [-4.0, -2.0] tokens; 90.0 %" in advice.text

@@ -156,4 +156,4 @@ def test_the_decay_curve_is_read_at_the_longest_prefix_that_fits() -> None:
 def test_a_decay_run_without_student_prefixes_suggests_nothing() -> None:
     rows = [one for one in decay_rows() if one.condition != "student-prefix"]
     found = suggest(signals(), decay_run(rows))
-    assert found.by == "cumulative KL" and "continued no prefix" in found.obstacles[0]
+    assert found.by == "cumulative KL" and "has no continuations" in found.obstacles[0]

@@ -56,8 +56,7 @@ def test_every_claim_has_a_rule_a_place_a_command_and_a_figure_that_there_is() -
     figures = {item.name: item for item in paper_items.FIGURES}
     for claim in CLAIMS:
         assert (
-            claim.rule.startswith(tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-            and "olds where" in claim.rule
+            claim.rule.startswith(tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")) and "olds if" in claim.rule
         )
         assert claim.text.endswith(".") and claim.place and claim.figure in figures
         command = claim.needs.removeprefix("decaylab ")
@@ -161,8 +160,8 @@ def test_decay_is_told_with_the_first_length_the_largest_fall_and_the_half_decay
         made("prefix-decay", [*changes(-0.01, -0.05, -0.2, p_value_holm=0.002), half]),
     )
     assert (
-        "A fall is shown from 20 tokens of the student on: -5.0 points [-8.0, -2.0], p = 0.002 by "
-        "Holm" in one.sentence
+        "A fall is shown from a prefix of 20 student tokens on: -5.0 points [-8.0, -2.0], "
+        "p = 0.002 by Holm" in one.sentence
     )
     assert "the largest is -20.0 points [-23.0, -17.0] at 30 tokens." in one.sentence
     assert "gone after 33 tokens [29, 37]." in one.sentence and one.sentence.endswith(
@@ -179,10 +178,10 @@ def test_decay_is_told_with_the_first_length_the_largest_fall_and_the_half_decay
             INF,
             25.0,
             INF,
-            "not gone within 20 tokens, the longest prefix (interval from 25 tokens).",
+            "left after 20 tokens, the longest prefix (interval from 25 tokens).",
         ),
-        (INF, INF, INF, "not gone within 20 tokens, the longest prefix."),
-        (15.0, 11.0, INF, "gone after 15 tokens [11, more than was measured]."),
+        (INF, INF, INF, "left after 20 tokens, the longest prefix."),
+        (15.0, 11.0, INF, "gone after 15 tokens [11, beyond the longest prefix]."),
         (15.0, NAN, NAN, "gone after 15 tokens."),
         (NAN, NAN, NAN, "half-decay length is undefined (no advantage)."),
     ],
@@ -239,7 +238,7 @@ def test_a_control_that_could_not_have_seen_the_decay_passes_nothing() -> None:
     blunt = found("own-prefix", made("prefix-decay", [*decay, *control(0.0, 0.0, reach=0.2)]))
     assert (
         blunt.verdict == "not testable here"
-        and "at 20 tokens, 0.0 points [-20.0, +20.0], holds the decay too" in blunt.sentence
+        and "at 20 tokens, 0.0 points [-20.0, +20.0], is wide enough" in blunt.sentence
     )
 
 
@@ -247,12 +246,12 @@ def test_nothing_is_decided_about_decay_where_the_control_fails() -> None:
     rows = [*changes(-0.1, -0.2), *split((-0.02, 0.0), (-0.3, -0.4)), *control(-0.1, 0.0)]
     run = made("prefix-decay", rows)
     assert (
-        "is not sound" in found("own-prefix", run).sentence
+        "is unsound" in found("own-prefix", run).sentence
         and "-10.0 points" in found("own-prefix", run).sentence
     )
     for name in ("teacher-decay", "content"):
         one = found(name, run)
-        assert one.verdict == "undecided" and "But the control of this run fails." in one.sentence
+        assert one.verdict == "undecided" and "The control of this run fails" in one.sentence
 
 
 # Content
@@ -294,9 +293,10 @@ def test_prefixes_split_by_their_future_decide_nothing() -> None:
 def test_content_tells_what_correct_prefixes_cost_and_needs_both_kinds() -> None:
     one = found("content", made("prefix-decay", split((-0.05, 0.0), (-0.3, -0.4))))
     assert (
-        "Correct ones are not free of cost: -5.0 points [-8.0, -2.0] at 10 tokens." in one.sentence
+        "Correct prefixes also cost accuracy: -5.0 points [-8.0, -2.0] at 10 tokens."
+        in one.sentence
     )
-    assert "apart at 2 of 2 lengths" in one.sentence
+    assert "the two differ at 2 of 2 lengths" in one.sentence
     only = changes(-0.1, -0.2, condition="correct-so-far")
     assert verdict("content", "prefix-decay", only) == "not measured"
 
@@ -381,7 +381,7 @@ def test_what_would_test_where_the_kl_lies_is_told() -> None:
     where 0.036 is needed."""
     one = found("early-kl", made("signals", bins(0.5, 0.47, 0.1)))
     assert one.verdict == "not testable here" and re.search(
-        r"About [\d,]+ problems would tell", one.sentence
+        r"About [\d,]+ problems would detect", one.sentence
     )
     rows = [
         row(
@@ -497,7 +497,7 @@ def test_the_cascade_holds_where_the_kl_falls_on_fresh_and_on_frozen_rollouts(
     one = found("cascade", made("position-kl", rows))
     assert (
         one.verdict in ("undecided", "not testable here")
-        and "One training seed decides nothing: 4 would" in one.sentence
+        and "One training seed is not enough: 4 would" in one.sentence
     )
 
 
@@ -515,14 +515,13 @@ def test_the_cascade_tells_its_seeds_and_full_rollouts_beside_it() -> None:
     rows = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("full-seed-0", 0.4, 0.6)]
     one = found("cascade", made("position-kl", rows))
     assert (
-        "from position 20 on" in one.sentence
-        and "One training seed decides nothing" in one.sentence
+        "from position 20 on" in one.sentence and "One training seed is not enough" in one.sentence
     )
     assert "With full rollouts: full-seed-0 0.40 [0.35, 0.45] on its own rollouts" in one.sentence
     both = [*ratios("prefix-20-seed-0", 0.8, 0.85), *ratios("prefix-20-seed-1", 0.8, 1.0)]
     several = found("cascade", made("position-kl", both))
     assert (
-        several.verdict == "undecided" and "Two training seeds decide nothing" in several.sentence
+        several.verdict == "undecided" and "Two training seeds are not enough" in several.sentence
     )
     three = found("cascade", made("position-kl", seeded(rows, apart=0.01)))
     assert "Mean on its own rollouts 0.80, [0." in three.sentence and "decide" not in three.sentence
@@ -539,7 +538,7 @@ def test_the_cascade_is_asked_of_the_last_checkpoint_of_students_on_a_prefix_alo
     short = found("cascade", made("position-kl", early))
     assert (
         short.verdict == "not testable here"
-        and "Trained for 49 steps; below 50 nothing is judged." in short.sentence
+        and "Trained for 49 steps; a verdict needs at least 50." in short.sentence
     )
     unknown = found("cascade", made("position-kl", ratios("ckpt", 0.8, 0.8)))
     assert (
@@ -552,7 +551,7 @@ def test_positions_that_were_trained_are_no_cascade() -> None:
     one = found("cascade", made("position-kl", ratios("prefix-40-seed-0", 0.8, 0.8, low=20.0)))
     assert (
         one.verdict == "not testable here"
-        and "within what was trained of prefix-40-seed-0 (N = 40)" in one.sentence
+        and "among the trained positions of prefix-40-seed-0 (N = 40)" in one.sentence
     )
     rows = seeded(ratios("prefix-20-seed-0", 0.8, 0.8, low=20.0), apart=0.01)
     assert verdict("cascade", "position-kl", rows) == "holds"
@@ -575,9 +574,9 @@ def test_sub_mode_is_decided_where_the_teacher_has_two_modes(change: float, expe
     ]
     rows += [replace(one, checkpoint="full-seed-0", value=0.3, low=0.2, high=0.4) for one in rows]
     lone = found("sub-mode", made("submode", rows))
-    assert lone.verdict == "undecided" and "One training seed decides nothing" in lone.sentence
+    assert lone.verdict == "undecided" and "One training seed is not enough" in lone.sentence
     one = found("sub-mode", made("submode", seeded(rows, apart=0.001)))
-    assert one.verdict == expected and "over all common tokens by -20.0 points" in one.sentence
+    assert one.verdict == expected and "over all common tokens, by -20.0 points" in one.sentence
     assert "With full rollouts: +30.0 points [+20.0, +40.0] (full-seed-0)." in one.sentence
 
 
@@ -628,7 +627,7 @@ def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
         "longer-responses",
         made("behaviour", lengths("full-seed-0", 30.0, note="3 rollouts were cut off")),
     )
-    assert "(3 rollouts were cut off)" in cut.sentence and "a tenth would be 10.0" in cut.sentence
+    assert "(3 rollouts were cut off)" in cut.sentence and "a tenth of it is 10.0" in cut.sentence
 
 
 @pytest.mark.parametrize(
@@ -648,7 +647,10 @@ def test_several_boxes_are_not_testable_where_most_responses_had_them_before() -
     rows = [row("several_boxes_share", 0.9, 0.02, view="fresh", checkpoint="full-seed-0")]
     rows += [row("several_boxes_share", 0.6, 0.02, view="fresh", checkpoint="base")]
     one = found("several-boxes", made("behaviour", seeded(rows, apart=0.001)))
-    assert one.verdict == "not testable here" and "Most did before training." in one.sentence
+    assert (
+        one.verdict == "not testable here"
+        and "Most responses of the untrained student already had several boxes." in one.sentence
+    )
 
 
 # One training seed, and few steps
@@ -659,13 +661,10 @@ def test_students_of_one_training_seed_are_no_several_seeds() -> None:
         rows = [one for at, name in enumerate(names) for one in lengths(name, -30.0 + 0.1 * at)]
         return found("shorter-responses", made("behaviour", rows))
 
-    shared = (
-        "Students that share a training seed, or whose seed is not known, do not count as "
-        "several seeds."
-    )
+    shared = "Students with the same or an unknown training seed do not count as several seeds."
     one = measured(*(f"lr{rate}/prefix-20-seed-0" for rate in (1, 2, 3)))
     assert one.verdict == "undecided" and "over 3 seeds" not in one.sentence
-    assert shared in one.sentence and "One training seed decides nothing" in one.sentence
+    assert shared in one.sentence and "One training seed is not enough" in one.sentence
     unknown = measured(*(f"lr{rate}/prefix-20" for rate in (1, 2, 3)))
     assert unknown.verdict == "undecided" and shared in unknown.sentence
     two = measured(
@@ -684,7 +683,7 @@ def test_runs_of_one_training_seed_do_not_decide_a_collapse() -> None:
     runs = [gains(0.2, 0.04 + 0.001 * rate, run=f"lr{rate}/full-seed-0") for rate in (1, 2, 3)]
     rows = [one for rows in runs for one in rows]
     one = found("collapse", made("evaluate", rows))
-    assert one.verdict == "undecided" and "One training seed decides nothing" in one.sentence
+    assert one.verdict == "undecided" and "One training seed is not enough" in one.sentence
     more = [
         replace(row, training_seed=float(row.checkpoint[2])) if row.selector else row
         for row in rows
@@ -797,7 +796,7 @@ def test_a_collapse_that_is_one_of_the_answer_rule_says_so() -> None:
     one = found("collapse", made("evaluate", seeded(rows, apart=0.002)))
     assert (
         one.verdict == "holds"
-        and "By another answer rule: first_boxed not supported." in one.sentence
+        and "Other answer rules disagree: first_boxed not supported." in one.sentence
     )
     same = [*gains(0.2, 0.0), *gains(0.2, 0.0, rule="first_boxed")]
     assert "answer rule" not in found("collapse", made("evaluate", same)).sentence
@@ -912,12 +911,12 @@ def test_the_best_length_is_told_with_both_intervals_and_what_it_may_reach() -> 
     ]
     one = found("early-stopping-beats-full", made("sweep rollout-length", rows))
     assert (
-        "Of N = 5 and 20 the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] "
+        "Of N = 5 and 20, the best is 20: -0.5 points [-1.5, +0.5] over problems, [-1.5, +0.5] "
         "over 3 seeds" in one.sentence
     )
-    assert "None of them is ahead by what counts." in one.sentence
+    assert "None of them is ahead by a size that counts." in one.sentence
     assert (
-        "more than half of the tokens, 60: 0.0 points" in one.sentence
+        "more than half of the tokens, N = 60: 0.0 points" in one.sentence
         and "One training seed" not in one.sentence
     )
     lone = found(
@@ -925,16 +924,16 @@ def test_the_best_length_is_told_with_both_intervals_and_what_it_may_reach() -> 
         made("sweep rollout-length", arm("prefix-5", 0.05, share=0.1, seeds=1)),
     )
     assert (
-        "One training seed decides nothing: 4 would find an effect of 3 standard deviations"
+        "One training seed is not enough: 4 would detect an effect of 3 standard deviations"
         in lone.sentence
     )
-    assert "over problems" not in lone.sentence and "It beats them." not in lone.sentence
+    assert "over problems" not in lone.sentence and "It is ahead." not in lone.sentence
     rows = [
         one for n in (5, 10, 20, 30, 35, 40) for one in arm(f"prefix-{n}", 0.05, share=0.1, seeds=1)
     ]
     six = found("early-stopping-beats-full", made("sweep rollout-length", rows))
     assert (
-        "5 would find" in six.sentence
+        "5 would detect" in six.sentence
         and "in 86 % of cases over 6 numbers (3 seeds: 21 %)" in six.sentence
     )
 
@@ -955,15 +954,15 @@ def test_what_is_not_testable_names_the_problems_or_the_seeds_that_would_test_it
     wide = found("falling-weights", made("sweep selector", arm("importance", 0.0, 0.06)))
     assert wide.verdict == "not testable here"
     assert (
-        "About 5,500 problems would tell the smallest effect that counts from none, and, besides, "
-        "14 seeds" in wide.sentence
+        "About 5,500 problems would detect the smallest effect that counts, and 14 seeds"
+        in wide.sentence
     )
     seeds = found(
         "falling-weights", made("sweep selector", arm("importance", 0.0, over_seeds=0.04))
     )
     assert (
         seeds.verdict == "not testable here"
-        and "8 seeds are needed, where they differ as these do." in seeds.sentence
+        and "8 seeds are needed at this spread between seeds." in seeds.sentence
     )
 
 
@@ -1018,7 +1017,7 @@ def test_accuracy_peaks_where_a_length_is_above_full_and_above_none() -> None:
     level = found("peak-between", made("sweep rollout-length", lengths_of(-0.1, -0.05, -0.005)))
     assert (
         level.verdict == "not supported"
-        and "2 of 3 are shown to lie below full rollouts." in level.sentence
+        and "2 of 3 are shown to be below full rollouts." in level.sentence
     )
     assert verdict("peak-between", "sweep rollout-length", lengths_of(-0.1)) == "not measured"
 
@@ -1061,15 +1060,15 @@ def test_selectors_are_worse_than_the_prefix_where_no_interval_touches(
 
 def test_the_comparison_of_selectors_counts_them_and_says_that_it_is_not_paired() -> None:
     one = found("selectors-worse", made("sweep selector", selected(0.0, 0.1, 0.2)))
-    assert "Of 2 selectors by KL or entropy 2 lie above the prefix and 0 below." in one.sentence
+    assert "Of 2 selectors by KL or entropy, 2 are above the prefix and 0 below." in one.sentence
     assert (
         "top-all-three-20: +20.0 points" in one.sentence and "prefix-20: 0.0 points" in one.sentence
     )
     assert (
-        "Less the prefix, top-all-three-20 is +20.0 points [+18.0, +22.0] over problems"
-        in one.sentence
+        "The difference of top-all-three-20 from the prefix is +20.0 points [+18.0, +22.0] over "
+        "problems" in one.sentence
     )
-    assert "no paired difference of two arms is measured" in one.sentence
+    assert "stricter than a paired difference" in one.sentence
 
 
 @pytest.mark.parametrize(
@@ -1158,7 +1157,10 @@ def test_how_a_step_was_timed_is_told_with_its_time() -> None:
         for one in rows
     ]
     one = found("cheaper", made("sweep rollout-length", rows))
-    assert "N = 5: 0.20 [0.15, 0.25] of the seconds, 0.10 of the sampled tokens" in one.sentence
+    assert (
+        "N = 5 takes 0.20 [0.15, 0.25] of the seconds and 0.10 of the sampled tokens"
+        in one.sentence
+    )
     assert "Timed beside up to 1 other run." in one.sentence and "One training seed" in one.sentence
 
 
@@ -1224,7 +1226,7 @@ def test_runs_are_in_conflict_where_one_holds_and_one_speaks_against_it(
 ) -> None:
     said = found("teacher-decay", decay_run(other, 50, "few"), decay_run(one, 300, "many"))
     assert said.verdict == expected and "(many, 300 problems" in said.sentence
-    conflict = f"few by itself says otherwise ({other})"
+    conflict = f"few alone disagrees ({other})"
     assert (conflict in said.sentence) == (expected == "undecided")
     assert set(said.evidence["problems"]) == ({50, 300} if expected == "undecided" else {300})
 
@@ -1235,10 +1237,7 @@ def test_runs_that_say_the_contrary_leave_a_claim_undecided() -> None:
         for sign, name in ((-1, "first"), (1, "second"))
     )
     one = found("teacher-decay", falls, rises)
-    assert (
-        one.verdict == "undecided"
-        and "second by itself says otherwise (contradicted)" in one.sentence
-    )
+    assert one.verdict == "undecided" and "second alone disagrees (contradicted)" in one.sentence
     assert len(one.evidence) == 2
 
 
@@ -1301,7 +1300,7 @@ def test_the_numbers_of_its_page_stand_in_the_sentences(measured: dict[str, Find
             "-11.9 points [-14.3, -9.5] over problems, [-12.4, -11.4] over 3 seeds",
         ),
         ("cascade", "0.80 [0.74, 0.86] on its own rollouts and 0.85 [0.82, 0.88]"),
-        ("selectors-worse", "Of 10 selectors by KL or entropy 10 lie above the prefix"),
+        ("selectors-worse", "Of 10 selectors by KL or entropy, 10 are above the prefix"),
         ("early-kl", "rollouts of 217 of the 300 problems reach"),
         ("concentrated-kl", "87.5 % [86.6, 88.4]"),
     ):

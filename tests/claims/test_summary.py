@@ -30,8 +30,7 @@ def test_the_headline_says_pair_advantage_half_decay_advice_and_how_many_claims_
         "ahead of the student by +44.9 points [+39.9, +49.9] over 300 problems. "
         "Half of its advantage over the student is gone after 39 tokens",
         "The length to compare with them is 39 tokens [34, 44] by the half-decay length",
-        f"Of {len(CLAIMS) - 1} claims of the paper and of the literature 1 hold on this pair, 0 "
-        "are contradicted",
+        f"Of {len(CLAIMS) - 1} claims of the literature, 1 hold on this pair, 0 are contradicted",
         "Holds: teacher decay.",
         "Not testable here: early kl.",
         "Not measured: content, ",
@@ -199,7 +198,7 @@ def test_a_control_that_is_undecided_or_missing_is_told() -> None:
         replace(one, low=0.001, p_value_holm=0.4) if one.condition == "own-prefix" else one
         for one in decay_rows()
     ]
-    assert "the control decides nothing: " in warnings(decay_run(around))
+    assert "the control is inconclusive: " in warnings(decay_run(around))
     without = [one for one in decay_rows() if one.condition != "own-prefix"]
     assert "the control was not measured: `decaylab prefix-decay --controls all`" in warnings(
         decay_run(without)
@@ -226,8 +225,9 @@ def test_notes_of_runs_are_told_once_with_all_that_have_them() -> None:
 
 
 def test_intervals_of_less_than_95_percent_are_told() -> None:
-    assert "pair: its intervals are at 90 %; no claim is decided by them" in warnings(
-        decay_run(decay_rows(level=0.9))
+    assert (
+        "pair: its intervals are at 90 %, too low to decide claims; measure again with --level 0.95"
+        in warnings(decay_run(decay_rows(level=0.9)))
     )
 
 

@@ -291,7 +291,7 @@ def seeds_for(effect: float, numbers: int = 1) -> int:
 
 
 @pytest.mark.parametrize(
-    ("seeds", "lead"), [(1, "One training seed decides"), (2, "Two training seeds decide")]
+    ("seeds", "lead"), [(1, "One training seed is"), (2, "Two training seeds are")]
 )
 @pytest.mark.parametrize("numbers", [1, 2, 6])
 def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(
@@ -300,8 +300,8 @@ def test_of_few_seeds_it_is_said_how_many_would_find_three_deviations(
     one, enough = row("x", 0.1), seeds_for(3, numbers)
     (said,) = seeds_words([number(one, None, seeds), *[number(one, one, 3)] * (numbers - 1)])
     assert said == (
-        f"{lead} nothing: {enough} would find an effect of 3 standard deviations between seeds in "
-        f"{100 * power(enough, 3, numbers):.0f} % of "
+        f"{lead} not enough: {enough} would detect an effect of 3 standard deviations between "
+        f"seeds in {100 * power(enough, 3, numbers):.0f} % of "
         f"cases{f' over {numbers} numbers' if numbers > 1 else ''} "
         f"(3 seeds: {100 * power(3, 3, numbers):.0f} %)."
     )
@@ -311,7 +311,7 @@ def test_three_seeds_of_50_steps_need_no_words_and_fewer_steps_are_told() -> Non
     one = row("x", 0.1)
     assert seeds_words([number(one, one, 3, steps=steps) for steps in (50, NAN)]) == []
     said = seeds_words([number(one, one, 3, steps=steps) for steps in (49, 20, 60)])
-    assert said == ["Trained for 20 steps; below 50 nothing is judged."]
+    assert said == ["Trained for 20 steps; a verdict needs at least 50."]
 
 
 def test_the_problems_that_would_do_by_hand() -> None:
@@ -319,7 +319,7 @@ def test_the_problems_that_would_do_by_hand() -> None:
     many, 784."""
     effect = Effect(1.0, 3.8)
     wide, narrow = row("x", 0.0, 1.96 * 2.8, problems=100), row("x", 0.0, 1.0, problems=200)
-    told = "About 780 problems would tell the smallest effect that counts from none."
+    told = "About 780 problems would detect the smallest effect that counts."
     assert remedy(effect, [narrow, wide]) == remedy(Effect(1.0, -1.8), [wide]) == told
     more = row("x", 0.0, 19.6, problems=1000)  # an error of 10: a hundredfold
     assert remedy(Effect(0.0, 2.8), [more]) == told.replace("780", "100,000")
@@ -347,7 +347,7 @@ def test_the_seeds_that_would_do_are_those_of_the_numbers_that_differ_most() -> 
     alone, calm = trained(0.0, 2.0, 4.0), trained(0.1, 0.2, 0.3)  # deviations 2 and .1
     assert (
         seeds_remedy(Effect(1.0, 3.0), [alone])
-        == f"{seeds_for(1.0)} seeds are needed, where they differ as these do."
+        == f"{seeds_for(1.0)} seeds are needed at this spread between seeds."
     )
     assert seeds_remedy(Effect(1.0, -1.0), [calm, alone]).startswith(
         f"{seeds_for(1.0, 2)} seeds are needed"
@@ -373,7 +373,7 @@ def test_where_the_seeds_would_do_already_or_differ_by_ten_times_the_effect_no_n
     assert seeds_remedy(Effect(0.0, 3.0), [three]).startswith("4 seeds are needed")
     assert (
         seeds_remedy(Effect(0.0, 0.1), [three])
-        == "More than 100 seeds are needed, where they differ as these do."
+        == "More than 100 seeds are needed at this spread between seeds."
     )
     assert seeds_remedy(Effect(0.0, 0.125), [three]).startswith(
         f"{seeds_for(0.125)} seeds are needed"

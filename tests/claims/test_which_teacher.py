@@ -26,10 +26,10 @@ def compared(
 def test_no_teacher_is_a_verdict_with_what_could_have_been_seen() -> None:
     frame = compared(("a", LOST, 0.35), ("b", LOST, 0.33))
     first, second, third = verdict(frame)
-    assert first == f"{NONE} No teacher has an advantage over the student that holds."
+    assert first == f"{NONE} No teacher has a lasting advantage over the student."
     assert second.startswith("Teacher minus student: a ") and "; b " in second
-    assert third.startswith("120 problems show an advantage of ")
-    assert third.endswith("points in four of five cases: a smaller one may have been missed.")
+    assert third.startswith("120 problems detect an advantage of ")
+    assert third.endswith("points in four of five cases; a smaller one may have been missed.")
 
 
 def test_an_advantage_that_is_gone_after_the_first_prefix_does_not_hold() -> None:
@@ -47,7 +47,7 @@ def test_the_only_teacher_that_is_ahead_is_named_first() -> None:
     first, second = verdict(frame)
     assert first.startswith("Distil from good: ahead of the student by +")
     assert "after 40 tokens, half-decay length not reached by 40 tokens" in first
-    assert second.startswith("No advantage that holds, teacher minus student: own ")
+    assert second.startswith("No lasting advantage, teacher minus student: own ")
 
 
 def test_of_two_that_hold_the_better_one_is_named_and_the_difference_told() -> None:
@@ -63,17 +63,15 @@ def test_of_two_that_hold_the_better_one_is_named_and_the_difference_told() -> N
 def test_two_that_are_not_told_apart_are_both_named_with_the_cheaper() -> None:
     frame = compared(("a", GOOD, 0.9), ("b", GOOD, 0.9))
     (line,) = verdict(frame)
-    assert (
-        line.startswith("Distil from a or b: ") and "none of them is shown to be the best" in line
-    )
+    assert line.startswith("Distil from a or b: ") and "none is shown to be the best" in line
     assert "writes the shortest answers" in line
 
 
 def test_of_students_it_says_over_which_the_advantage_holds() -> None:
     frame = compared(("small", GOOD, 0.9), ("other", LOST, 0.35), compared=STUDENTS)
     first, second, third = verdict(frame)
-    assert first == "The teacher's advantage holds over small."
+    assert first == "The teacher has a lasting advantage over small."
     assert second.startswith("small: ahead of the student by +")
-    assert third.startswith("No advantage that holds, teacher minus student: other ")
+    assert third.startswith("No lasting advantage, teacher minus student: other ")
     none = compared(("one", LOST, 0.35), ("two", LOST, 0.35), compared=STUDENTS)
-    assert verdict(none)[0].startswith(f"{NONE} The teacher has no advantage that holds over any")
+    assert verdict(none)[0].startswith(f"{NONE} The teacher has no lasting advantage over any")

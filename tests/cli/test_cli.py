@@ -236,7 +236,7 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
         "0.5\n"
     )
     outcome = decaylab("preflight", "--config", config, "--json")
-    assert "2 problems asked" in json.loads(outcome.out)["checks"][0]["finding"]
+    assert "2 problems" in json.loads(outcome.out)["checks"][0]["finding"]
 
 
 @pytest.mark.parametrize(
@@ -249,10 +249,10 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
         ('temperature = "hot"', "temperature must be a number, got 'hot'"),
         ("teacher = 3", "teacher must be text, got 3"),
         ("overwrite = 1", "overwrite must be true or false, got 1"),
-        ("prefix-lengths = 20", "prefix-lengths must be a list, or text with commas, got 20"),
-        ("prefix-lengths = [0, 1.5]", "prefix-lengths must be whole numbers with commas"),
-        ('column = "question"', "as ROLE=NAME, got 'question'"),
-        ("[column]\nsolution = 'x'", "as ROLE=NAME, got {'solution': 'x'}"),
+        ("prefix-lengths = 20", "prefix-lengths must be a list or comma-separated text, got 20"),
+        ("prefix-lengths = [0, 1.5]", "prefix-lengths must be comma-separated whole numbers"),
+        ('column = "question"', "grade, got 'question'"),
+        ("[column]\nsolution = 'x'", "grade, got {'solution': 'x'}"),
         ('dtype = "int4"', "dtype must be one of auto, float32, bfloat16, float16, got int4"),
         ("samples = ", "Invalid value"),
         ("samples = 1\nsamples = 2", "Cannot overwrite a value"),
@@ -278,15 +278,15 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--teacher nonsense", "no model 'nonsense': neither a folder here nor a hub id"),
+        ("--teacher nonsense", "no model 'nonsense': give a folder, a hub id"),
         ("--student ./nowhere", "no model './nowhere'"),
         ("--prefix-lengths 0,-4", "--prefix-lengths must not be negative, got 0,-4"),
-        ("--prefix-lengths 0,8,4", "--prefix-lengths must ascend without repeats, got 0,8,4"),
-        ("--prefix-lengths 0,4,4", "--prefix-lengths must ascend without repeats"),
+        ("--prefix-lengths 0,8,4", "--prefix-lengths must increase, got 0,8,4"),
+        ("--prefix-lengths 0,4,4", "--prefix-lengths must increase, got 0,4,4"),
         ("--prefix-lengths 4,8", "--prefix-lengths must begin with 0"),
         ("--prefix-lengths 0,24", "--prefix-lengths reach 24, beyond the budget --max-tokens 24"),
-        ("--prefix-lengths 0,ten", "--prefix-lengths must be whole numbers with commas"),
-        ("--prefix-lengths=", "--prefix-lengths must be whole numbers with commas"),
+        ("--prefix-lengths 0,ten", "--prefix-lengths must be comma-separated whole numbers"),
+        ("--prefix-lengths=", "--prefix-lengths must be comma-separated whole numbers"),
         ("--samples 0", "--samples must be at least 1, got 0"),
         ("--samples two", "Invalid value for '--samples'"),
         ("--limit 0", "--limit must be at least 1, got 0"),
@@ -298,7 +298,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--temperature inf", "--temperature must be at least 0"),
         ("--top-p 0", "--top-p must lie"),
         ("--top-k -1", "--top-k must be at least 0"),
-        ("--max-tokens 2000", "goes beyond the context of the student abacus-student, 1024 tokens"),
+        ("--max-tokens 2000", "exceeds the context of the student abacus-student, 1024 tokens"),
         ("--controls everything", "--controls must be all, none or among"),
         ("--answer-rule best", "--answer-rule must be one of last_boxed"),
         ("--dtype int8", "--dtype must be one of"),
@@ -306,7 +306,7 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--teacher-prompt mine", "--teacher-prompt must be one of"),
         ("--device tpu9", "--device tpu9 cannot be used here"),
         ("--device meta", "--device meta cannot be used here"),
-        ("--column wrong", "--column must name question, answer, id, prompt, "),
+        ("--column wrong", "--column must be ROLE=NAME, with a role among question, "),
         ("--column question=q", "is generated"),
         ("--problems nothing", "unknown problem set 'nothing'"),
         ("--problems nothing.jsonl", "no such file: nothing.jsonl"),
@@ -358,13 +358,13 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
     )
     assert "only pickled weights (pytorch_model.bin)" in complaint(pickled)
     (plain := model("plain")).joinpath("chat_template.jinja").unlink()
-    assert "no chat template; say --prompt-format plain" in complaint(plain)
+    assert "no chat template; use --prompt-format plain" in complaint(plain)
     (adapter := tmp_path / "adapter").mkdir()
     (adapter / "adapter_model.safetensors").write_bytes(b"")
     (adapter / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "gone", "peft_type": "LORA"}'
     )
-    assert "is an adapter and its base is missing: no model 'gone'" in complaint(adapter)
+    assert "is an adapter, and its base is missing: no model 'gone'" in complaint(adapter)
     short = model("short") / "model.safetensors"
     short.write_bytes(short.read_bytes()[:1000])
     assert "cannot load" in complaint(short.parent)
@@ -374,7 +374,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path, model: Folders) -> N
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
-        ([], [], "holds no problems: it is empty"),
+        ([], [], "has no problems: it is empty"),
         ([{"question": "1?", "answer": "1"}, "{broken"], [], "mine.jsonl:2: not JSON"),
         ([{"question": "1?", "answer": "1"}, "[1]"], [], "mine.jsonl:2: must be an object"),
         ([{"q": "1?", "answer": "1"}], [], "question"),

@@ -191,7 +191,7 @@ def test_a_config_file_says_the_same_as_the_command_line(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("bins = 5", "bins must be a list, or text with commas, got 5"),
+        ("bins = 5", "bins must be a list or comma-separated text, got 5"),
         ('checkpoints = "ckpt"', "checkpoints must be a list, got 'ckpt'"),
         ("share = true", "share must be a number, got True"),
         ("rollout-length = 1.5", "rollout-length must be a number of tokens or full, got 1.5"),
@@ -268,7 +268,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     assert "problems of the rollouts in " in first.out and "samples at T" not in first.out
     assert (
         "1 of 3 rollouts hold no token, left out" in first.out
-        and "are encoded from their text" in first.out
+        and "were encoded from their text" in first.out
     )
     write_lines(file, *rows)
     assert (
@@ -304,9 +304,9 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         (
             "signals",
             "--bins 0,ten",
-            "--bins must be whole numbers with commas, such as 0,100,200, got '0,ten'",
+            "--bins must be comma-separated whole numbers, such as 0,100,200, got '0,ten'",
         ),
-        ("position-kl", "--bins=", "--bins must be whole numbers with commas"),
+        ("position-kl", "--bins=", "--bins must be comma-separated whole numbers"),
         ("position-kl", "--rollout-length 0", "--rollout-length must be at least 1, got 0"),
         ("position-kl", "--survivors 0", "--survivors must be at least 1, got 0"),
         (
@@ -333,7 +333,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
         (
             "position-kl",
             "--max-tokens 2000",
-            "goes beyond the context of the student abacus-student, 1024 tokens",
+            "exceeds the context of the student abacus-student, 1024 tokens",
         ),
         ("submode", "--share 2", "--share must lie between 0 and 1, got 2.0"),
         ("submode", "--share 0", "--share must lie between 0 and 1, got 0.0"),
@@ -344,7 +344,7 @@ LABELS = [f"checkpoint-{100 * step}" for step in range(1, 31)]
             "--cumulative-share must lie between 0 and 1, got 45.0",
         ),
         ("signals", "--horizon 0", "--horizon must be at least 1, got 0"),
-        ("signals", "--evidence runs", "--evidence is what --advise reads; add --advise"),
+        ("signals", "--evidence runs", "--evidence only applies with --advise; add --advise"),
         ("signals", "--advise --evidence runs/none", "--evidence runs/none: no such folder"),
         ("category-kl", "--min-count 0", "--min-count must be at least 1, got 0"),
         ("category-kl", "--categories nowhere.toml", "cannot read the category file nowhere.toml"),
@@ -372,17 +372,15 @@ def test_a_folder_that_is_neither_model_adapter_nor_run_is_one_line(
 ) -> None:
     (tmp_path / "photographs").mkdir()
     complaint = decaylab(command, tmp_path / "photographs", "--out", tmp_path / "run").complaint
-    assert (
-        "photographs holds neither config.json nor adapter_config.json nor checkpoints" in complaint
-    )
+    assert "photographs is not a model folder" in complaint
     assert not (tmp_path / "run").exists()
 
 
 def test_a_model_folder_alone_asks_for_its_pair(checkpoint: Path, tmp_path: Path) -> None:
     complaint = decaylab("position-kl", checkpoint, "--out", tmp_path / "run").complaint
     assert complaint.endswith(
-        "step-7 does not say what it was trained from or which teacher it had: give --student and "
-        "--teacher"
+        "step-7 does not record the student it was trained from or its teacher: give --student "
+        "and --teacher"
     )
     assert (
         "the same checkpoint is named twice"
@@ -413,10 +411,10 @@ def test_vocabularies_that_disagree_are_one_line_before_anything_is_sampled(
         "position-kl", *pair, "--out", tmp_path / "run", "--cache", tmp_path / "cache"
     ).complaint
     assert (
-        f"the vocabularies disagree: id 5 is {first[0]!r} to {student} and {first[1]!r} to "
+        f"the vocabularies differ: id 5 is {first[0]!r} in {student} and {first[1]!r} in "
         f"{teacher}" in complaint
     )
-    assert "take a teacher with the student's tokenizer" in complaint
+    assert "use a teacher with the student's tokenizer" in complaint
 
 
 def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path) -> None:
@@ -444,7 +442,10 @@ def test_a_rollout_whose_response_is_null_is_left_out_and_counted(tmp_path: Path
     [
         ({"question": "1 + 1?", "answer": "2"}, "mine.jsonl:2: no response under response"),
         ("{broken", "mine.jsonl:2: not JSON"),
-        ({"response": "2"}, "mine.jsonl:2: names no problem: give problem_id, or a prompt"),
+        (
+            {"response": "2"},
+            "mine.jsonl:2: the row has no problem: it needs problem_id, or a prompt",
+        ),
     ],
 )
 def test_rollouts_without_a_response_are_one_line_with_its_number(
@@ -465,7 +466,7 @@ def test_rollouts_without_a_response_are_one_line_with_its_number(
             '[[category]]\nname = "a"\nword = ["b"]',
             "category 'a': unknown key 'word'; allowed are name, words",
         ),
-        ('[[kind]]\nname = "a"', "holds kind; allowed are tables [[category]] alone"),
+        ('[[kind]]\nname = "a"', "contains kind; only [[category]] tables are allowed"),
         ("[[category", "category file"),
     ],
 )

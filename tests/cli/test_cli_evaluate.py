@@ -179,7 +179,7 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
     )
     assert (
         "Accuracy by the rule anywhere, %" in outcome.out
-        and "–: a response may name several answers" in outcome.out
+        and "–: a response may have several answers" in outcome.out
     )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["condition"].iloc[0] == "anywhere" and set(frame["level"]) == {0.5}
@@ -266,13 +266,13 @@ def test_a_run_without_checkpoints_or_without_a_validation_is_one_line(
     monkeypatch.setattr(loading, "load", lambda *_, **__: pytest.fail("a model was loaded"))
     empty = training_run(tmp_path / "empty", validation=VALIDATED)
     assert (
-        "empty is a run folder with neither rollouts nor checkpoints"
+        "empty is a run folder without rollouts or checkpoints"
         in decaylab("evaluate", empty).complaint
     )
     blind = training_run(tmp_path / "blind", 10)
     complaint = decaylab("evaluate", blind, "--checkpoint-rule", "best").complaint
     assert (
-        "blind holds no validation.csv, by which the best checkpoint would be chosen; say "
+        "blind has no validation.csv to choose the best checkpoint from; use "
         "--checkpoint-rule last" in complaint
     )
 

@@ -59,7 +59,7 @@ def pair(tmp_path: Path) -> list[str]:
 def test_the_embedded_pair_fits_here_and_says_so() -> None:
     found = decaylab("plan", "--memory", "8GB")
     assert found.code == 0
-    assert "It fits: at most" in found.out and "no rate is known" in found.out
+    assert "It fits: at most" in found.out and "hours: unknown; measure rates" in found.out
 
 
 def test_what_does_not_fit_ends_with_1_and_names_a_flag_that_helps(pair: list[str]) -> None:
@@ -133,26 +133,26 @@ def test_hours_are_tokens_over_the_stated_rate(pair: list[str]) -> None:
     ("words", "told"),
     [
         (("--gpus", "48GB"), "--gpus must be a count, x and the memory of one"),
-        (("--gpus", "1x48"), "--gpus must state memory with its unit"),
+        (("--gpus", "1x48"), "--gpus must give memory with a unit"),
         (("--gpus", "0x48GB"), "at least one GPU"),
         (("--only", "tarin"), "--only must be among prefix-decay, diagnostics, train, got tarin"),
-        (("--only", ","), "--only must name what is planned"),
+        (("--only", ","), "--only must name the planned commands"),
         (("--teacher", "nowhere"), "no model 'nowhere'"),
         (
             ("--gpus", "1x48GB", "--processes", "2"),
-            "--processes needs 2 GPUs, one each, and --gpus 1x48GB has 1",
+            "--processes needs 2 GPUs, but --gpus 1x48GB has only 1",
         ),
         (
             ("--gpus", "1x48GB", "--tensor-parallel", "2"),
             "--tensor-parallel only applies to --engine vllm",
         ),
-        (("--sharded",), "say --processes"),
-        (("--tokens-per-second", "fast"), "--tokens-per-second must be numbers"),
+        (("--sharded",), "give their number with --processes"),
+        (("--tokens-per-second", "fast"), "--tokens-per-second must be comma-separated numbers"),
         (("--tokens-per-second", "0"), "numbers above 0"),
-        (("--problems", "someone/set", "--teacher", "abacus-teacher"), "say --limit"),
-        (("--prefix-lengths", "a"), "--prefix-lengths must be whole numbers"),
-        (("--column", "x=y"), "--column must name question, answer, id, prompt, "),
-        (("--probe", "--engine", "vllm"), "--probe measures the transformers engine"),
+        (("--problems", "someone/set", "--teacher", "abacus-teacher"), "set --limit"),
+        (("--prefix-lengths", "a"), "--prefix-lengths must be comma-separated whole numbers"),
+        (("--column", "x=y"), "--column must be ROLE=NAME, with a role among question, "),
+        (("--probe", "--engine", "vllm"), "--probe only measures the transformers engine"),
         (("--dtype", "int8"), "--dtype must be one of"),
     ],
 )

@@ -280,9 +280,8 @@ def test_a_text_of_prompt_and_response_is_refused_and_once_cut_has_the_length_of
     for command in COMMANDS:
         refused = measured(command, tmp_path / "no", folder / "cache", SHORT, "--rollouts", path)
         assert refused.complaint == (
-            f"{path}:1: 8 of 8 responses begin with their prompt; --prompt-in-response cut cuts "
-            "it off, and keep takes it for "
-            "what the student wrote"
+            f"{path}:1: 8 of 8 responses begin with their prompt; use --prompt-in-response cut "
+            "to remove it, or keep if it is part of the response"
         )
     run = of_file(own, row, tmp_path, folder, "behaviour", "--prompt-in-response", "cut")
     written = [len(one.ids) - (one.stop == "eos") for one in own.rollouts]
@@ -351,9 +350,9 @@ def test_an_unknown_stop_reason_and_none_at_all_are_no_natural_ends(
     share = value(run, "natural_stop_share", checkpoint="base")
     assert (share.value, share.rollouts) == (pytest.approx(1 / 3), 6)
     notes = " ".join(json.loads((run / "run.json").read_text())["notes"])
-    assert "loop (2, no natural end)" in notes and "no stop reason (2, end unknown)" in notes
-    assert "2 of 8 rollouts ended in a way that is no natural end" in notes
-    assert "2 of 8 rollouts do not say why they ended" in notes
+    assert "loop (2, not a natural end)" in notes and "no stop reason (2, unknown end)" in notes
+    assert "2 of 8 rollouts did not stop naturally" in notes
+    assert "2 of 8 rollouts have no stop reason" in notes
 
 
 def thinking_student(folder: Path) -> Path:
@@ -386,9 +385,7 @@ def test_a_thought_beside_its_answer_is_measured_and_holds_no_answer(
     assert value(run, "response_tokens_mean", checkpoint="base").value == np.mean(written)
     assert value(run, "accuracy", answer_rule="first_boxed", checkpoint="base").value == 1
     notes = json.loads((run / "run.json").read_text())["notes"]
-    assert any(
-        "8 of 8 responses were put together from thought and answer" in note for note in notes
-    )
+    assert any("8 of 8 responses were joined from thought and answer" in note for note in notes)
 
 
 def test_token_ids_go_before_text(own: Own, folder: Path, tmp_path: Path) -> None:
@@ -427,8 +424,8 @@ def test_without_a_budget_what_fits_behind_the_longest_prompt_is_the_budget(
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "run" / "run.json").read_text())["notes"]
     assert (
-        f"the budget is {1024 - length} tokens, all that fit behind the longest prompt "
-        "(--max-tokens sets it)" in notes
+        f"the budget is {1024 - length} tokens, all that fit after the longest prompt "
+        "(set it with --max-tokens)" in notes
     )
     if command == "behaviour":  # the same for all
         usual = write_lines(tmp_path / "usual.jsonl", ROW)
@@ -460,7 +457,7 @@ def test_a_prompt_beyond_the_context_is_refused_or_left_out(folder: Path, tmp_pa
     )
     outcome = decaylab(*command, "--leave-out-long", "--out", tmp_path / "run")
     assert (
-        outcome.code == 0 and "1 of 2 problems are too long for a context, left out" in outcome.out
+        outcome.code == 0 and "1 of 2 problems do not fit into the context, left out" in outcome.out
     )
 
 
@@ -531,7 +528,7 @@ def test_messages_of_several_turns_are_continued_and_measured(
         run = of_file(own, row, tmp_path, folder, command)
         notes = json.loads((run / "run.json").read_text())["notes"]
         assert any(
-            "8 of 8 responses hold text that the student did not write" in note for note in notes
+            "8 of 8 responses contain text that the student did not write" in note for note in notes
         )
     said = len("4+3=") + 1  # an id a character, and its end
     own_tokens = [said + len(one.ids) - (one.stop == "eos") for one in own.rollouts]
@@ -581,7 +578,7 @@ def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown
         assert outcome.code == 0, outcome.err
     change = value(tmp_path / "behaviour", "natural_stop_share_change", checkpoint="step-1")
     assert (
-        change.problems == 2 and "of base unknown on 1 of 3 problems" in change.note
+        change.problems == 2 and "1 of 3 problems have no value for base" in change.note
     )  # the ids of two end
 
 
@@ -660,7 +657,7 @@ def test_an_instruction_beside_the_messages_of_a_file_stops_every_reading_of_it(
     path = exported.export(own.rollouts, WRITERS["messages"], tmp_path)
     options = ("--problems", "abacus", "--instruction", "boxed")
     told = (
-        f"4 of 4 prompts of {path} are chat messages, which are asked as they stand to the "
+        f"4 of 4 prompts of {path} are chat messages, which are used unchanged for the "
         "problems of abacus: leave "
     )
     assert decaylab("rollouts", path, *options).complaint == f"{told}--instruction out"
@@ -747,8 +744,8 @@ def test_a_file_with_its_own_questions_is_measured_on_them(tmp_path: Path) -> No
     assert "1 problems of " in said and "are not asked, left out" in said
     assert "4 student rollouts are longer than the budget of 16 tokens: graded whole" in said
     assert (
-        "theirs.jsonl: plain columns, 6 rollouts to 3 problems; prompts bare questions (3); "
-        "responses text, encoded anew" in said
+        "theirs.jsonl: plain columns, 6 rollouts for 3 problems; prompts bare questions (3); "
+        "responses encoded from text" in said
     )
     assert (
         "so --split has no meaning"
@@ -768,7 +765,7 @@ def test_problems_that_the_set_does_not_have_are_refused_or_counted(
     )
     assert "none of its problem_ids is in abacus" in refused.complaint
     assert decaylab(*command, "--rollouts", strange, "--out", tmp_path / "run").complaint == (
-        f"{strange} names problem_ids but holds no questions; say --problems"
+        f"{strange} has problem_ids but no questions; give them with --problems"
     )
     mixed = write_lines(tmp_path / "mixed.jsonl", *theirs.read_text().splitlines(), one)
     options = (
@@ -847,7 +844,7 @@ def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path
     "options, message",
     [
         (("--rollouts-format", "vlm"), "--rollouts-format must be one of decaylab, trl, "),
-        (("--column", "reply=text"), "--column must name question, answer, id, prompt"),
+        (("--column", "reply=text"), "--column must be ROLE=NAME, with a role among question, "),
         (
             ("--column", "response=made"),
             "{}:1: no column 'made' for the response (found prompt, answer, response",
@@ -857,7 +854,7 @@ def test_the_command_reads_several_files_and_loads_no_weights(own: Own, tmp_path
         (("--no-stop-reason", "eos"), "--no-stop-reason must be "),
         (
             ("--prompt-kind", "rendered"),
-            "{}:1: the prompt does not read like one that the template of abacus-student",
+            "{}:1: the prompt was not rendered by the template of abacus-student",
         ),
     ],
 )
@@ -887,11 +884,11 @@ def test_notes_of_the_command_say_what_a_measurement_would_say(tmp_path: Path) -
     ]
     said = " ".join(page(write_lines(tmp_path / "theirs.jsonl", *rows), "--quiet").split())
     assert (
-        "the rollouts are of 2 training steps, each of another student, and are taken together"
+        "the rollouts are from 2 training steps, that is, from different students; they are pooled"
         in said
     )
-    assert "1 of 1 gold answers stood inside an object or list and were taken out of it" in said
-    assert "2 of 2 rollouts do not say why they ended" in said
+    assert "1 of 1 gold answers were unwrapped from an object or list" in said
+    assert "2 of 2 rollouts have no stop reason" in said
 
 
 def test_that_rollouts_are_of_several_training_steps_is_told_with_a_set_of_problems_too(
@@ -899,7 +896,9 @@ def test_that_rollouts_are_of_several_training_steps_is_told_with_a_set_of_probl
 ) -> None:
     rows = [row | {"step": number} for number, row in enumerate(exported.verl(own.rollouts))]
     path = write_lines(tmp_path / "theirs.jsonl", *rows)
-    told = "the rollouts are of 8 training steps, each of another student, and are taken together"
+    told = (
+        "the rollouts are from 8 training steps, that is, from different students; they are pooled"
+    )
     outcome = measured(
         "position-kl",
         tmp_path / "set",

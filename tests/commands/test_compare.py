@@ -126,7 +126,7 @@ def test_several_students_of_one_teacher_are_compared_by_problem(runs: Path) -> 
     result = compared("good", other(runs, rows, teacher="large", student="tiny"))
     assert set(result.measurements.category) == {"students"}
     assert list(result.measurements.checkpoint.unique()) == ["small", "tiny"]
-    assert result.verdict[0].startswith("The teacher's advantage holds over small")
+    assert result.verdict[0].startswith("The teacher has a lasting advantage over small")
 
 
 def test_one_answer_rule_for_all_can_be_named(runs: Path) -> None:

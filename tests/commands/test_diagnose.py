@@ -434,5 +434,5 @@ def test_folders_that_cannot_be_read_are_told_before_a_model_is_loaded(
     with pytest.raises(UserError, match="--evidence nowhere: no such folder"):
         diagnose.diagnose("signals", options)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(UserError, match="--evidence is what --advise reads; add --advise"):
+    with pytest.raises(UserError, match="--evidence only applies with --advise; add --advise"):
         diagnose.diagnose("signals", DiagnosticOptions(evidence=("runs",)))

@@ -185,7 +185,7 @@ def test_a_bound_from_few_ids_lies_below_in_every_bin(finished: Path, tmp_path: 
     assert np.nanmax(every.to_numpy() - few) > 1e-3  # or the test shows nothing
     assert (
         rows["note"]
-        .str.startswith("approximation: a lower bound from the teacher's 2 likeliest ids")
+        .str.startswith("approximation: a lower bound from the teacher's top 2 ids")
         .all()
     )
     assert "approximation: a lower bound" in " ".join(json.loads(outcome.out)["notes"])
@@ -200,7 +200,7 @@ def test_the_tables_say_what_the_numbers_are(finished: Path) -> None:
     assert "at least: the exact reverse KL is not known and not below it" in text
     record = json.loads((finished / "run" / "run.json").read_text())
     assert record["identity"]["scores"] == {"kind": "approximation: a lower bound", "top_ids": 520}
-    assert "approximation: a lower bound from the teacher's 520 likeliest ids" in " ".join(
+    assert "approximation: a lower bound from the teacher's top 520 ids" in " ".join(
         record["notes"]
     )
 

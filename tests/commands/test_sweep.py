@@ -386,14 +386,14 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
         ),
         (
             ("rollout-length",),
-            "--values must name what is compared, with commas, such as 5,10,20,full",
+            "--values must list the values to compare, such as 5,10,20,full",
         ),
         (("rollout-length", "--values", "5,0"), "--rollout-length must be at least 1 token, got 0"),
         (
             ("rollout-length", "--values", "5,five"),
             "--rollout-length must be a number of tokens or full, got five",
         ),
-        (("rollout-length", "--values", "5,5"), "--values 5,5: prefix-5 stands there twice"),
+        (("rollout-length", "--values", "5,5"), "--values 5,5: prefix-5 appears twice"),
         (("selector", "--values", "prefix,best"), "--values must be among prefix, prefix-mask, "),
         (
             ("selector", "--values", "prefix", "--rollout-length", "9"),

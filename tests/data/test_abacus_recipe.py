@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -63,11 +64,46 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
     assert rows[0] == rows[1]
 
 
-def test_every_example_asks_a_problem_of_the_pairs_own_part_and_answers_it() -> None:
-    examples = recipe.Examples(recipe.RECIPES["teacher"], TOKENIZER, "train")
-    batches = examples.pool(3, 1.0)
+def test_a_training_in_two_phases_that_is_killed_in_the_second_ends_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe, "SAVE_EVERY", 20)
+    tiny = replace(SHORT, stop=None, steps=200, polish_steps=200, polish_lr=1e-3, polish_slips=0.1)
+    monkeypatch.setitem(recipe.RECIPES, "student", tiny)
+    recipe.train("student", tmp_path / "whole")
+    step = recipe.Training.step
+
+    def killed(self: recipe.Training, batch: list[recipe.Example]) -> float:
+        if self.examples.phase == "polish" and self.done > 100:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(recipe.Training, "step", killed)
+        recipe.train("student", tmp_path / "killed")
+    assert not (tmp_path / "killed" / "model.safetensors").exists()
+    recipe.train("student", tmp_path / "killed")
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+
+
+def test_a_save_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    chosen = replace(SHORT, stop=20)
+    trained(tmp_path / "one", chosen)
+    other = replace(chosen, habits=replace(chosen.habits, checks=0.5))
+    with pytest.raises(SystemExit, match="save of another recipe"):
+        trained(tmp_path / "one", other)
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize("phase", ["train", "polish"])
+def test_every_example_asks_a_problem_of_the_pairs_own_part_and_answers_it(
+    role: str, phase: Literal["train", "polish"]
+) -> None:
+    examples = recipe.Examples(recipe.RECIPES[role], TOKENIZER, phase)
+    batches = [batch for index in range(3) for batch in examples.pool(index, 0.5 * index)]
     texts = [TOKENIZER.decode(prompt) for batch in batches for prompt, _ in batch]
-    assert len(texts) == recipe.POOL
+    assert len(texts) == 3 * recipe.POOL
     for text in texts:
         question = text.removeprefix("<|user|>").removesuffix("<|end|><|assistant|>")
         assert abacus.part_of(question) == "pair"

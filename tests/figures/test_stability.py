@@ -223,6 +223,6 @@ def test_a_run_that_was_not_evaluated_at_every_checkpoint_has_no_rows_on_the_tes
 def test_checkpoints_that_were_asked_different_problems_are_refused() -> None:
     bad = {50: column(1, 1, 0, 0), 100: column(1, 0, 1)}
     with pytest.raises(
-        ValueError, match="full-seed-0: its checkpoints were asked different problems"
+        ValueError, match="full-seed-0: its checkpoints were evaluated on different problems"
     ):
         measure([trained("full", 0, bad, BASE, BASE)], SETTINGS)

@@ -43,7 +43,6 @@ class ReadStep:
     start: int
     end: int
     verdict: str
-    restated: int = 0
 
 
 @dataclass(frozen=True)
@@ -193,8 +192,19 @@ def _is_lone(token: Token) -> bool:
 
 
 def _agrees(found: list[Token], value: int, operation: Operation) -> str:
-    """right; open where the end of the text cuts off what may become right; or wrong."""
-    expected = (value, operation.sign, operation.operand, "=", operation.applied_to(value))
+    """right; open where the end of the text cuts off what may become right; or wrong. The two
+    numbers of a sum or a product may change places."""
+    orders = [(value, operation.operand)]
+    if operation.sign in "+*":
+        orders.append((operation.operand, value))
+    result = operation.applied_to(value)
+    found_so = {
+        _agrees_with(found, (left, operation.sign, right, "=", result)) for left, right in orders
+    }
+    return next(verdict for verdict in ("right", "open", "wrong") if verdict in found_so)
+
+
+def _agrees_with(found: list[Token], expected: tuple[int | str, ...]) -> str:
     states = [_token_agrees(token, want) for token, want in zip(found, expected, strict=False)]
     if states == ["yes"] * len(SHAPE):
         return "right"
@@ -244,7 +254,6 @@ def read(question: str, response: str) -> Reading:
             last = steps[-1]
             put_right = verdict == "right" and last.verdict != "right"
             last.verdict = "repaired" if put_right else verdict
-            last.restated += 1
         if verdict == "unread":
             break
     return Reading(steps, boxed_wrong)

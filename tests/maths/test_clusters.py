@@ -114,8 +114,8 @@ def test_rollouts_of_weight_0_are_left_out_and_any_other_weight_is_kept() -> Non
             "values must be one-dimensional and finite: shape .2,., 1 NaN",
         ),
         ([[0.5, 0.5]], [[0, 1]], None, "values must be one-dimensional"),
-        ([0.5, 0.5], [0], None, r"equally long, got \[\(2,\), \(2,\)\] and \(1,\)"),
-        ([0.5, 0.5], [0, 1], [1], "equally long"),
+        ([0.5, 0.5], [0], None, r"the same length, got \[\(2,\), \(2,\)\] and \(1,\)"),
+        ([0.5, 0.5], [0, 1], [1], "the same length"),
         ([0.5], [0.5], None, "integer codes, got float64"),
     ],
 )
@@ -130,7 +130,7 @@ def test_what_is_no_table_of_rollouts_is_refused(
 def test_a_code_that_is_not_among_those_asked_for_is_refused_wherever_it_would_stand(
     code: int,
 ) -> None:
-    with pytest.raises(ValueError, match="not among codes"):
+    with pytest.raises(ValueError, match="not in codes"):
         per_problem_sums([1, 1], [3, code], [9, 3, 5])
 
 

@@ -343,7 +343,7 @@ def test_problems_without_an_open_rollout_do_not_count_towards_the_error_of_an_a
 
 
 def test_no_length_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="prefix_tokens and retained must pair up"):
+    with pytest.raises(ValueError, match="prefix_tokens and retained must have the same length"):
         half_decay((), [])
 
 

@@ -118,14 +118,14 @@ def test_a_side_that_never_loses_half_gives_a_least_difference_and_no_value() ->
     assert math.isnan(found.value) and found.high == math.inf and 0 < found.low < 60 - other + 10
     least = f"{60 - other:.1f}"
     assert found.note == (
-        f"at least {least} tokens longer, one of the two is not reached by 60 tokens"
+        f"at least {least} tokens longer, one half-decay length is not reached by 60 tokens"
     )
     back = half_decay_difference(LENGTHS, seconds, firsts)
     assert back.low == -math.inf and back.high == pytest.approx(-found.low)
     assert back.note.startswith(f"at least {least} tokens shorter")
     neither = half_decay_difference(LENGTHS, firsts, firsts)
     assert math.isnan(neither.value) and (neither.low, neither.high) == (-math.inf, math.inf)
-    assert neither.note == "neither is reached by 60 tokens"
+    assert neither.note == "neither half-decay length is reached by 60 tokens"
 
 
 def test_a_teacher_without_an_advantage_has_no_difference() -> None:

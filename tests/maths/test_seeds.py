@@ -100,7 +100,7 @@ def test_ratios_are_the_t_test_of_the_paired_logarithms() -> None:
 
 @pytest.mark.parametrize("bad", [([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([1.0], [-1.0])])
 def test_a_ratio_of_what_is_not_positive_is_refused(bad: tuple[list[float], list[float]]) -> None:
-    with pytest.raises(ValueError, match="all above 0"):
+    with pytest.raises(ValueError, match="all values above 0"):
         ratios_over_seeds(*bad)
 
 

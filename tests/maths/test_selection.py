@@ -300,7 +300,7 @@ def test_a_progressive_run_has_as_many_tokens_as_a_fixed_one() -> None:
 
 @pytest.mark.parametrize(("step", "steps"), [(-1, 5), (5, 5), (0, 0)])
 def test_a_step_outside_of_the_run_is_refused(step: int, steps: int) -> None:
-    with pytest.raises(ValueError, match=f"step must be from 0 to below {steps} steps, got {step}"):
+    with pytest.raises(ValueError, match=f"step must be at least 0 and below {steps}, got {step}"):
         progressive_budget(10, step, steps)
     with pytest.raises(ValueError, match="budget must be at least 1 token, got 0"):
         progressive_budget(0, 0, 5)
@@ -321,7 +321,7 @@ def test_no_selector_changes_the_signals_it_reads() -> None:
 @pytest.mark.parametrize("call", [weigh, select])
 def test_an_unknown_selector_or_an_empty_budget_is_refused(call: Callable[..., np.ndarray]) -> None:
     with pytest.raises(
-        ValueError, match=r"no selector 'first'; there are prefix, prefix-mask, .*, rising$"
+        ValueError, match=r"unknown selector 'first'; choose from prefix, prefix-mask, .*, rising$"
     ):
         call("first", HAND, 2, np.random.default_rng(0))
     for name in ("prefix", "full"):
@@ -344,6 +344,6 @@ def test_weights_of_another_shape_or_below_0_are_refused(
     """Positions in place of weights, and a loss that would be raised."""
     monkeypatch.setitem(SELECTORS, "mine", Selector(lambda signals, budget, rng: wrong))
     with pytest.raises(
-        ValueError, match="selector 'mine' must give one weight of at least 0 for each token"
+        ValueError, match="selector 'mine' must return one weight of at least 0 per token"
     ):
         weights("mine", HAND)

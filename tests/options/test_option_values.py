@@ -205,11 +205,11 @@ def test_a_wrong_value_from_python_ends_before_anything_is_loaded(
         ({"temperature": math.nan}, "--temperature must be at least 0 (0 is greedy), got nan"),
         (
             {"bins": "0,five"},
-            "--bins must be whole numbers with commas, such as 0,100,200, got '0,five'",
+            "--bins must be comma-separated whole numbers, such as 0,100,200, got '0,five'",
         ),
         (
             {"columns": {"solution": "x"}},
-            "--column must name question, answer, id, prompt, problem_id, ",
+            "--column must be ROLE=NAME, with a role among question, answer, ",
         ),
         ({"quiet": "yes"}, "quiet must be true or false, got 'yes'"),
         ({"scores": "served"}, "no option scores of position-kl; there are "),

@@ -123,8 +123,8 @@ def test_a_rollout_that_stops_at_its_budget_has_one_number_for_both() -> None:
         ):
             message = refused(selector=selector, **wrong)
             assert (
-                f"--selector {selector} stops the rollout at its budget" in message
-                and "are one number" in message
+                f"--selector {selector} stops rollouts at its budget" in message
+                and "must be equal" in message
             )
             assert (
                 f"--rollout-length {wrong['rollout_length']}" in message
@@ -146,7 +146,7 @@ def test_a_selector_of_every_token_has_no_budget(selector: str) -> None:
     assert lengths(selector=selector) == (selector, "full", None)
     assert lengths(selector=selector, rollout_length="30") == (selector, "30", None)
     assert refused(selector=selector, budget=5) == (
-        f"--budget has no meaning for --selector {selector}: every token carries loss"
+        f"--budget does not apply to --selector {selector}, which trains on every token: remove it"
     )
 
 
@@ -169,7 +169,8 @@ def test_a_teachers_prefix_belongs_to_its_selector_alone() -> None:
         if selector != "after-teacher-prefix":
             assert resolved(selector=selector).teacher_prefix is None
             assert refused(selector=selector, teacher_prefix=7) == (
-                f"--teacher-prefix has no meaning for --selector {selector}"
+                f"--teacher-prefix does not apply to --selector {selector}: remove it, or use "
+                "--selector after-teacher-prefix"
             )
 
 
@@ -196,18 +197,18 @@ def test_a_rollout_length_that_is_no_number_is_refused(given: str) -> None:
 
 def test_a_budget_that_no_rollout_has_is_refused() -> None:
     for selector in ("random", *STOPPING):
-        told = "--budget 21 is above --rollout-length 20: no rollout has so many tokens"
+        told = "--budget 21 exceeds --rollout-length 20: rollouts have fewer tokens; lower --budget"
         assert refused(selector=selector, budget=21, rollout_length="20") == told
         assert refused(selector=selector, budget=0) == "--budget must be at least 1 token, got 0"
     assert refused(selector="random", budget=-3) == "--budget must be at least 1 token, got -3"
-    assert "--budget 321 is above the longest rollout, --max-tokens 320" in refused(
+    assert "--budget 321 exceeds the longest rollout, --max-tokens 320" in refused(
         selector="random", budget=321
     )
     assert lengths(selector="random", budget=320) == ("random", "full", 320)
-    assert "rollouts of 321 tokens go beyond" in refused(rollout_length="321")
+    assert "rollouts of 321 tokens exceed" in refused(rollout_length="321")
     assert lengths(rollout_length="320") == ("prefix", "320", 320)
     behind = {"selector": "after-teacher-prefix", "teacher_prefix": 300}
-    assert "rollouts of 321 tokens go beyond the budget of a full one, --max-tokens 320" in refused(
+    assert "rollouts of 321 tokens exceed --max-tokens 320; raise --max-tokens" in refused(
         budget=21, **behind
     )
     assert lengths(budget=20, **behind) == ("after-teacher-prefix", "20", 20)
@@ -223,7 +224,7 @@ def test_an_unknown_selector_is_refused_with_the_list() -> None:
 def test_training_rollouts_are_never_greedy() -> None:
     assert (
         refused(temperature=0.0)
-        == "--temperature 0 is greedy: training rollouts are sampled, so give one above 0"
+        == "--temperature 0 is greedy, but training samples its rollouts: give a value above 0"
     )
     assert "--temperature must be at least 0" in refused(temperature=-0.1)
     assert resolved(temperature=1e-3).temperature == 1e-3
@@ -231,7 +232,7 @@ def test_training_rollouts_are_never_greedy() -> None:
 
 def test_hub_models_must_be_given_training_problems() -> None:
     message = refused(teacher="owner/teacher", student="owner/student")
-    assert message.startswith("--problems must name the training problems")
+    assert message.startswith("--problems is missing: name the training problems")
     assert resolved(student="owner/student").problems == "abacus-train"
 
 

@@ -46,7 +46,7 @@ def test_the_report_holds_summary_claims_figures_tables_rollouts_and_configurati
     printed = decaylab("report", runs / "decay", "--out", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert printed.code == 0 and f"report: {tmp_path}/report.html" in printed.out
-    assert "How claims are judged" in page and "corrected by Holm" in page
+    assert "How claims are judged" in page and "Holm-corrected" in page
     assert page.startswith("<!DOCTYPE html>") and 'id="token-view"' in page
     for said in (
         "Summary",
@@ -126,7 +126,7 @@ def test_the_view_stands_alone_with_the_continuations_of_the_run_above_it(
 def test_what_cannot_be_shown_is_one_line(runs: Path, tmp_path: Path) -> None:
     assert "no such run folder" in decaylab("report", tmp_path / "nothing").complaint
     assert "no measurements there or below" in decaylab("report", tmp_path).complaint
-    assert "holds no scored tokens to look at" in decaylab("view", MEASURED / "signals").complaint
+    assert "has no scored tokens to view" in decaylab("view", MEASURED / "signals").complaint
     told = decaylab("view", runs / "decay" / "kl", "--decay", MEASURED / "signals").complaint
     assert told.startswith("--decay ") and "holds no prefix-decay run" in told
     told = decaylab("report", MEASURED / "signals", "--out", tmp_path).complaint

@@ -73,17 +73,15 @@ def test_only_checkpoints_that_are_there_and_validated_can_be_the_best(tmp_path:
     (note,) = found.notes
     assert (
         note
-        == f"1 of 3 checkpoints have no accuracy in {tmp_path / 'validation.csv'}: none of them "
-        "can be the best one"
+        == f"1 of 3 checkpoints have no accuracy in {tmp_path / 'validation.csv'} and cannot be "
+        "the best one"
     )
 
 
 def test_without_a_validation_the_last_stands_alone_and_a_note_says_why(tmp_path: Path) -> None:
     found = plan([training_run(tmp_path, 10, 20)])
     assert chosen(found) == {"last": ["step-000020"]} and steps(found) == [10, 20]
-    assert found.notes == (
-        f"{tmp_path} holds no validation.csv, by which the best checkpoint would be chosen",
-    )
+    assert found.notes == (f"{tmp_path} has no validation.csv to choose the best checkpoint from",)
     assert plan([str(tmp_path)], "last").notes == ()
 
 
@@ -92,12 +90,12 @@ def test_best_without_a_validation_is_one_line(tmp_path: Path) -> None:
     for rule in ("best", "last,best"):
         with pytest.raises(
             UserError,
-            match=f"--checkpoint-rule {rule}: .*run holds no validation.csv, .*; say --check",
+            match=f"--checkpoint-rule {rule}: .*run has no validation.csv .*; use --check",
         ):
             plan([path], rule)
     path = training_run(tmp_path / "other", 10, validation={0: 0.5})
     with pytest.raises(
-        UserError, match="other/validation.csv holds no accuracy of a checkpoint that is there"
+        UserError, match="other/validation.csv has no accuracy for any existing checkpoint"
     ):
         plan([path], "best")
     assert chosen(plan([path])) == {"last": ["step-000010"]}
@@ -149,7 +147,7 @@ def test_of_several_runs_each_has_its_own(tmp_path: Path) -> None:
     found = plan(runs)
     assert steps(found) == [10, 20, 30]
     assert chosen(found) == {"last": ["step-000020", "step-000030"], "best": ["step-000010"]}
-    assert len(found.notes) == 1 and "/b holds no validation.csv" in found.notes[0]
+    assert len(found.notes) == 1 and "/b has no validation.csv" in found.notes[0]
 
 
 def test_what_is_no_folder_of_checkpoints_is_left_to_be_resolved(tmp_path: Path) -> None:
@@ -215,7 +213,7 @@ def test_the_final_model_in_a_runs_folder_is_measured_behind_its_checkpoints_and
     assert steps(found)[:2] == [20, 100] and math.isnan(steps(found)[2])
     assert found.chosen == {"last": (str(run),)}
     assert found.notes[0] == (
-        f"{run}: checkpoint-20, checkpoint-100, final are measured; the last of these is the "
+        f"{run}: checkpoint-20, checkpoint-100, final are measured; the last one is the "
         "model in the folder itself"
     )
     (run / "trainer_state.json").write_text('{"global_step": 120}')
@@ -234,7 +232,7 @@ def test_a_final_model_that_is_the_last_checkpoint_is_measured_once_and_said(
     assert steps(found) == [9, 10] and found.chosen == {"last": (str(run / "checkpoint-10"),)}
     assert (
         found.notes[0]
-        == f"{run}: the model in the folder itself is checkpoint-10, byte for byte: measured once"
+        == f"{run}: the model in the folder itself is identical to checkpoint-10, measured once"
     )
     (run / "config.json").write_text('{"rope_theta": 1}')
     assert len(plan([str(run)]).loaded) == 3, (
@@ -301,7 +299,7 @@ def test_weights_in_shards_are_one_line_with_what_converts_them(shard: str, tmp_
     (config / "config.json").write_text("{}")
     for read in (plan, lambda names: loading.resolve(names[0])):
         with pytest.raises(
-            UserError, match="holds weights in shards and no Hugging Face folder; convert it by"
+            UserError, match="has sharded weights and no Hugging Face folder; convert it with"
         ) as error:
             read([str(tmp_path)])
         assert (
@@ -313,7 +311,7 @@ def test_weights_in_shards_are_one_line_with_what_converts_them(shard: str, tmp_
     found = plan([str(tmp_path)])
     assert steps(found) == [9] and found.loaded == (str(tmp_path / "step_9-hf"),)
     assert found.notes[0].startswith(
-        f"{tmp_path}: 1 of 2 checkpoints are left out: {tmp_path / 'step_10'} holds weights"
+        f"{tmp_path}: 1 of 2 checkpoints are left out: {tmp_path / 'step_10'} has sharded"
     )
 
 
@@ -322,7 +320,7 @@ def test_two_models_in_one_step_are_not_guessed_between(tmp_path: Path) -> None:
     model(tmp_path / "global_step_5" / "actor" / "lora_adapter", adapter=True)
     with pytest.raises(
         UserError,
-        match=r"holds 2 models \(actor/huggingface, actor/lora_adapter\): give the folder",
+        match=r"contains 2 models \(actor/huggingface, actor/lora_adapter\): give the folder",
     ):
         plan([str(tmp_path)])
 
@@ -339,8 +337,8 @@ def test_other_commands_say_which_checkpoints_they_do_not_measure(tmp_path: Path
     run = model(tmp_path / "trl", "final")
     model(run / "checkpoint-10", "ten")
     assert not_measured([str(run), str(run / "checkpoint-10"), "abacus-student"])[-1] == (
-        f"{run}: of its 2 checkpoints (checkpoint-10, final) the last one is measured; "
-        "--checkpoint-rule every measures all"
+        f"{run}: only the last of its 2 checkpoints (checkpoint-10, final) is measured; "
+        "use --checkpoint-rule every to measure all"
     )
     assert loading.resolve(str(run)) == run
 

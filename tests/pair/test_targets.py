@@ -108,9 +108,7 @@ def test_what_is_said_goes_before_what_an_adapter_knows(folders: Path) -> None:
 
 
 def test_an_adapter_without_a_teacher_asks_for_the_teacher_alone(folders: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"on-first does not say which teacher it had: give --teacher$"
-    ):
+    with pytest.raises(UserError, match=r"on-first does not record its teacher: give --teacher$"):
         named(folders / "on-first")
 
 
@@ -123,7 +121,7 @@ def test_a_folder_of_adapters_knows_what_its_last_one_knows(tmp_path: Path, fold
 def test_a_model_folder_asks_for_student_and_teacher(folders: Path) -> None:
     with pytest.raises(
         UserError,
-        match="second does not say what it was trained from .* give --student and --teacher",
+        match="second does not record the student .* give --student and --teacher",
     ):
         named(folders / "second")
     with pytest.raises(UserError, match="give --teacher$"):
@@ -256,7 +254,7 @@ def test_a_checkpoint_is_not_taken_for_the_base_student_or_the_teacher_by_its_na
 @pytest.mark.parametrize("again", ["{}", "{}/", "{}/../on-first/."])
 def test_a_checkpoint_that_is_named_twice_is_refused(again: str, folders: Path) -> None:
     path = folders / "on-first"
-    with pytest.raises(UserError, match="the same checkpoint is named twice"):
+    with pytest.raises(UserError, match="the same checkpoint is given twice"):
         named(path, again.format(path), teacher="mine")
 
 
@@ -267,7 +265,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     with pytest.raises(
         UserError,
-        match="photographs holds neither config.json nor adapter_config.json nor checkpoints",
+        match="photographs is not a model folder",
     ):
         named(tmp_path / "photographs")
     with pytest.raises(UserError, match="no model 'nowhere'"):
@@ -278,9 +276,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_without_rollouts_or_checkpoints_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match="stopped is a run folder with neither rollouts nor checkpoints"
-    ):
+    with pytest.raises(UserError, match="stopped is a run folder without rollouts or checkpoints"):
         named(run_folder(tmp_path / "stopped"))
 
 
@@ -323,11 +319,11 @@ def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the
     assert (found.options.rollouts, found.rollouts) == (str(file), None)
     file.write_text("{ }")
     with pytest.raises(
-        UserError, match="was made from .*theirs.jsonl, which is gone or has changed"
+        UserError, match="was made from .*theirs.jsonl, which is missing or has changed"
     ):
         named(run)
     with pytest.raises(
-        UserError, match="two sources of rollouts, mine.jsonl and .*decay: give one"
+        UserError, match="two sources of rollouts, mine.jsonl and .*decay: give only one"
     ):
         named(run, rollouts="mine.jsonl")
 
@@ -335,7 +331,7 @@ def test_a_run_that_came_from_a_file_is_measured_on_that_file_while_it_holds_the
 def test_adapters_of_two_bases_are_refused(folders: Path) -> None:
     with pytest.raises(
         UserError,
-        match="checkpoints of two pairs: the student of .*on-second is .*second, of the others",
+        match="belong to two pairs: the student of .*on-second is .*second, that of the others",
     ):
         named(folders / "on-first", folders / "on-second", teacher="mine")
 
@@ -349,7 +345,7 @@ def test_runs_of_two_teachers_are_refused(tmp_path: Path) -> None:
         shutil.copytree(DATA / "student", run / "checkpoint-1")
     with pytest.raises(
         UserError,
-        match="checkpoints of two pairs: the teacher of .*two/checkpoint-1 is two, of the .* one",
+        match="belong to two pairs: the teacher of .*two/checkpoint-1 is two, that of the .* one",
     ):
         named(*(run / "checkpoint-1" for run in runs))
 
@@ -359,7 +355,7 @@ def test_two_runs_with_rollouts_are_refused(tmp_path: Path) -> None:
         run_folder(tmp_path / name, rollouts=True, teacher="t", student="s")
         for name in ("one", "two")
     ]
-    with pytest.raises(UserError, match="two sources of rollouts, .*one and .*two: give one"):
+    with pytest.raises(UserError, match="two sources of rollouts, .*one and .*two: give only one"):
         named(*runs)
 
 
@@ -389,7 +385,7 @@ def test_a_checkpoint_of_a_run_sampled_otherwise_does_not_stand_beside_rollouts(
     train = run_folder(tmp_path / "train", temperature=1.0, **pair)
     shutil.copytree(DATA / "student", train / "checkpoint-1")
     with pytest.raises(
-        UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; say"
+        UserError, match="--temperature 1.0: the rollouts of the run were sampled with 0.7; use"
     ):
         named(train / "checkpoint-1", decay)
     assert named(decay, train / "checkpoint-1").options.temperature == 0.7
@@ -413,7 +409,7 @@ def test_an_adapter_on_the_student_and_a_model_of_its_shape_can_have_come_from_i
 
 def test_an_adapter_on_another_student_of_the_same_shape_did_not(folders: Path) -> None:
     with pytest.raises(
-        UserError, match="on-second was trained from .*second, which is not --student .*first"
+        UserError, match="on-second was trained from .*second, not from --student .*first"
     ) as told:
         check_same_base(load(folders / "on-second"), load(folders / "first"))
     assert "\n" not in str(told.value)
@@ -427,7 +423,7 @@ def test_a_model_of_another_shape_or_tokenizer_did_not(folders: Path) -> None:
     ):
         check_same_base(load(folders / "deep"), student)
     with pytest.raises(
-        UserError, match="other-tokens was not trained .*: its tokenizer is another one$"
+        UserError, match="other-tokens was not trained .*: its tokenizer is different$"
     ):
         check_same_base(load(folders / "other-tokens"), student)
 
@@ -439,8 +435,8 @@ def test_a_checkpoint_with_new_tokens_asks_for_a_student_that_has_them(
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|think|>"]})
     save_folder(tmp_path / "grown", tokenizer=tokenizer)
     message = (
-        r"another one, with 1 tokens more, '<\|think\|>' among them; give as --student the "
-        r"one it was trained from"
+        r"different, with 1 more tokens, such as '<\|think\|>'; give as --student the "
+        r"model it was trained from"
     )
     with pytest.raises(UserError, match=message):
         check_same_base(load(tmp_path / "grown"), load(folders / "first"))
@@ -463,10 +459,10 @@ def test_a_checkpoint_belongs_to_the_adapter_it_was_trained_on_and_to_what_that_
         told = check_same_base(load(third), load(below))
         assert told.startswith(
             f"{third} was trained on {second}, which is itself an adapter on --student {below}: "
-            "what both"
+            "the measurements show"
         )
     with pytest.raises(
-        UserError, match="thrice was trained from .*first, which is not --student .*second"
+        UserError, match="thrice was trained from .*first, not from --student .*second"
     ):
         check_same_base(load(third), load(folders / "second"))
 
@@ -486,7 +482,7 @@ def test_checkpoints_of_two_steps_of_a_chain_stand_side_by_side_where_the_studen
     folders: Path, tmp_path: Path
 ) -> None:
     second = write_adapter(tmp_path / "again", folders / "first", named=str(folders / "on-first"))
-    with pytest.raises(UserError, match="checkpoints of two pairs: the student of"):
+    with pytest.raises(UserError, match="belong to two pairs: the student of"):
         named(folders / "on-first", second, teacher="mine")
     found = named(folders / "on-first", second, student=str(folders / "first"), teacher="mine")
     assert [target.name for target in found.checkpoints] == [str(folders / "on-first"), str(second)]

@@ -63,9 +63,9 @@ def test_a_budget_beyond_the_context_is_no_and_says_what_fits() -> None:
     outcome = decaylab("preflight", *SMALL, "--max-tokens", 5000)
     assert outcome.code == 1
     shown = " ".join(outcome.out.split())
-    assert "goes beyond the context of the student abacus-student, 1024 tokens; at most" in shown
-    assert shown.endswith("This pair cannot be measured like this.")
-    assert shown.count("goes beyond the context") == 1
+    assert "exceeds the context of the student abacus-student, 1024 tokens; at most" in shown
+    assert shown.endswith("This pair cannot be measured with these options.")
+    assert shown.count("exceeds the context") == 1
     fitting = int(shown.split("at most ")[1].split()[0])
     assert checks("--max-tokens", fitting)["context"]["verdict"] == "ok"
     assert decaylab("preflight", *SMALL, "--max-tokens", fitting + 1).code == 1
@@ -114,12 +114,12 @@ def test_a_token_that_only_the_student_added_is_a_warning(tmp_path: Path) -> Non
     found = checks("--student", student)
     assert found["vocabularies"]["verdict"] == "warning"
     assert (
-        "0 ids conflict, 1 only the student has ('<|mine|>'), 0 only the teacher"
+        "0 ids conflict, 1 are student-only ('<|mine|>'), 0 are teacher-only"
         in found["vocabularies"]["finding"]
     )
     outcome = decaylab("preflight", *SMALL, "--student", student)
     assert outcome.code == 0
-    assert outcome.out.lstrip().startswith("This pair can be measured; mind the warning.")
+    assert outcome.out.lstrip().startswith("This pair can be measured; see the warning.")
 
 
 def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Path) -> None:
@@ -131,7 +131,10 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
 
     finding = checks("--student", respelt(tmp_path / "student", swap))["vocabularies"]
     assert finding["verdict"] == "warning"
-    assert "prefixes pass as text" in finding["finding"] and "is '4' and '3'" in finding["finding"]
+    assert (
+        "prefixes are passed as text" in finding["finding"]
+        and "is '4' and '3'" in finding["finding"]
+    )
 
 
 # Memory and time
@@ -166,7 +169,7 @@ def test_memory_is_that_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     most = max(planned["phases"], key=lambda phase: phase["bytes"])
     cache, weights = most["terms"]["cache"], sum(most["terms"][f"{role} weights"] for role in ROLES)
     assert finding.startswith(f"weights {gib(weights)} GiB + cache of 8 sequences {gib(cache)} GiB")
-    assert finding.endswith(f"{gib(most['bytes'] - cache - weights)} GiB beside, of 8.00 GiB")
+    assert finding.endswith(f"other {gib(most['bytes'] - cache - weights)} GiB, of 8.00 GiB")
 
 
 def test_the_time_estimate_counts_every_stage_at_the_probed_rate(

@@ -188,7 +188,7 @@ def test_a_student_wider_than_both_tokenizers_is_measured_and_the_mass_is_told(
         if "no token has" in one and ("student" in one or "base" in one)
     ]
     assert (
-        "% of the probability lies on ids that no token has" in line
+        "% of the probability lies on ids without a token" in line
         and "none of them was drawn" in line
     )
     if command == "prefix-decay":
@@ -217,7 +217,7 @@ def test_nothing_is_said_of_mass_that_does_not_matter() -> None:
         == ""
     )
     assert absent_note("base", table(0.0, 0.02, None)) == (
-        "base: 1 % of the probability lies on ids that no token has (in one rollout 2 %); none of "
+        "base: 1 % of the probability lies on ids without a token (in one rollout 2 %); none of "
         "them was drawn"
     )
 
@@ -275,6 +275,6 @@ def test_vllm_is_told_which_ids_to_leave() -> None:
         llm_engine=SimpleNamespace(vllm_config=SimpleNamespace(use_v2_model_runner=True))
     )
     with pytest.raises(
-        UserError, match="has 1025 ids that no token has, and vLLM can keep 1024 from being drawn"
+        UserError, match="has 1025 ids without a token, and vLLM can exclude only 1024"
     ):
         engine._bias()

@@ -283,6 +283,6 @@ def test_a_tokenizer_without_a_backend_is_refused_where_a_token_is_spelt() -> No
     assert marks.encode(marks.hide("ab", hidden), hidden) == [97, 98]
     text = marks.hide("a<|end|>", hidden)
     with pytest.raises(
-        UserError, match=r"spells the control token '<\|end\|>', and this tokenizer \(Slow\)"
+        UserError, match=r"contains the control token '<\|end\|>', which this tokenizer \(Slow\)"
     ):
         marks.encode(text, hidden)

@@ -114,7 +114,7 @@ def test_a_tensor_that_the_model_does_not_take_is_refused_by_name(name: str, fol
     add(folder, **{name: torch.ones(4, 4)})
     message = refusal(folder)
     assert (
-        "hold 1 tensors" in message
+        "include 1 tensors" in message
         and name.replace("__", ".") in message
         and "LlamaForCausalLM" in message
     )
@@ -138,10 +138,8 @@ def test_what_the_class_lists_is_left_out_and_said_once_a_group(
     policy = loading.load(str(folder), CPU)
     assert distance(policy.weights, whole) == 0
     assert sorted(policy.notes) == [
-        f"{folder}: 2 tensors mtp.layers.*.weight of its files are no part of LlamaForCausalLM, "
-        "left out",
-        f"{folder}: 3 tensors model.visual.blocks.* of its files are no part of LlamaForCausalLM, "
-        "left out",
+        f"{folder}: 2 tensors mtp.layers.*.weight are not part of LlamaForCausalLM, left out",
+        f"{folder}: 3 tensors model.visual.blocks.* are not part of LlamaForCausalLM, left out",
     ]
 
 
@@ -164,9 +162,9 @@ def test_rotary_buffers_of_old_files_are_left_out(folder: Path) -> None:
     )
     policy = loading.load(str(folder), CPU)
     (note,) = policy.notes
-    assert note.startswith(f"{folder}: 3 tensors *.rotary_emb.inv_freq of") and note.endswith(
-        "left out"
-    )
+    assert note.startswith(
+        f"{folder}: 3 tensors *.rotary_emb.inv_freq are not part of"
+    ) and note.endswith("left out")
 
 
 def test_causal_masks_of_old_files_are_left_out_and_biases_are_not(tmp_path: Path) -> None:
@@ -207,11 +205,13 @@ def test_a_head_of_its_own_in_a_model_that_says_it_is_tied_is_used_as_stored(
     policy = loading.load(str(folder), CPU)
     assert distance(policy.weights, truth) == 0
     (note,) = policy.notes
-    assert "ties the output head to the embeddings, and its files hold two that differ" in note
+    assert (
+        "ties the output head to the embeddings, but its files store two different matrices" in note
+    )
     policy.weights.save_pretrained(tmp_path / "again")
     assert distance(AutoModelForCausalLM.from_pretrained(tmp_path / "again").eval(), truth) == 0
     with pytest.raises(
-        UserError, match="vLLM would leave the head out: write tie_word_embeddings: false"
+        UserError, match="vLLM would ignore the head: set tie_word_embeddings to false"
     ):
         served_policies.serve(str(folder), CPU)
 
@@ -254,18 +254,19 @@ def test_an_adapter_that_16_bits_would_round_away_is_served_or_refused(tmp_path:
     assert source(policy, "merged", "float32").adapter is None
     made = source(policy, "merged", "bfloat16")
     assert (made.model, made.adapter, made.rank) == (str(base), str(folder), 2)
-    assert "is kept beside the bfloat16 weights" in made.note and made.note.endswith(
-        "vLLM serves it"
+    assert "is not merged into the bfloat16 weights" in made.note and made.note.endswith(
+        "vLLM applies it"
     )
     edit(folder, alpha_pattern={"q_proj": 9})
     with pytest.raises(
         UserError,
-        match=r"cannot apply an adapter with alpha_pattern=.*say --dtype float32, or --engine",
+        match=r"cannot apply an adapter with alpha_pattern=.*use --dtype float32 or --engine",
     ):
         source(policy, "merged", "bfloat16")
     headed = adapter(tmp_path / "headed", base, lora("q_proj", "lm_head"))
     with pytest.raises(
-        UserError, match=r"cannot apply an adapter to head or embeddings .*; say --adapters merged"
+        UserError,
+        match=r"cannot apply an adapter of the head or embeddings .*; use --adapters merged",
     ):
         source(served_policies.serve(str(headed), CPU), "served", "float32")
 
@@ -281,5 +282,7 @@ def test_the_uppermost_adapter_is_served_on_what_lies_below_it(tmp_path: Path) -
     assert distance(AutoModelForCausalLM.from_pretrained(made.model).eval(), below.weights) == 0
     whole = source(policy, "merged", "float32")
     assert distance(AutoModelForCausalLM.from_pretrained(whole.model).eval(), truth) < 1e-4
-    with pytest.raises(UserError, match="vLLM applies one adapter, and .* say --dtype float32"):
+    with pytest.raises(
+        UserError, match="vLLM applies only one adapter, but .* use --dtype float32"
+    ):
         source(policy, "served", "bfloat16")

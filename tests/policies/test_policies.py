@@ -204,7 +204,7 @@ def test_weights_that_lack_a_tensor_are_not_filled_with_random_numbers(folder: P
 def test_weights_of_another_size(folder: Path) -> None:
     edit(folder / "config.json", lambda config: config.update(intermediate_size=40))
     message = refusal(folder)
-    assert "do not fit its config.json" in message and "is (32, 48), not (32, 40)" in message
+    assert "do not match its config.json" in message and "is (32, 48), not (32, 40)" in message
 
 
 def test_tied_weights_are_not_missing(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_config_that_says_nothing(folder: Path, content: str) -> None:
 def test_a_folder_without_a_tokenizer(folder: Path) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (folder / name).unlink()
-    assert f"{folder} holds no tokenizer" in refusal(folder)
+    assert f"{folder} has no tokenizer" in refusal(folder)
 
 
 def test_a_malformed_tokenizer(folder: Path) -> None:
@@ -294,7 +294,7 @@ def test_an_adapter_whose_base_is_missing(adapter: Path) -> None:
     base = adapter.parent / "base"
     shutil.rmtree(base)
     message = refusal(adapter)
-    assert f"{adapter} is an adapter and its base is missing" in message and str(base) in message
+    assert f"{adapter} is an adapter, and its base is missing" in message and str(base) in message
 
 
 def test_an_adapter_whose_base_has_no_weights(adapter: Path) -> None:

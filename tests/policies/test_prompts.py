@@ -114,7 +114,7 @@ def test_a_run_that_goes_on_another_day_keeps_its_prompts(
     rollouts = pd.read_parquet(tmp_path / "run" / "rollouts.parquet")
     assert set(rollouts["condition"]) == {"student", "teacher", "student-prefix"}
     assert texts_of(rollouts, pair["student"]) == {"01 Jul 2026"}
-    assert any("rendered today they would read otherwise" in note for note in result.notes)
+    assert any("rendered today they would differ" in note for note in result.notes)
     assert "01 Jul 2026" in result.record["example_prompt"]["student"]
     kept = pd.read_parquet(tmp_path / "run" / "prompts.parquet")
     assert len(kept) == 4 and kept["text"].str.contains("01 Jul 2026").all()
@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_another_day_keeps_its_prompts(
         checkpoints=(str(tmp_path / "run"),), cache=str(tmp_path / "cache"), device="cpu"
     )
     behaviour = diagnose.diagnose("behaviour", given)
-    assert any("the prompts are those of" in note for note in behaviour.notes)
+    assert any("the prompts are taken from" in note for note in behaviour.notes)
     again = prefix_decay.prefix_decay(
         Options(**{**pair, "prefix_lengths": (0, 8), "out": str(tmp_path / "run")}, overwrite=True)
     )
@@ -152,7 +152,7 @@ def test_diagnostics_share_prompts_and_rollouts_over_days(
     common = {**pair, "cache": str(tmp_path / "cache")}
     today(1)
     first = diagnose.diagnose("behaviour", DiagnosticOptions(**common, out=str(tmp_path / "one")))
-    assert not any("the prompts are those of" in note for note in first.notes)
+    assert not any("the prompts are taken from" in note for note in first.notes)
     today(2)
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -162,7 +162,7 @@ def test_diagnostics_share_prompts_and_rollouts_over_days(
             second = diagnose.diagnose(
                 "behaviour", DiagnosticOptions(**common, out=str(tmp_path / out))
             )
-            assert any("the prompts are those of" in note for note in second.notes)
+            assert any("the prompts are taken from" in note for note in second.notes)
             pd.testing.assert_frame_equal(
                 second.measurements.drop(columns="run"), first.measurements.drop(columns="run")
             )
@@ -198,7 +198,7 @@ def test_training_goes_on_with_its_prompts(
     tokenizer = prepare.loading.load_tokenizer_only(names["student"]).tokenizer
     for prompts in asked.values():
         assert all("01 Jul 2026" in tokenizer.decode(list(ids)) for ids in prompts)
-    assert any("the prompts are those of" in note for note in result.notes)
+    assert any("the prompts are taken from" in note for note in result.notes)
 
 
 # Ends of turns
@@ -231,11 +231,10 @@ def test_a_rollout_ends_where_the_template_ends_a_turn(
     assert (rows[0].condition == "student-prefix").sum() == (
         rows[1].condition == "student-prefix"
     ).sum()
-    told = [note for note in other.notes if "it ends a rollout too" in note]
+    told = [note for note in other.notes if "it also ends a rollout here" in note]
     assert told == [
-        f"student: the template of {student} ends a turn with '<|end|>', which is not among its "
-        "end-of-sequence tokens: "
-        "it ends a rollout too"
+        f"student: the template of {student} ends a turn with '<|end|>', which is not one of its "
+        "end-of-sequence tokens; it also ends a rollout here"
     ]
     assert other.record["identity"]["end_ids"]["student"] == [1, 2]
     assert not any("ends a turn" in note for note in plain.notes)
@@ -270,7 +269,10 @@ def test_a_response_of_a_file_is_closed_by_the_templates_end_and_cut_behind_it(
     own = rows[rows.condition == "student"]
     assert len({tuple(ids) for ids in own.response_ids}) == 1 and own.response_ids.iloc[0][-1] == 1
     assert set(own.stop_reason) == {"eos"} and set(own.grade_last_boxed) == {"correct"}
-    assert "theirs.jsonl: 1 of 5 responses go on behind an end of turn: cut there" in result.notes
+    assert (
+        "theirs.jsonl: 1 of 5 responses continue after an end-of-turn token: they were cut there"
+        in result.notes
+    )
 
 
 # What is said of prompts
@@ -282,8 +284,7 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
     )
     words = ["--student", student, "--limit", 2, "--max-tokens", 24]
     told = (
-        f"--thinking off has no effect on {student}: its template opens a thought (<think>) in "
-        "any case"
+        f"--thinking off has no effect on {student}: its template always opens a thought (<think>)"
     )
     runs = {
         "prefix-decay": ["--samples", 1, "--prefix-lengths", "0,8"],
@@ -295,7 +296,7 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
         assert outcome.code == 0 and told in " ".join((outcome.out + outcome.err).split()), command
         assert told in json.loads((tmp_path / command / "run.json").read_text())["notes"]
     outcome = decaylab("preflight", *words, "--prefix-lengths", "0,8")
-    assert told.split(":")[0] in " ".join(outcome.out.split()) and "mind the warning" in outcome.out
+    assert told.split(":")[0] in " ".join(outcome.out.split()) and "see the warning" in outcome.out
     outcome = decaylab(
         "plan", *words, "--prefix-lengths", "0,8", "--only", "prefix-decay", "--memory", "24GB"
     )
@@ -354,7 +355,7 @@ def test_an_instruction_is_what_was_said_or_what_the_set_wants(
     )
     setup = setup_of(grader, problems=name.replace("mine.jsonl", str(path)), instruction=given)
     assert shown(setup, "student") == f"<|user|>{ending}<|end|><|assistant|>"
-    told = [note for note in setup.notes if note.startswith("nothing is added to the questions")]
+    told = [note for note in setup.notes if "are used without an instruction" in note]
     assert len(told) == (name == "mine.jsonl" and given is None)
 
 
@@ -368,20 +369,20 @@ def test_the_embedded_problems_have_no_instruction_and_no_note(grader: Grader) -
     [
         (
             {"teacher_system": "S", "teacher_prompt": "student"},
-            "--teacher-system has no place in --teacher-prompt student",
+            "--teacher-system does not apply with --teacher-prompt student",
         ),
-        ({"system": "S", "prompt_format": "plain"}, "--system is of chat templates"),
+        ({"system": "S", "prompt_format": "plain"}, "--system needs a chat template"),
         (
             {"template_kwargs": {"a": "1"}, "prompt_format": "plain"},
-            "--template-kwargs is of chat templates",
+            "--template-kwargs needs a chat template",
         ),
         (
             {"template_kwargs": {"enable_thinking": "true"}},
-            "--template-kwargs enable_thinking: --thinking sets it",
+            "--template-kwargs enable_thinking: set with --thinking; remove it",
         ),
         (
             {"template_kwargs": {"messages": "[]"}},
-            "--template-kwargs messages: it is no variable of a template's own",
+            "--template-kwargs messages: reserved by the template engine; remove it",
         ),
     ],
 )
@@ -424,7 +425,7 @@ def test_template_variables_come_by_flag_by_file_and_from_python(
         assert record["identity"]["problems"]["instruction"] == "Say it."
         # The teacher's template has no such variable.
         assert any(
-            "--template-kwargs effort changes nothing in the prompts of abacus-teacher" in one
+            "--template-kwargs effort has no effect on abacus-teacher" in one
             for one in record["notes"]
         )
     outcome = decaylab(
@@ -469,9 +470,8 @@ def test_control_tokens_in_questions_are_counted(tmp_path: Path, grader: Grader)
         f"{role}: {words}"
         for role in ("student", "teacher")
         for words in (
-            "2 of 3 questions spell control tokens (<|end|> 2x, <|user|> 1x), which are encoded "
-            "as text",
-            "the system message spells control tokens (<|pad|> 1x), which are encoded as text",
+            "2 of 3 questions contain control tokens (<|end|> 2x, <|user|> 1x), encoded as text",
+            "the system message contains control tokens (<|pad|> 1x), encoded as text",
         )
     ]
     assert list(setup.prompt_notes) == told
@@ -498,18 +498,19 @@ def test_a_problem_that_is_too_long_is_named_and_left_out_where_that_was_said(
         setup_of(grader, **common)
     told = str(caught.value)
     assert (
-        "--max-tokens 24 behind the prompt of problem long, " in told
+        "tokens plus --max-tokens 24 exceeds the context" in told
+        and "problem long: its prompt of " in told
         and "the prompt alone is too long" in told
     )
     assert (
-        "goes beyond the context of the student abacus-student, 1024 tokens" in told
+        "exceeds the context of the student abacus-student, 1024 tokens" in told
         and "--leave-out-long" in told
     )
     setup = setup_of(grader, **common, leave_out_long=True)
     assert [one.problem_id for one in setup.problems] == ["a", "b"]
     assert set(setup.prompts["student"]) == set(setup.prompts["teacher"]) == {"a", "b"}
-    assert setup.notes[-1] == "1 of 3 problems are too long for a context, left out (long)"
-    with pytest.raises(UserError, match="no problem is left: --max-tokens 1020"):
+    assert setup.notes[-1] == "1 of 3 problems do not fit into the context, left out (long)"
+    with pytest.raises(UserError, match="no problem is left: .* plus --max-tokens 1020"):
         setup_of(grader, **common, leave_out_long=True, max_tokens=1020)
 
 
@@ -526,10 +527,10 @@ def test_training_leaves_out_what_is_too_long_and_says_so(tmp_path: Path) -> Non
         "steps": 4,
         "out": str(tmp_path / "run"),
     }
-    with pytest.raises(UserError, match="behind the prompt of problem 3, "):
+    with pytest.raises(UserError, match="problem 3: its prompt of "):
         loop.train(TrainOptions(**options))
     result = loop.train(TrainOptions(**{**options, "steps": 4, "leave_out_long": True}))
-    assert "1 of 8 problems are too long for a context, left out (3)" in result.notes
+    assert "1 of 8 problems do not fit into the context, left out (3)" in result.notes
     assert result.record["identity"]["problems"]["trained_on"] == 7
 
 
@@ -557,10 +558,10 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
     assert outcome.code == 0, outcome.err
     notes = json.loads((out / "run.json").read_text())["notes"]
     assert (
-        r"2 of 3 problems hold half a character (a lone surrogate, such as \ud83d), replaced by "
+        r"2 of 3 problems contain half a character (a lone surrogate, such as \ud83d), replaced by "
         r"U+FFFD" in notes
     )
-    assert "--system holds half a character (a lone surrogate), replaced by U+FFFD" in notes
+    assert "--system contains half a character (a lone surrogate), replaced by U+FFFD" in notes
     asked = pd.read_parquet(out / "problems.parquet")
     assert asked["problem_id"].iloc[0] == "a\ufffd" and asked["question"].iloc[0] == "2 + 3 \ufffd?"
     assert "\U0001f600 2 + 4?" in list(asked["question"])  # a whole one
@@ -574,7 +575,7 @@ def test_half_characters_are_replaced_counted_and_written(tmp_path: Path) -> Non
     assert outcome.code == 0, outcome.err
     notes = json.loads((tmp_path / "kl" / "run.json").read_text())["notes"]
     assert any(
-        note.startswith("1 of 1 rows of theirs.jsonl hold half a character") for note in notes
+        note.startswith("1 of 1 rows of theirs.jsonl contain half a character") for note in notes
     )
     viewed = pd.read_parquet(tmp_path / "kl" / "viewed-rollouts.parquet")
     assert viewed["question"].iloc[0] == "1 + 1\ufffd?"

@@ -61,7 +61,7 @@ def policy(
             "{{ raise_exception('System role required') if messages[0].role != 'system' }}{{ "
             "messages[-1].content }}",
             False,
-            "refuses the prompt: System role required; --system TEXT gives a system message",
+            "refuses the prompt: System role required; give a system message with --system TEXT",
         ),
         (
             "{{ raise_exception('System role not supported') if messages[0].role == 'system' }}{{ "
@@ -81,10 +81,10 @@ def policy(
         ),
         ("{{ some.thing.else }}", False, "refuses the prompt: 'some' is undefined"),
         ("{{ 1 / 0 }}", False, "refuses the prompt: division by zero"),
-        ("a text of its own", False, "leaves the question out of the prompt"),
-        ("{{ messages[-1].content }}", True, "leaves --system out of the prompt"),
-        ("{{ messages[0].content }}", True, "leaves the question out of the prompt"),
-        ("<user>{{ messages[-1].content[:9] }}", False, "leaves the question out of the prompt"),
+        ("a text of its own", False, "drops the question from the prompt"),
+        ("{{ messages[-1].content }}", True, "drops --system from the prompt"),
+        ("{{ messages[0].content }}", True, "drops the question from the prompt"),
+        ("<user>{{ messages[-1].content[:9] }}", False, "drops the question from the prompt"),
     ],
 )
 def test_a_refusal_is_one_line_that_names_model_reason_and_remedy(
@@ -194,26 +194,27 @@ def test_without_a_template_and_in_the_plain_format_end_of_sequence_ends() -> No
         (
             ALWAYS,
             "off",
-            "has no effect on some/model: its template opens a thought (<think>) in any case",
+            "has no effect on some/model: its template always opens a thought (<think>)",
         ),
-        (ALWAYS.replace("<think>", "[THINK]"), "off", "opens a thought ([THINK]) in any case"),
+        (ALWAYS.replace("<think>", "[THINK]"), "off", "always opens a thought ([THINK])"),
         (ALWAYS, "on", ""),
         (ALWAYS, "template", ""),
         (SWITCHED, "off", ""),
         (SWITCHED, "on", ""),
         (CHAT, "off", ""),  # nothing to switch
-        (CHAT, "on", "has no effect on some/model: its template has no such switch"),
+        (CHAT, "on", "has no effect on some/model: its template has no enable_thinking"),
         (
             "{# </think> and <think> #}" + CHAT,
             "off",
-            "no such switch, and the model knows thoughts (<think>)",
+            "no enable_thinking, and the model may still think (<think>)",
         ),
         (
             OWN_SWITCH,
             "off",
-            "it has one of its own: --template-kwargs thinking=true or thinking=false",
+            "no enable_thinking, and the model may still think (<think>); use --template-kwargs "
+            "thinking=true or thinking=false",
         ),
-        (OWN_SWITCH, "on", "it has one of its own"),
+        (OWN_SWITCH, "on", "no enable_thinking; use --template-kwargs thinking=true"),
         ("{% if enable_thinking %}{{ raise_exception('no') }}{% endif %}" + CHAT, "off", ""),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_tokenizer_that_knows_thoughts_is_reported_too() -> None:
     tokenizer = byte_tokenizer(CHAT)
     tokenizer.add_tokens(["<think>", "</think>"])
     (note,) = ChatTemplate("some/model", tokenizer, thinking="off").notes()
-    assert "the model knows thoughts (<think>)" in note
+    assert "the model may still think (<think>)" in note
 
 
 @pytest.mark.parametrize(
@@ -278,9 +279,7 @@ def test_a_variable_that_changes_nothing_is_reported() -> None:
     template = "{{ level | default('high') }}{{ messages[0].content }}"
     (note,) = made(template, variables={"level": "low", "levle": "low"}).notes()
     assert (
-        note
-        == "--template-kwargs levle changes nothing in the prompts of some/model: its template "
-        "does not use it"
+        note == "--template-kwargs levle has no effect on some/model: its template does not use it"
     )
 
 

@@ -100,9 +100,9 @@ def test_an_ordinary_id_with_two_meanings_is_refused_by_the_first_one_and_both_i
     with pytest.raises(UserError) as told:
         share_vocabulary(student, teacher)
     message = str(told.value)
-    assert "id 3 is 'x' to small and 'y' to large" in message and "\n" not in message
-    assert "take a teacher with the student's tokenizer" in message
-    with pytest.raises(UserError, match="id 3 is 'y' to large and 'x' to small"):
+    assert "id 3 is 'x' in small and 'y' in large" in message and "\n" not in message
+    assert "use a teacher with the student's tokenizer" in message
+    with pytest.raises(UserError, match="id 3 is 'y' in large and 'x' in small"):
         share_vocabulary(teacher, student)
 
 

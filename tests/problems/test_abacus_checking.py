@@ -62,12 +62,11 @@ def verdicts(check: StepCheck) -> list[str]:
 
 
 def assert_agrees(problem: AbacusProblem, response: str) -> StepCheck:
-    """The verifier and the evaluator find the same steps, verdicts, restatements and boxes, at the
-    same characters where they can be read."""
+    """The verifier and the evaluator find the same steps, verdicts and boxes, at the same
+    characters where they can be read."""
     check = check_steps(response, problem.steps)
     reading = abacus_evaluator.read(problem.question, response)
-    found = [(step.verdict, step.restated) for step in check.written]
-    assert found == [(step.verdict, step.restated) for step in reading.steps], response
+    assert verdicts(check) == [step.verdict for step in reading.steps], response
     assert check.correct_so_far is reading.correct_so_far, response
     if not check.abstains:
         assert check.boxed_wrong == reading.boxed_wrong, response
@@ -111,6 +110,10 @@ def assert_agrees(problem: AbacusProblem, response: str) -> StepCheck:
         ("so  46", ["wrong"], False),
         ("add 85: 46", ["wrong"], False),
         ("add 84", [], True),  # names the operation; that is no step
+        ("85+47=132", ["right"], True),  # a sum in the other order
+        ("85 + 4", [], True),
+        ("85+47=131", ["wrong"], False),
+        ("47+85=132\n16-132", ["right", "wrong"], False),  # a difference in the other order
     ],
 )
 def test_equations_are_judged_where_they_stand(
@@ -121,37 +124,36 @@ def test_equations_are_judged_where_they_stand(
 
 
 @pytest.mark.parametrize(
-    ("response", "expected", "restated"),
+    ("response", "expected"),
     [
-        ("47+85=122\nwait, 47+85=132", ["repaired"], [1]),
-        ("47+85=122. Wait, 47+85=132.", ["repaired"], [1]),
-        ("47+85=122\nwait, 47+85=13", ["wrong"], [0]),  # not complete
-        ("47+85=122\nwait, 47+85=131", ["wrong"], [1]),
-        ("47+85=122\nwait, 47+85=131\nwait, 47+85=132", ["repaired"], [2]),
-        ("47+85=122\nwait, 47+85=132\nwait, 47+85=122", ["wrong"], [2]),
-        ("47+85=132\nwait, 47+85=122", ["wrong"], [1]),
-        ("47+85=132\nwait, 47+85=132", ["right"], [1]),
-        ("47+85=132\ncheck: 47+85=132", ["right"], [1]),
-        ("47+85=132\ncheck: 47+84", ["wrong"], [1]),
-        ("47+85=122\ncheck: 47+85=132", ["repaired"], [1]),
-        ("47+85=122\nwait, 47+85=132\ncheck: 47+85=132", ["repaired"], [2]),
+        ("47+85=122\nwait, 47+85=132", ["repaired"]),
+        ("47+85=122. Wait, 47+85=132.", ["repaired"]),
+        ("47+85=122\nwait, 47+85=13", ["wrong"]),  # not complete
+        ("47+85=122\nwait, 47+85=131", ["wrong"]),
+        ("47+85=122\nwait, 47+85=131\nwait, 47+85=132", ["repaired"]),
+        ("47+85=122\nwait, 47+85=132\nwait, 47+85=122", ["wrong"]),
+        ("47+85=132\nwait, 47+85=122", ["wrong"]),
+        ("47+85=132\nwait, 47+85=132", ["right"]),
+        ("47+85=132\ncheck: 47+85=132", ["right"]),
+        ("47+85=132\ncheck: 47+84", ["wrong"]),
+        ("47+85=122\ncheck: 47+85=132", ["repaired"]),
+        ("47+85=122\nwait, 47+85=132\ncheck: 47+85=132", ["repaired"]),
         # what comes next in the chain is no restatement
-        ("47+85=132\nwait, 132-16=116", ["right", "right"], [0, 0]),
-        ("47+85=132\nwait, 132-1", ["right"], [0]),
-        ("47+85=122\nwait, 132-1", ["wrong"], [0]),
-        ("47+85=132\nwait, 132-16=115", ["wrong"], [1]),
-        ("wait, 47+85=132\nwait, 47+85=132", ["right"], [1]),  # nothing stood before
-        ("47+85=122\n132-16=116", ["wrong", "right"], [0, 0]),  # goes on without a repair
-        ("47+85=122\n47+85=132", ["wrong", "wrong"], [0, 0]),  # nothing says that it restates
-        ("47+85=122\nawaiting, 47+85=132", ["wrong", "wrong"], [0, 0]),
+        ("47+85=132\nwait, 132-16=116", ["right", "right"]),
+        ("47+85=132\nwait, 132-1", ["right"]),
+        ("47+85=122\nwait, 132-1", ["wrong"]),
+        ("47+85=132\nwait, 132-16=115", ["wrong"]),
+        ("wait, 47+85=132\nwait, 47+85=132", ["right"]),  # nothing stood before
+        ("47+85=122\n132-16=116", ["wrong", "right"]),  # goes on without a repair
+        ("47+85=122\n47+85=132", ["wrong", "wrong"]),  # nothing says that it restates
+        ("47+85=122\nawaiting, 47+85=132", ["wrong", "wrong"]),
     ],
 )
 def test_behind_wait_and_check_an_equation_restates_the_step_before(
-    response: str, expected: list[str], restated: list[int]
+    response: str, expected: list[str]
 ) -> None:
     check = check_steps(response, STEPS)
     assert verdicts(check) == expected
-    assert [step.restated for step in check.written] == restated
     assert check.correct_so_far == ("wrong" not in expected)
 
 
@@ -166,9 +168,14 @@ def test_behind_wait_and_check_an_equation_restates_the_step_before(
         ("\\boxed{2}", True),
         ("\\boxed{290", True),
         ("\\boxed{}", True),
-        ("\\boxed{2 9}", True),
-        ("\\boxed{2a}", True),
+        ("\\boxed{2 9}", None),
+        ("\\boxed{2a}", None),
+        ("\\boxed{29^2}", None),
         ("\\boxed{29.5}", True),
+        ("\\boxed{29,000}", True),
+        ("\\boxed{29 000}", True),
+        ("\\boxed{29.0}", False),
+        ("\\boxed{029}", False),
         ("\\boxed{ 29 }", False),
         ("\\boxed{29 coins}", False),
         ("\\boxed{28}. So \\boxed{29}", False),  # the last one counts
@@ -179,11 +186,12 @@ def test_behind_wait_and_check_an_equation_restates_the_step_before(
     ],
 )
 def test_the_last_complete_box_must_hold_the_answer_and_one_cut_off_may_still(
-    boxes: str, wrong: bool
+    boxes: str, wrong: bool | None
 ) -> None:
     check = check_steps(BARE.removesuffix("\\boxed{29}") + boxes, STEPS)
     assert verdicts(check) == ["right"] * 3
-    assert (check.boxed_wrong, check.correct_so_far) == (wrong, not wrong)
+    assert check.boxed_wrong is wrong
+    assert check.correct_so_far is (None if wrong is None else not wrong)
 
 
 def test_any_wrong_digit_of_an_equation_or_of_the_box_is_found_at_once_and_stays() -> None:
@@ -243,7 +251,6 @@ def test_every_beginning_of_a_right_response_in_every_notation_is_correct_so_far
             check = check_steps(response[:end], problem.steps)
             assert check.correct_so_far is True, response[:end]
         assert verdicts(check) == ["right"] * len(problem.steps)
-        assert [step.restated for step in check.written] == [0] * (len(problem.steps) - 1) + [1]
 
 
 def test_a_slip_is_wrong_from_its_first_wrong_digit_until_its_repair_is_complete() -> None:
@@ -347,6 +354,15 @@ def with_wrong_operation(response: str, rng: random.Random) -> str:
     return response[:start] + rng.choice(signs) + response[end:]
 
 
+def with_numbers_swapped(response: str, rng: random.Random) -> str:
+    found = rng.choice(list(EQUATION.finditer(response)))
+    left, right = re.findall(r"\d+", found[0])[:2]
+    start, end = found.start(), found.start("sign")
+    swapped = right + response[start + len(left) : end] + found["sign"]
+    behind = response[found.end("sign") : found.end()].replace(right, left, 1)
+    return response[:start] + swapped + behind + response[found.end() :]
+
+
 def cut_off(response: str, rng: random.Random) -> str:
     return response[: rng.randrange(len(response))]
 
@@ -361,6 +377,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     with_steps_swapped,
     with_wrong_box,
     with_wrong_operation,
+    with_numbers_swapped,
 )
 
 
@@ -369,10 +386,11 @@ def test_the_verifier_and_the_evaluator_agree_on_responses_with_slips_repairs_an
     seen = Counter[str]()
     for index, problem in enumerate(PROBLEMS):
         habits = GOING_ON if index % 2 else MIXED
-        check = assert_agrees(problem, respond(problem, habits, rng))
+        response = respond(problem, habits, rng)
+        check = assert_agrees(problem, response)
         assert habits == GOING_ON or check.correct_so_far is True
         seen.update(verdicts(check))
-        seen["checked"] += check.written[-1].restated > 0
+        seen["checked"] += "check:" in response
     assert seen["right"] > 40_000 and seen["repaired"] > 5_000 and seen["wrong"] > 1_000
     assert seen["checked"] > 3_000
     assert set(seen) == {"right", "repaired", "wrong", "checked"}

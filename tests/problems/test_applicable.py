@@ -141,8 +141,5 @@ def test_a_reported_rule_that_applies_to_too_few_is_refused_and_another_is_told(
     ):
         prepare.rule_notes("gsm8k", "mine", asked)
     (note,) = prepare.rule_notes("last_boxed", "mine", asked)
-    assert (
-        note
-        == "gsm8k applies to 2 of 3 gold answers of mine, those that are plain numbers: not shown"
-    )
+    assert note == "gsm8k applies to 2 of 3 gold answers of mine, the plain numbers: not shown"
     assert prepare.rule_notes("gsm8k", "mine", asked[1:]) == ()

@@ -162,7 +162,7 @@ def test_jsonl_is_read_where_there_is_no_parquet_and_train_where_there_is_no_tes
     hub.add("dataset", "acme/lines", tmp_path)
     loaded = client.load("acme/lines", columns={"question": "q", "answer": "gold", "id": "uid"})
     assert loaded["rows"] == [["a", "One?", "1"]]
-    assert loaded["notes"] == ["the train split is read: no test split was found"]
+    assert loaded["notes"] == ["the train split was read: there is no test split"]
 
 
 def test_math500_by_name_equals_the_same_rows_from_a_local_file(
@@ -284,7 +284,7 @@ def test_the_configurations_and_splits_of_a_card_are_those_that_are_read(
     assert answers("", split="train") == ["11", "12"]
     assert answers(":hard") == ["22", "21"]
     assert client.load("acme/card-configs:hard")["notes"] == [
-        "the train split is read: no test split was found"
+        "the train split was read: there is no test split"
     ]
 
 
@@ -294,7 +294,7 @@ def test_a_card_without_a_default_configuration_asks_for_one_by_name(
     (tmp_path / "README.md").write_text(CARD.replace("  default: true\n", ""))
     write_jsonl(tmp_path / "hard/b.jsonl", rows(1))
     hub.add("dataset", "acme/no-default", tmp_path)
-    assert "has configurations easy, hard; name one" in client.refusal("acme/no-default")
+    assert "has configurations easy, hard; choose one" in client.refusal("acme/no-default")
     assert len(client.load("acme/no-default:hard")["rows"]) == 1
 
 
@@ -314,7 +314,7 @@ def test_a_card_that_cannot_be_read_is_one_line(
     (tmp_path / "README.md").write_text("---\nconfigs:\n- 5\n---\n")
     write_jsonl(tmp_path / "test.jsonl", rows(1))
     hub.add("dataset", "acme/odd-card", tmp_path)
-    assert "the configurations of its card can't be read" in client.refusal("acme/odd-card")
+    assert "cannot read the configurations in its card" in client.refusal("acme/odd-card")
 
 
 def test_a_revision_is_resolved_to_its_own_commit_and_rows(
@@ -342,7 +342,7 @@ def test_a_wrong_id_a_gated_set_and_a_missing_split_are_one_line_each(
     (tmp_path / "card" / "README.md").write_text("# No data yet\n")
     hub.add("dataset", "acme/card", tmp_path / "card")
     assert (
-        "acme/card has no test or train split as parquet or JSONL: found neither"
+        "acme/card has no test or train split as parquet or JSONL: found no such files"
         in client.refusal("acme/card")
     )
     assert "is gated" in client.refusal("acme/gated")
@@ -360,7 +360,7 @@ def test_offline_the_cache_is_read_and_without_it_a_local_file_is_advised(
     away = Client(hub.environment(home, HF_HUB_OFFLINE="1"))
     offline = away.load("acme/kept")
     assert (offline["version"], offline["hash"]) == (online["version"], online["hash"])
-    assert offline["notes"] == ["the hub was not reached: its local cache was read"]
+    assert offline["notes"] == ["the hub could not be reached: the local cache was read"]
     message = away.refusal("openai/gsm8k-unseen")
     assert "can't be fetched" in message and "give a local copy" in message
     away.close()
@@ -375,8 +375,8 @@ def test_offline_a_partly_cached_split_is_refused_rather_than_cut_short(
     client.load("acme/partly", limit=2)
     away = Client(hub.environment(home, HF_HUB_OFFLINE="1"))
     assert len(away.load("acme/partly", limit=2)["rows"]) == 2
-    assert "holds 1 of 2 files" in away.refusal("acme/partly")
-    assert "holds 1 of 2 files" in away.refusal("acme/partly", limit=3)
+    assert "has only 1 of 2 files" in away.refusal("acme/partly")
+    assert "has only 1 of 2 files" in away.refusal("acme/partly", limit=3)
     assert "(in the local cache) has no train split" in away.refusal("acme/partly", split="train")
     away.close()
 

@@ -77,7 +77,9 @@ def test_abacus_is_the_first_test_problems_of_the_generator() -> None:
 def test_abacus_takes_100_problems_unless_told_otherwise_and_says_so() -> None:
     loaded = load_problems("abacus")
     assert len(loaded) == 100
-    assert loaded.notes == ("the first 100 problems of 2000 are taken, as no limit was given",)
+    assert loaded.notes == (
+        "the first 100 problems of 2000 are used; set another number with --limit",
+    )
     assert load_problems("abacus", limit=100).notes == ()
     assert load_problems("abacus", limit=2000).problems[:100] == loaded.problems
 
@@ -160,7 +162,7 @@ def test_repeated_ids_get_their_row_number_and_are_counted(tmp_path: Path) -> No
         write(tmp_path / "mine.jsonl", [*rows, {"id": None, "question": "Q3?", "answer": 3}])
     )
     assert [one.problem_id for one in loaded.problems] == ["7", "7#000001", "row-000002"]
-    assert loaded.notes == ("1 ids repeat an earlier one: their row number was added",)
+    assert loaded.notes == ("1 ids are duplicates: their row number was added",)
 
 
 def test_a_repeated_question_is_kept_and_counted(tmp_path: Path) -> None:
@@ -170,7 +172,7 @@ def test_a_repeated_question_is_kept_and_counted(tmp_path: Path) -> None:
     ]
     loaded = load_problems(write(tmp_path / "mine.jsonl", rows))
     assert len(loaded) == 2
-    assert loaded.notes == ("1 problems repeat an earlier question",)
+    assert loaded.notes == ("1 problems have the same question as an earlier one",)
 
 
 # Columns and answers
@@ -354,7 +356,7 @@ def test_columns_that_could_both_be_meant_are_refused(tmp_path: Path) -> None:
     }
     file = write(tmp_path / "a.jsonl", [both])
     assert (
-        "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; name"
+        "has several columns for the answer: 'final_answer', 'reward_model.ground_truth'; set it"
         in refusal(file)
     )
     assert load_problems(file, columns={"answer": "final_answer"}).problems[0].answer == "7"
@@ -423,9 +425,7 @@ def test_a_wrapped_gold_answer_is_taken_out_and_counted(
         write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}, plain])
     )
     assert [one.answer for one in loaded.problems] == [text, "5"]
-    assert loaded.notes == (
-        "1 of 2 gold answers stood inside an object or list and were taken out of it",
-    )
+    assert loaded.notes == ("1 of 2 gold answers were unwrapped from an object or list",)
 
 
 @pytest.mark.parametrize("text", ["[5]", "[-2,7]", "{}", "{1, 2}", '["a", "b"]', "[a]", "{a: 1}"])
@@ -448,16 +448,16 @@ def test_an_empty_wrapping_holds_no_gold(tmp_path: Path, value: object) -> None:
     [
         (
             {"value": 1, "unit": "m"},
-            "column 'answer' holds several values (answer.value, answer.unit)",
+            "column 'answer' has several values (answer.value, answer.unit)",
         ),
         (
             '{"value": 1, "unit": "m"}',
-            "column 'answer' holds several values (answer.value, answer.unit)",
+            "column 'answer' has several values (answer.value, answer.unit)",
         ),
-        ([1, 2], "column 'answer' holds several values (answer.0, answer.1)"),
+        ([1, 2], "column 'answer' has several values (answer.0, answer.1)"),
         (
             {"gold": {"a": 1, "b": 2}},
-            "column 'answer.gold' holds several values (answer.gold.a, answer.gold.b)",
+            "column 'answer.gold' has several values (answer.gold.a, answer.gold.b)",
         ),
     ],
 )
@@ -466,7 +466,7 @@ def test_an_object_without_a_single_value_names_the_column_to_map(
 ) -> None:
     file = write(tmp_path / "a.jsonl", [{"question": "Q?", "answer": value}])
     message = refusal(file)
-    assert message.startswith(f"{file}:1: {inside} and not one gold answer")
+    assert message.startswith(f"{file}:1: {inside} instead of one gold answer")
     named = message.rpartition("--column answer=")[2]
     assert load_problems(file, columns={"answer": named}).problems[0].answer == "1"
 
@@ -509,7 +509,7 @@ def test_turns_and_parts_of_text_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("prompt", "message"),
     [
-        ([], "column 'prompt' must end with a message of the role user, got no message"),
+        ([], "column 'prompt' must end with a message of role user, got no message"),
         ([*CHAT, {"role": "assistant", "content": "B."}], "role user, got system, user, assistant"),
         (["Q?"], "column 'prompt.0' must hold a chat message with role and content, got 'Q?'"),
         ([{"role": "user", "content": None}], "column 'prompt.0.content' must hold text, got None"),
@@ -531,7 +531,7 @@ def test_half_characters_inside_objects_are_mended_and_counted(tmp_path: Path) -
     }
     loaded = load_problems(write(tmp_path / "a.jsonl", [row]))
     assert (loaded.problems[0].question, loaded.problems[0].answer) == ("Q\ufffd?", "\ufffd")
-    assert loaded.notes[0].startswith("1 of 1 problems hold half a character")
+    assert loaded.notes[0].startswith("1 of 1 problems contain half a character")
 
 
 # File formats
@@ -579,7 +579,7 @@ def test_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None
             ":3: column 'question' must hold the question, got ' '",
         ),
         ('{"answer": 2}', ":3: column 'question' must hold the question, got None"),
-        ('{"question": "R?", "answer": [1, 2]}', ":3: column 'answer' holds several values"),
+        ('{"question": "R?", "answer": [1, 2]}', ":3: column 'answer' has several values"),
     ],
 )
 def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -618,19 +618,19 @@ def test_bad_json_and_parquet_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_an_empty_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.jsonl").write_text(content)
-    assert refusal(str(tmp_path / "a.jsonl")).endswith("holds no problems: it is empty")
+    assert refusal(str(tmp_path / "a.jsonl")).endswith("has no problems: it is empty")
 
 
 def test_a_missing_column_says_what_was_found_wanted_and_how_to_map(tmp_path: Path) -> None:
     file = write(tmp_path / "a.jsonl", [{"q": "Q?", "gold": 1}])
     assert refusal(file) == (
         f"{file} has no column 'problem' or 'question' or 'prompt' for the question: "
-        "found 'q', 'gold'; name the right one with --column question=NAME"
+        "found 'q', 'gold'; set it with --column question=NAME"
     )
     assert "has no column 'uid' for the id" in refusal(
         file, columns={"question": "q", "answer": "gold", "id": "uid"}
     )
-    assert "knows question, answer and id, got prompt" in refusal(file, columns={"prompt": "q"})
+    assert "must map question, answer or id, got prompt" in refusal(file, columns={"prompt": "q"})
 
 
 def test_unknown_sets_and_files_are_refused_with_what_there_is(tmp_path: Path) -> None:
@@ -654,8 +654,10 @@ def test_options_without_meaning_for_the_set_are_refused_rather_than_ignored(
     tmp_path: Path,
 ) -> None:
     file = write(tmp_path / "a.jsonl", GSM8K_ROWS)
-    assert "is generated, so it has no revision to choose" in refusal("abacus", revision="main")
-    assert "is a local file, so it has no split to choose" in refusal(file, split="test")
+    assert "is generated, so it has no revision; leave revision out" in refusal(
+        "abacus", revision="main"
+    )
+    assert "is a local file, so it has no split; leave split out" in refusal(file, split="test")
     assert "is generated, so it has no columns" in refusal(
         "gym:chain_sum", columns={"question": "q"}
     )
@@ -697,7 +699,7 @@ def test_gym_problems_without_a_gold_answer_are_counted() -> None:
 @needs_gym
 def test_an_unknown_gym_task_is_refused_with_close_ones() -> None:
     message = refusal("gym:chain_sums")
-    assert "no task 'chain_sums'" in message and "chain_sum" in message.split("close ones")[1]
+    assert "no task 'chain_sums'" in message and "chain_sum" in message.split("; try")[1]
 
 
 def test_without_reasoning_gym_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,9 +68,9 @@ def test_the_plain_format_is_a_question_inside_for_a_student_that_is_asked_by_it
     text, plain = f"Question: {ASKED}\nAnswer:", of_bytes(CHATML, prompt_format="plain")
     assert reading(text, plain) == GivenPrompt("question", (("user", ASKED),))
     assert refusal(text) == (
-        f"the prompt is in the plain format ({text!r:.40}), and abacus-student is asked by its "
-        "chat template: --prompt-format "
-        "plain asks as the file does, --prompt-kind question takes it for a question"
+        f"the prompt is in the plain format ({text!r:.40}), but abacus-student uses its "
+        "chat template; use --prompt-format plain to keep the file's format, or --prompt-kind "
+        "question to read the prompt as a question"
     )
 
 
@@ -157,7 +157,7 @@ def test_prompts_that_a_writer_decoded_without_special_tokens_are_rendered_again
     assert reader.of_text(ASKED, "", stripped=True).messages == (("user", ASKED),)
     with pytest.raises(
         UserError,
-        match="the prompt does not read like one that the template of some/model has rendered",
+        match="the prompt was not rendered by the template of some/model",
     ):
         PromptReader(chatml()).of_text(ASKED, "theirs.jsonl:1", stripped=True)
 
@@ -182,12 +182,14 @@ def test_prompts_that_a_writer_decoded_without_special_tokens_are_rendered_again
 )
 def test_a_prompt_of_another_template_or_half_a_prompt_is_refused(text: str, mark: str) -> None:
     cut = (
-        " (it ends like one: was it cut off on the left?)" if text.endswith("<|assistant|>") else ""
+        " (only its end matches: was it cut off on the left?)"
+        if text.endswith("<|assistant|>")
+        else ""
     )
     assert refusal(text) == (
-        f"the prompt holds {mark!r}, as rendered prompts do, and is none of the template of "
-        f"abacus-student{cut}: give the "
-        "student that it was rendered for, or --prompt-kind question if it is a question"
+        f"the prompt contains {mark!r}, as rendered prompts do, but was not rendered by the "
+        f"template of abacus-student{cut}: give the student that it was rendered for, or use "
+        "--prompt-kind question if it is a question"
     )
     assert reading(text, forced="question") == GivenPrompt("question", (("user", text),))
 
@@ -196,9 +198,8 @@ def test_a_prompt_said_to_be_rendered_must_be() -> None:
     text = f"<|user|>{ASKED}<|end|><|assistant|>"
     assert reading(text, forced="rendered").kind == "rendered"
     assert refusal(ASKED, forced="rendered") == (
-        "the prompt does not read like one that the template of abacus-student has rendered "
-        f"({ASKED!r}); --prompt-kind "
-        "question takes prompts for questions"
+        f"the prompt was not rendered by the template of abacus-student ({ASKED!r}); use "
+        "--prompt-kind question to read prompts as questions"
     )
 
 
@@ -332,22 +333,22 @@ def test_several_messages_reach_both_policies_whole(tmp_path: Path) -> None:
         (
             of_abacus(ASKED),
             {"instruction": "boxed"},
-            "1 of 1 prompts of {} are rendered or ids already: leave --instruction out",
+            "1 of 1 prompts of {} are already rendered or token ids: leave --instruction out",
         ),
         (
             of_abacus(ASKED),
             {"system": "Add."},
-            "1 of 1 prompts of {} are rendered or ids already: leave --system out",
+            "1 of 1 prompts of {} are already rendered or token ids: leave --system out",
         ),
         (
             [{"role": "system", "content": "Add."}, {"role": "user", "content": ASKED}],
             {"system": "No."},
-            "1 of 1 prompts of {} have a system message of their own: leave --system out",
+            "1 of 1 prompts of {} have their own system message: leave --system out",
         ),
         (
             f"<|system|>Add.<|end|>{of_abacus(ASKED)}",
             {"system": "No."},
-            "1 of 1 prompts of {} have a system message of their own: leave --system out",
+            "1 of 1 prompts of {} have their own system message: leave --system out",
         ),
     ],
 )
@@ -364,7 +365,7 @@ def test_nothing_is_added_to_prompts_that_are_complete(
 def test_an_instruction_beside_the_messages_of_a_file_is_refused_with_a_set_of_problems(
     tmp_path: Path,
 ) -> None:
-    """The file's messages are asked as they stand there; without a set the instruction follows the
+    """The file's messages are used unchanged; without a set the instruction follows the
     last of them."""
     path = written(
         tmp_path / "theirs.jsonl",
@@ -375,7 +376,7 @@ def test_an_instruction_beside_the_messages_of_a_file_is_refused_with_a_set_of_p
     with pytest.raises(UserError) as error:
         asked.check(options, found, abacus())
     assert str(error.value) == (
-        f"1 of 1 prompts of {path} are chat messages, which are asked as they stand to the "
+        f"1 of 1 prompts of {path} are chat messages, which are used unchanged for the "
         "problems of abacus: leave "
         "--instruction out"
     )
@@ -398,8 +399,8 @@ def test_a_system_message_of_the_file_that_a_teacher_refuses_can_be_spared_it(
     with pytest.raises(UserError) as error:
         both(path, abacus(), teacher)
     assert str(error.value) == (
-        "some/model: its chat template refuses the prompt: no system role; the problem brings its "
-        "system message: say "
+        "some/model: its chat template refuses the prompt: no system role; the problem has its own "
+        "system message: use "
         "--teacher-prompt student or --teacher-system ''"
     )
     said = "<|system|>Add.<|end|>" + of_abacus(ASKED)
@@ -418,9 +419,9 @@ def test_a_system_message_of_the_file_that_a_teacher_refuses_can_be_spared_it(
 def test_a_rendered_prompt_for_a_student_that_is_asked_in_plain_text_is_about_that_option() -> None:
     plain = of_bytes(CHATML, prompt_format="plain")
     assert refusal(of_chatml(ASKED), plain) == (
-        "the prompt holds '<|im_start|>', as rendered prompts do, and --prompt-format plain asks "
-        "without a template: leave "
-        "that out, or say --prompt-kind rendered to ask it as it stands, or question if it is one"
+        "the prompt contains '<|im_start|>', as rendered prompts do, but --prompt-format plain "
+        "uses no template: leave that out, or set --prompt-kind to rendered (used unchanged) or "
+        "question"
     )
     assert reading(of_chatml(ASKED), plain, forced="rendered").text == of_chatml(ASKED)
 
@@ -433,16 +434,16 @@ def test_a_rendered_prompt_for_a_student_that_is_asked_in_plain_text_is_about_th
             THINKS,
             "off",
             "<think>\n4.\n</think>\n\n7",
-            "1 of the first 3 {} hold a thought, which their prompt has closed",
+            "1 of the first 3 {} contain a thought that their prompt has closed",
         ),
-        (THINKS, "on", "It is 7.", "3 of the first 3 {} hold no thought"),
+        (THINKS, "on", "It is 7.", "3 of the first 3 {} contain no thought"),
         (THINKS, "on", "<think>\n4.\n</think>\n\n7", None),
         (OPENS, "on", "4.\n</think>\n\n7", None),
         (
             OPENS,
             "on",
             "<think>4.\n</think>\n\n7",
-            "1 of the first 3 {} open a thought that their prompt has opened already",
+            "1 of the first 3 {} open a thought that their prompt has already opened",
         ),
     ],
 )
@@ -456,8 +457,8 @@ def test_thoughts_that_do_not_go_with_the_prompts_that_are_rendered_here_are_tol
         ()
         if told is None
         else (
-            f"{told.format('responses of theirs.jsonl')}: --thinking {thinking} may not be how "
-            "they were written",
+            f"{told.format('responses of theirs.jsonl')}; check whether they were sampled with "
+            f"--thinking {thinking}",
         )
     )
     found = read(path, student)

@@ -162,7 +162,7 @@ BAD_CHOICES = "a list of choices with a message or a text"
         (
             COMPLETIONS,
             {"prompt": ["a", "b"], "choices": [CHOICE]},
-            "column 'prompt' must hold one prompt a row, got ['a', 'b']",
+            "column 'prompt' must hold one prompt per row, got ['a', 'b']",
         ),
         (
             COMPLETIONS,
@@ -214,7 +214,7 @@ BAD_CHOICES = "a list of choices with a message or a text"
         (
             CHAT,
             {"messages": [CHOICE["message"]]},
-            "column 'messages' must hold a question and the assistant's turn behind it, got "
+            "column 'messages' must hold a question followed by the assistant's turn, got "
             "[{'role': 'assistant'",
         ),
         (CHAT, {"messages": "2 + 3?"}, f"column 'messages' must hold {BAD_MESSAGE}, got '2 + 3?'"),

@@ -246,7 +246,7 @@ def test_rollouts_to_a_set_of_problems_are_found_by_id_or_by_question(tmp_path: 
         found = read(written(tmp_path / "theirs.jsonl", row), wanted=wanted)
         assert [one.problem_id for one in found.rollouts] == ["p1"] and found.problems == ()
     with pytest.raises(
-        UserError, match="problem p1 has another prompt or gold answer than in an earlier row"
+        UserError, match="problem p1 has a different prompt or gold answer in an earlier row"
     ):
         read(written(tmp_path / "theirs.jsonl", *rows), wanted=wanted)
 
@@ -263,7 +263,7 @@ def test_gold_answers_that_are_not_those_of_the_set_are_counted_and_named(tmp_pa
     found = read(written(tmp_path / "theirs.jsonl", *rows), wanted=wanted, golds=golds)
     assert found.counts.other_gold == ["c"]
     assert asked.notes(found) == (
-        "1 of 4 gold answers of theirs.jsonl are not those of --problems (c), which are taken",
+        "1 of 4 gold answers of theirs.jsonl differ from those of --problems (c), which are used",
     )
     by_id = written(tmp_path / "theirs.jsonl", {"problem_id": "a", "answer": 8, "response": "7"})
     assert read(by_id, wanted=wanted, golds=golds).counts.other_gold == ["a"]
@@ -459,9 +459,9 @@ def test_stop_reasons_are_counted_as_they_stand_and_aborted_rollouts_are_left_ou
         len(found.rollouts),
     ) == (8, 7, 1, 7)
     said = summary.line(found)
-    assert "length (3, cut off)" in said and "loop (1, no natural end)" in said
+    assert "length (3, cut off)" in said and "loop (1, not a natural end)" in said
     assert (
-        "no stop reason (1, end unknown)" in said
+        "no stop reason (1, unknown end)" in said
         and "1 were aborted by their engine, left out" in said
     )
     assert summary.record(found)["stop_reasons"]["loop"] == {"rollouts": 1, "means": "other"}
@@ -500,15 +500,14 @@ def test_a_response_that_begins_with_its_prompt_is_refused_until_a_flag_decides(
     with pytest.raises(UserError) as error:
         read(path)
     assert str(error.value) == (
-        f"{path}:2: 3 of 4 responses begin with their prompt; --prompt-in-response cut cuts it "
-        "off, and keep takes it for "
-        "what the student wrote"
+        f"{path}:2: 3 of 4 responses begin with their prompt; use --prompt-in-response cut to "
+        "remove it, or keep if it is part of the response"
     )
     cut, kept = (read(path, prompt_in_response=choice) for choice in ("cut", "keep"))
     assert [one.record.response for one in cut.rollouts] == ["4+3=7", " 4+3=7", "4+3=7", " 4+3=7"]
     assert [one.record.response for one in kept.rollouts] == [row["response"] for row in rows]
     assert (cut.counts.prompts_cut_off, kept.counts.prompts_cut_off) == (3, 0)
-    assert "from 3 responses the prompt was cut off" in summary.line(cut)
+    assert "the prompt was cut off 3 responses" in summary.line(cut)
 
 
 def test_a_response_may_begin_with_a_few_characters_that_are_its_question_too(
@@ -538,7 +537,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"response": "", "finish_reason": "abort"}],
         {},
-        " holds no rollouts but 1 that were aborted",
+        " has no rollouts except 1 that were aborted",
     ),
     (
         [NAMED, {"problem_id": "a"}],
@@ -546,7 +545,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         ":2: no response under response or completion or output or text",
     ),
     ([{"problem_id": "a", "answer_text": "7"}], {}, ":1: no response under"),
-    ([NAMED | {"response": None}], {}, " holds no rollouts but 1 that were aborted"),
+    ([NAMED | {"response": None}], {}, " has no rollouts except 1 that were aborted"),
     (
         [NAMED | {"response": 3}],
         {},
@@ -557,7 +556,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
         {},
         ":1: column 'response' must hold text, messages or a list of those, got {'te",
     ),
-    ([NAMED | {"response": []}], {}, ":1: holds no response: the list of responses is empty"),
+    ([NAMED | {"response": []}], {}, ":1: the list of responses is empty"),
     (
         [NAMED | {"response": ["4", 5]}],
         {},
@@ -566,19 +565,23 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response": ["4", "5"], "response_ids": [5]}],
         {},
-        ":1: must hold one response for its token ids, found 2",
+        ":1: must have one response for its token ids, got 2",
     ),
     (
         [{"response": "2"}],
         {},
-        ":1: names no problem: give problem_id, or a prompt with its gold answer (prompt, answer)",
+        ":1: the row has no problem: it needs problem_id, or a prompt with its gold answer",
     ),
     (
         [{"question": "1?", "response": "2"}],
         {},
-        ":1: names no problem: give problem_id, or a prompt",
+        ":1: the row has no problem: it needs problem_id, or a prompt",
     ),
-    ([{"answer": "1", "response": "2"}], {}, ":1: names no problem: give problem_id, or a prompt"),
+    (
+        [{"answer": "1", "response": "2"}],
+        {},
+        ":1: the row has no problem: it needs problem_id, or a prompt",
+    ),
     (
         [ROW | {"prompt": 4}],
         {},
@@ -592,7 +595,7 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [ROW | {"prompt": [{"role": "robot", "content": "4 + 3?"}]}],
         {},
-        ":1: a message of a prompt must be of system, dev",
+        ":1: the role of a message must be one of system, dev",
     ),
     (
         [ROW | {"prompt": [{"role": "user", "content": 7}]}],
@@ -618,57 +621,57 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
             }
         ],
         {},
-        ":1: the messages of a prompt must end with the user's, found assistant",
+        ":1: the messages of a prompt must end with the user's, got assistant",
     ),
     (
         [ROW | {"prompt": [{"role": "assistant", "tool_calls": [{"function": {"name": "add"}}]}]}],
         {},
-        ":1: the prompt holds tool calls, which are not rendered",
+        ":1: the prompt contains tool calls, which are not supported",
     ),
     (
         [ROW | {"prompt": RENDERED}],
         {},
-        ":1: the prompt holds '<|im_start|>', as rendered prompts do, and is none of the",
+        ":1: the prompt contains '<|im_start|>', as rendered prompts do, but was not rendered",
     ),
     (
         [ROW | {"prompt": "<s>[INST] 4 + 3? [/INST]"}],
         {},
-        ":1: the prompt holds '<s>[INST]', as rendered prompts do",
+        ":1: the prompt contains '<s>[INST]', as rendered prompts do",
     ),
     (
         [ROW | {"prompt": "<bos><start_of_turn>user\n4 + 3?"}],
         {},
-        ":1: the prompt holds '<bos><start_of_turn>', as",
+        ":1: the prompt contains '<bos><start_of_turn>', as",
     ),
     (
         [ROW | {"prompt": "<|user|>4 + 3?<|end|>"}],
         {},
-        ":1: the prompt holds '<|user|>', as rendered prompts do",
+        ":1: the prompt contains '<|user|>', as rendered prompts do",
     ),
     (
         [ROW],
         {"prompt_kind": "rendered"},
-        ":1: the prompt does not read like one that the template of abacus-student has",
+        ":1: the prompt was not rendered by the template of abacus-student",
     ),
     (
         [ROW | {"answer": {"a": 1, "b": 2}}],
         {},
-        ":1: column 'answer' holds several values (answer.a, answer.b) and not one",
+        ":1: column 'answer' has several values (answer.a, answer.b) instead of one",
     ),
     (
         [ROW | {"answer": [7, 8]}],
         {},
-        ":1: column 'answer' holds several values (answer.0, answer.1) and not one gold",
+        ":1: column 'answer' has several values (answer.0, answer.1) instead of one gold",
     ),
     (
         [{"input": "user\n1?", "output": "7", "gts": {"a": 1, "b": 2}, "score": 1.0, "step": 1}],
         {},
-        ":1: column 'gts' holds several values (gts.a, gts.b) and not one gold answer",
+        ":1: column 'gts' has several values (gts.a, gts.b) instead of one gold answer",
     ),
     (
         [{"prompt": "4 + 3?", "response": "7", "target": [7, 8]}],
         {},
-        ":1: column 'target' holds several values (target.0, ",
+        ":1: column 'target' has several values (target.0, ",
     ),
     (
         [ROW | {"text": "other"}],
@@ -720,12 +723,12 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"sample": 1}, NAMED],
         {},
-        ":2: sample 1 of problem a stands already in an earlier row",
+        ":2: sample 1 of problem a is already in an earlier row",
     ),
     (
         [NAMED | {"sample": 0}, NAMED | {"sample": 0}],
         {},
-        ":2: sample 0 of problem a stands already in an earlier row",
+        ":2: sample 0 of problem a is already in an earlier row",
     ),
     (
         [NAMED | {"truncated": "yes"}],
@@ -790,12 +793,12 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
     (
         [NAMED | {"response_ids": [24], "response_mask": [0]}],
         {},
-        ":1: response_mask holds no 1, so the student wrote noth",
+        ":1: response_mask has no 1, so no token is the student's",
     ),
     (
         [NAMED | {"response_mask": [1]}],
         {},
-        ":1: response_mask has no meaning without the token ids of the response",
+        ":1: response_mask needs the token ids of the response",
     ),
     (
         [
@@ -803,29 +806,29 @@ LINES: list[tuple[list[object], dict[str, Any], str]] = [
             NAMED | {"response": "eight", "response_ids": [26]},
         ],
         {},
-        ":1: 2 of 2 responses have token ids that read otherwise than their text to "
-        "abacus-student: give the student that",
+        ":1: 2 of 2 responses have token ids that abacus-student decodes to a different "
+        "text: give the student that",
     ),
     (
         [ROW, ROW | {"answer": "8"}],
         {},
-        f":2: problem {hashlib.sha256(ROW['prompt'].encode()).hexdigest()[:12]} has another "
-        "prompt or gold answer than in",
+        f":2: problem {hashlib.sha256(ROW['prompt'].encode()).hexdigest()[:12]} has a different "
+        "prompt or gold answer in an earlier row",
     ),
     (
         [NAMED | {"question": "1?", "answer": "1"}, NAMED | {"question": "2?", "answer": "1"}],
         {},
-        ":2: problem a has another prompt or gold answer than in an earlier row",
+        ":2: problem a has a different prompt or gold answer in an earlier row",
     ),
     (
         [ROW | {"response": ROW["prompt"] + " 7"}],
         {},
-        ":1: 1 of 1 responses begin with their prompt; --prompt-in-response c",
+        ":1: 1 of 1 responses begin with their prompt; use --prompt-in-response c",
     ),
     (
         [NAMED | {"response": [{"role": "user", "content": "no"}]}],
         {},
-        ":1: none of its turns is the assistant's",
+        ":1: the row has no assistant turn",
     ),
     (
         [ROW],
@@ -892,7 +895,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
         b"",
         "{} is not a readable parquet file (truncated?): Parquet file size is 0 bytes",
     ),
-    ("a.parquet.gz", b"PAR1", "{}: parquet is packed by itself; unpack it first"),
+    ("a.parquet.gz", b"PAR1", "{}: compressed parquet files cannot be read; decompress it first"),
     ("a.json", b"3", "{}: must be an array of objects, got int"),
     ("a.json", b"", "{}: not JSON (Expecting value"),
     ("a.json", b'[{"a": 1}', "{}: not JSON (Expecting ',' delimiter"),
@@ -904,7 +907,7 @@ WHOLE: list[tuple[str, bytes, str]] = [
         "a.txt",
         b"",
         "{} has suffix '.txt'; rollouts are read from .jsonl, .ndjson, .json, .parquet, .eval, "
-        "also with .gz or",
+        "also compressed (.gz or",
     ),
     ("a.txt.gz", b"", "{} has suffix '.gz'; rollouts are read from .jsonl"),
 ]
@@ -946,10 +949,10 @@ def test_names_that_lead_nowhere_or_to_one_file_twice_are_refused(
         (f"{path},none.jsonl", "cannot read none.jsonl: No such file or directory"),
         (
             "empty",
-            "empty is a folder without files of rollouts (.jsonl, .ndjson, .json, .parquet, .eval)",
+            "empty is a folder without rollout files (.jsonl, .ndjson, .json, .parquet, .eval)",
         ),
-        ("a.jsonl,a.jsonl", "a.jsonl is named twice"),
-        (f"{path},a.jsonl", "a.jsonl is named twice"),
+        ("a.jsonl,a.jsonl", "a.jsonl is given twice"),
+        (f"{path},a.jsonl", "a.jsonl is given twice"),
         ("a.jsonl,link.jsonl", "link.jsonl is named twice"),
     ]:
         with pytest.raises(UserError) as error:
@@ -963,7 +966,7 @@ def test_names_that_lead_nowhere_or_to_one_file_twice_are_refused(
         ({"format": "vlm"}, "--rollouts-format must be one of decaylab, trl, "),
         (
             {"columns": {"reply": "text"}},
-            "--column knows answer, grade, id, problem_id, prompt, prompt_ids, question, ",
+            "--column must map answer, grade, id, problem_id, prompt, prompt_ids, question, ",
         ),
     ],
 )

@@ -200,9 +200,7 @@ def test_blanks_are_no_marks_of_a_stripped_prompt() -> None:
     and question."""
     policy = student("phi")
     text = stripped(policy, rendered(policy, [("user", "One line.\n\nAnother line.")]))
-    with pytest.raises(
-        UserError, match="does not read like one that the template of phi has rendered"
-    ):
+    with pytest.raises(UserError, match="was not rendered by the template of phi"):
         PromptReader(policy).of_text(text, "f:1", stripped=True)
 
 
@@ -210,7 +208,7 @@ def test_what_begins_and_ends_like_a_stripped_prompt_is_never_a_question() -> No
     policy = student("qwen2")
     text = stripped(policy, rendered(policy, [("user", "Say\nassistant\nplease.")]))
     with pytest.raises(
-        UserError, match="as rendered prompts do, and is none of the template of qwen2"
+        UserError, match="as rendered prompts do, but was not rendered by the template of qwen2"
     ):
         PromptReader(policy).of_text(text, "f:1")
     for question in ("What does <|im_start|> do in a prompt?", "Who wrote: user\nassistant\n?"):
@@ -221,7 +219,7 @@ def test_a_plain_prompt_is_not_asked_by_a_template_in_silence() -> None:
     text = f"Question: {QUESTION}\nAnswer:"
     with pytest.raises(
         UserError,
-        match="--prompt-format plain asks as the file does, --prompt-kind question takes it",
+        match="use --prompt-format plain to keep the file's format, or --prompt-kind question",
     ):
         PromptReader(student("qwen2")).of_text(text, "f:1")
     assert PromptReader(student("qwen2", prompt_format="plain")).of_text(text).messages == (USER,)
@@ -260,7 +258,10 @@ def test_ids_are_those_of_a_question_that_the_tokenizer_normalised(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "given, told",
-    [([999], "token id 999 is none of qwen2"), ([200, 201], "without the question beside them")],
+    [
+        ([999], "token id 999 is outside the vocabulary of qwen2"),
+        ([200, 201], "without the row's question"),
+    ],
 )
 def test_ids_of_another_prompt_or_tokenizer_are_refused(
     tmp_path: Path, given: list[int], told: str
@@ -277,7 +278,7 @@ def test_nothing_is_added_to_prompts_that_are_ids(tmp_path: Path) -> None:
     options = PairOptions(rollouts="rollouts.jsonl", instruction="boxed")
     with pytest.raises(
         UserError,
-        match="1 of 1 prompts of rollouts.jsonl are rendered or ids already: leave --instruction",
+        match="1 of 1 prompts of rollouts.jsonl are already rendered or token ids: leave --inst",
     ):
         asked.check(options, read(policy, tmp_path, row), policy)
 
@@ -286,7 +287,7 @@ def test_another_question_beside_the_id_of_a_problem_is_refused(tmp_path: Path) 
     row = {"problem_id": "p1", "prompt": rendered(student("qwen2")), "response": "5"}
     with pytest.raises(
         UserError,
-        match=r"problem p1 of --problems asks 'What is 7 \+ 8\?', and the prompt 'What is 2",
+        match=r"problem p1 of --problems is 'What is 7 \+ 8\?', but the prompt is 'What is 2",
     ):
         read(
             student("qwen2"),
@@ -320,7 +321,7 @@ def test_a_response_that_begins_with_its_prompt_is_refused_or_cut(tmp_path: Path
     policy = student("llama3")
     row = repeating(policy)[how] | {"finish_reason": "stop"}
     with pytest.raises(
-        UserError, match="1 of 1 responses begin with their prompt; --prompt-in-response cut"
+        UserError, match="1 of 1 responses begin with their prompt; use --prompt-in-response cut"
     ):
         read(policy, tmp_path, row)
     found = read(policy, tmp_path, row, prompt_in_response="cut")
@@ -363,7 +364,7 @@ def test_thoughts_behind_a_prompt_that_closes_them_are_refused(tmp_path: Path) -
     off, on = student("qwen3", thinking="off"), student("qwen3", thinking="on")
     with pytest.raises(
         UserError,
-        match="1 of the first 1 responses hold a thought, .* --thinking off; say --thinking on",
+        match="1 of the first 1 responses contain a thought, .* off .*; use --thinking on",
     ):
         asked.check(options, read(off, tmp_path, row), off)
     asked.check(
@@ -385,7 +386,7 @@ def test_a_teacher_whose_prompt_closes_the_thoughts_of_the_student_is_refused(
     prompts = {role: dict.fromkeys(found.prompts, (1,)) for role in ("student", "teacher")}
     options = PairOptions(rollouts="rollouts.jsonl", thinking="off")
     with pytest.raises(
-        UserError, match="which the template of qwen3 closes in the prompt with --thinking off; say"
+        UserError, match="with --thinking off the template of qwen3 closes it in the prompt; use"
     ):
         asked.student_reads(prompts, found, options, policy, teacher)
     asked.student_reads(prompts, found, options, policy, student("qwen3", thinking="on"))
@@ -414,13 +415,13 @@ def test_arguments_that_are_json_text_are_written_as_the_student_wrote_them(tmp_
 @pytest.mark.parametrize(
     "family, turns, told",
     [
-        ("llama3", TOOLS, "leaves out the tool call add of a turn of the role 'assistant'"),
-        ("qwen2", [{**TOOLS[0], "reasoning_content": "So."}], "leaves out the thought"),
-        ("r1", [{"role": "assistant", "content": "So.</think>5"}] * 2, "leaves out the text"),
+        ("llama3", TOOLS, "drops the tool call add of a turn of role 'assistant'"),
+        ("qwen2", [{**TOOLS[0], "reasoning_content": "So."}], "drops the thought"),
+        ("r1", [{"role": "assistant", "content": "So.</think>5"}] * 2, "drops the text"),
         (
             "r1",
             [{"role": "assistant", "content": "5"}] * 2,
-            "opens an answer with '<｜Assistant｜><think>.n', and writes this one",
+            "opens an answer with '<｜Assistant｜><think>.n', but renders this one",
         ),
     ],
 )
@@ -456,7 +457,7 @@ def test_a_thought_that_only_the_template_writes_is_refused_unless_the_prompt_ho
         if thinking == "on":
             with pytest.raises(
                 UserError,
-                match="writes a thought .<think>. into a turn that has none; --thinking says",
+                match="adds a thought .<think>. to a turn that has none; set --thinking",
             ):
                 responses(policy, tmp_path, {"response": called, "finish_reason": "stop"})
         else:
@@ -472,7 +473,7 @@ def test_tools_that_a_prompt_was_written_with_are_not_left_out(tmp_path: Path) -
         "response": "5",
         "tools": [{"type": "function"}],
     }
-    with pytest.raises(UserError, match="defines tools, which are not rendered into its prompt"):
+    with pytest.raises(UserError, match="defines tools, which cannot be rendered into its prompt"):
         read(student("qwen2"), tmp_path, row)
     assert read(student("qwen2"), tmp_path, row | {"tools": []}).counts.rollouts == 1
 
@@ -537,7 +538,7 @@ def test_a_stop_token_of_the_callers_is_no_natural_end(
 
 @pytest.mark.parametrize(
     "mask, told",
-    [([0, 0], "response_mask holds no 1"), ([1, 2], "must hold a mask of 0 and 1")],
+    [([0, 0], "response_mask has no 1"), ([1, 2], "must hold a mask of 0 and 1")],
 )
 def test_masks_that_say_nothing_of_the_author_are_refused(
     tmp_path: Path, mask: list[int], told: str
@@ -570,7 +571,7 @@ def test_a_prompt_that_was_cut_off_on_the_left_is_refused_as_such(tmp_path: Path
     policy = student("qwen2")
     with pytest.raises(
         UserError,
-        match="none of the template of qwen2 .it ends like one: was it cut off on the left",
+        match="not rendered by the template of qwen2 .only its end matches: was it cut off",
     ):
         read(policy, tmp_path, {"prompt": rendered(policy)[30:], "response": "5"})
 

@@ -155,8 +155,9 @@ def test_of_two_end_ids_the_one_that_was_written_closes_a_rollout(
 def test_what_stands_behind_an_end_of_turn_is_cut_off_and_counted(tmp_path: Path) -> None:
     row = {"response": "4+3=7<|end|><|user|>More?"}
     assert one(tmp_path, row) == Response([24, 15, 23, 33, 27, END], "4+3=7", "eos")
-    assert "theirs.jsonl: 1 of 2 responses go on behind an end of turn: cut there" in notes(
-        tmp_path, row, {}
+    assert (
+        "theirs.jsonl: 1 of 2 responses continue after an end-of-turn token: they were cut there"
+        in notes(tmp_path, row, {})
     )
 
 
@@ -178,18 +179,18 @@ def test_ids_are_taken_before_their_text(tmp_path: Path) -> None:
     assert found == Response([*apart, END], text, "eos")
     said = notes(tmp_path, {"response": text, "response_ids": apart}, {})
     assert said == [
-        "theirs.jsonl: 1 of 2 responses are the token ids of the file",
-        "theirs.jsonl: 1 of 2 responses are encoded from their text: their ids may differ from "
-        "those that were sampled",
-        "theirs.jsonl: 1 of 2 responses ended without an end-of-turn token in the file: it was "
-        "added",
+        "theirs.jsonl: 1 of 2 responses use the token ids of the file",
+        "theirs.jsonl: 1 of 2 responses were encoded from their text: their ids may differ from "
+        "the sampled ones",
+        "theirs.jsonl: 1 of 2 responses ended naturally without an end-of-turn token in the file: "
+        "it was added",
     ]
 
 
 def test_ids_behind_the_end_of_turn_are_padding(tmp_path: Path) -> None:
     row = {"response": None, "response_ids": [24, END, 0, 0, END], "finish_reason": None}
     assert one(tmp_path, row) == Response([24, END], "4", "eos")
-    assert not any("behind" in note for note in notes(tmp_path, row))
+    assert not any("continue after" in note for note in notes(tmp_path, row))
 
 
 def test_ids_that_were_cut_off_stay_open_whatever_their_text(tmp_path: Path) -> None:
@@ -202,18 +203,17 @@ def test_a_few_ids_that_read_otherwise_than_their_text_are_counted_and_many_are_
 ) -> None:
     good = {"response": "4+3=7", "response_ids": [24, 15, 23, 33, 27, END]}
     bad = good | {"response": "5+3=8"}
-    said = "1 of 3 responses have token ids that read otherwise than their text: the ids are taken"
+    said = "1 of 3 responses have token ids that differ from their text: the ids are used"
     assert f"theirs.jsonl: {said}" in notes(tmp_path, good, good, bad)
     assert not any(
-        "otherwise" in note for note in notes(tmp_path, good, good | {"response": "4+3=7<|end|>"})
+        "differ from" in note for note in notes(tmp_path, good, good | {"response": "4+3=7<|end|>"})
     )
     path = written(tmp_path / "theirs.jsonl", ROW | good, ROW | bad, ROW | bad)
     with pytest.raises(UserError) as error:
         responses(path)
     assert str(error.value) == (
-        f"{path}:2: 2 of 3 responses have token ids that read otherwise than their text to "
-        "abacus-student: give the student "
-        "that wrote them, or leave the ids out"
+        f"{path}:2: 2 of 3 responses have token ids that abacus-student decodes to a different "
+        "text: give the student that wrote them, or leave the ids out"
     )
 
 
@@ -225,7 +225,8 @@ def test_ids_of_another_tokenizer_are_refused(tmp_path: Path) -> None:
     )
     assert responses(path, other)[0][0].text == "It is 7."
     with pytest.raises(
-        UserError, match="1 of 1 responses have token ids that read otherwise .* to abacus-student"
+        UserError,
+        match="1 of 1 responses have token ids that abacus-student decodes to a different text",
     ):
         responses(path)
 
@@ -242,8 +243,10 @@ def test_a_text_that_changes_on_the_way_through_the_tokenizer_is_counted(tmp_pat
         "low", None, tokenizer, PolicyIdentity("low", "folder", "", ""), LoadSettings()
     )
     said = notes(tmp_path, {"response": "It is 7."}, {"response": "it is 7."}, student=student)
-    assert "theirs.jsonl: 1 of 2 responses read otherwise once encoded and decoded" in said
-    assert not any("otherwise" in note for note in notes(tmp_path, {"response": "Ünï 😀 \t\n it"}))
+    assert "theirs.jsonl: 1 of 2 responses change when encoded and decoded" in said
+    assert not any(
+        "change when" in note for note in notes(tmp_path, {"response": "Ünï 😀 \t\n it"})
+    )
 
 
 def test_empty_responses_stay_and_are_counted(tmp_path: Path) -> None:
@@ -281,7 +284,7 @@ def test_a_thought_that_is_kept_apart_is_joined_as_the_template_writes_it(
     student = of_bytes(template)
     found = one(tmp_path, row, student)
     assert found == Response([*student.encode(text), TURN_END], text, "eos")
-    said = "1 of 1 responses were put together from thought and answer, as the template writes them"
+    said = "1 of 1 responses were joined from thought and answer with the chat template"
     assert f"theirs.jsonl: {said}" in notes(tmp_path, row, student=student)
 
 
@@ -289,9 +292,8 @@ def test_a_thought_of_a_student_without_thoughts_is_refused(tmp_path: Path) -> N
     with pytest.raises(UserError) as error:
         one(tmp_path, {"response": "It is 7.", "reasoning_content": "4 and 3."})
     assert str(error.value) == (
-        f"{tmp_path / 'theirs.jsonl'}:1: keeps the thought apart from the response, and neither "
-        "template nor tokenizer of "
-        "abacus-student says how a thought is written"
+        f"{tmp_path / 'theirs.jsonl'}:1: the row has a separate thought, but neither the "
+        "template nor the tokenizer of abacus-student has thought marks to join it with"
     )
 
 
@@ -328,11 +330,11 @@ def test_turns_are_written_as_the_template_writes_them_and_only_the_students_cou
     assert sum(mask) == len("Call add.") + 1 + len("7") + 1
     said = notes(tmp_path, {"response": TURNS}, student=student)
     assert (
-        "theirs.jsonl: 1 of 1 responses were put together from several turns, as the template "
-        "writes them" in said
+        "theirs.jsonl: 1 of 1 responses were joined from several turns with the chat template"
+        in said
     )
     assert any(
-        "hold text that the student did not write (tools, users): it is not measured" in one
+        "contain text that the student did not write (tools, users): it is not measured" in one
         for one in said
     )
 
@@ -383,7 +385,7 @@ def test_thoughts_and_calls_of_a_turn_are_the_students_own(tmp_path: Path) -> No
 def test_a_template_that_rewrites_earlier_turns_cannot_write_them(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match="rewrites earlier turns once another follows; give token ids with a response_mask",
+        match="changes earlier turns when another follows; give token ids with a response_mask",
     ):
         one(tmp_path, {"response": TURNS}, of_bytes(FORGETS))
     refusing = "{{ raise_exception('only one turn') if messages | length > 2 }}" + CHATML
@@ -467,10 +469,10 @@ def test_rollouts_become_rows_in_the_order_of_the_problems_with_the_files_verdic
         row["response_mask"] is None for row in rows
     )
     assert (
-        "theirs.jsonl: 1 of 3 rollouts do not say why they ended: no end-of-turn token, and in no "
-        "share of natural stops" in said
+        "theirs.jsonl: 1 of 3 rollouts have no stop reason: they get no end-of-turn token, and do "
+        "not count as natural stops" in said
     )
-    assert "the file's own grade, correct, stands beside ours as answer rule file" in said
+    assert "the file's own grade, correct, is shown as answer rule file" in said
 
 
 @pytest.mark.parametrize(
@@ -479,7 +481,7 @@ def test_rollouts_become_rows_in_the_order_of_the_problems_with_the_files_verdic
         (
             [{"correct": True}, {"correct": False}],
             ["correct", "wrong"],
-            "own grade, correct, stands",
+            "own grade, correct, is shown",
         ),
         ([{"reward": 1.0}, {"reward": 0.0}], ["correct", "wrong"], "own grade, reward, stands"),
         ([{"score": 1}, {"score": -1}], ["correct", "wrong"], "own grade, score, stands"),
@@ -495,8 +497,12 @@ def test_rollouts_become_rows_in_the_order_of_the_problems_with_the_files_verdic
             ["wrong", "correct"],
             "not used: acc",
         ),
-        ([{"reward": 0.25}, {"reward": 1.0}], [None, None], "no verdicts and are not used: reward"),
-        ([{"correct": True}, {}], ["correct", None], "own grade, correct, stands"),
+        (
+            [{"reward": 0.25}, {"reward": 1.0}],
+            [None, None],
+            "not verdicts and are not used: reward",
+        ),
+        ([{"correct": True}, {}], ["correct", None], "own grade, correct, is shown"),
         ([{}, {}], [None, None], None),
     ],
 )

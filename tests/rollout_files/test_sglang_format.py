@@ -102,7 +102,7 @@ def test_rows_without_sglangs_marks_are_left_alone(row: dict[str, Any]) -> None:
         ),
         (
             {"meta_info": META},
-            "column 'text' must hold text, where there are no output_ids, got nothing",
+            "column 'text' must hold text if there are no output_ids, got nothing",
         ),
         (
             {"outputs": [OUTPUT, {"text": "6"}]},

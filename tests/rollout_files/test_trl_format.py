@@ -165,7 +165,7 @@ def test_a_table_with_a_short_row_is_told() -> None:
         list(trl.FORMATS[1].records(row, "mine.json"))
     assert (
         str(error.value)
-        == "mine.json, table row 2: column 'data' must hold 3 values a row, got [1, '2 + 3 =']"
+        == "mine.json, table row 2: column 'data' must hold 3 values per row, got [1, '2 + 3 =']"
     )
 
 

@@ -349,7 +349,7 @@ def test_controls_that_are_not_asked_for_are_not_sampled(tmp_path: Path) -> None
 def test_swapping_needs_two_problems_and_says_so(tmp_path: Path) -> None:
     one = collector(tmp_path, problems=PROBLEMS[:1])
     assert "swapped" not in one.collect()["condition"].to_pylist()
-    assert one.reporter.said == ["swapped: needs at least two problems, left out"]
+    assert one.reporter.said == ["swapped: left out, since it needs at least two problems"]
 
 
 def test_prefixes_longer_than_any_rollout_leave_plain_rollouts_and_a_note(tmp_path: Path) -> None:
@@ -358,7 +358,9 @@ def test_prefixes_longer_than_any_rollout_leave_plain_rollouts_and_a_note(tmp_pa
     policy = markov.MarkovPolicy("short", short)
     one = collector(tmp_path, plan=replace(PLAN, controls=()), world=markov.World(policy, policy))
     assert set(one.collect()["condition"].to_pylist()) == {"student", "teacher"}
-    assert one.reporter.said == ["student-prefix: no rollout holds 2 tokens, left out"]
+    assert one.reporter.said == [
+        "student-prefix: left out, since no rollout is unfinished after 2 tokens"
+    ]
 
 
 def test_length_zero_alone_measures_the_two_policies_and_notes_nothing(tmp_path: Path) -> None:

@@ -349,7 +349,7 @@ def test_a_model_that_ignores_the_cache_is_refused(
         "forward",
         lambda past_key_values, use_cache, **rest: forward(use_cache=False, **rest),
     )
-    with pytest.raises(UserError, match="does not keep every token in the cache"):
+    with pytest.raises(UserError, match="does not store every token in the given cache"):
         engine(llama).sample(random_requests([(5, 0)]), GREEDY)
 
 
@@ -641,7 +641,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     made = one.sample(requests, SAMPLED, lambda *news: told.append(news))
     assert equal_up_to_near_ties(llama, requests, made, expected, SAMPLED) >= 10
     assert said == [
-        f"out of memory: tiny goes on with {rows} sequences at a time" for rows in (5, 2)
+        f"out of memory: tiny continues with {rows} sequences at a time" for rows in (5, 2)
     ]
     assert one.batch_rows == 2  # and stays so
     assert (sum(tokens for tokens, _ in told), sum(done for _, done in told)) == (11 * 20, 11)

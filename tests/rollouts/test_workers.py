@@ -107,7 +107,7 @@ def test_a_worker_gives_what_the_engine_gives_and_counts_it(
 def test_a_worker_refuses_a_policy_of_other_contents(spec: EngineSpec) -> None:
     from dataclasses import replace
 
-    with pytest.raises(UserError, match="another model here than where the run was started"):
+    with pytest.raises(UserError, match="differs between this worker"):
         Worker(1).sample(replace(spec, policy="abacus-teacher"), [], SETTINGS)
 
 
@@ -147,7 +147,8 @@ def test_what_an_engine_refuses_in_a_worker_is_told_as_it_is_here(
     with pytest.raises(UserError) as error:
         crew.sample(replace(spec, contents="of another model"), [], SETTINGS)
     assert str(error.value) == (
-        "abacus-student is another model here than where the run was started: its contents differ"
+        "abacus-student differs between this worker and the machine that started the run; use the "
+        "same model on both"
     )
 
 
@@ -173,7 +174,7 @@ def test_a_task_that_kills_its_worker_again_and_again_is_given_up(
         pytest.raises(UserError) as error,
     ):
         crew.sample(spec, requests(student, 1), SETTINGS)
-    assert "a worker that samples from abacus-student died" in str(error.value)
+    assert "a worker sampling from abacus-student, or its machine, died" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -237,7 +238,7 @@ def test_threads_that_the_environment_names_hold_in_workers_too(
             3,
             "auto",
             1,
-            "--workers 3 need a core each, and in the cluster auto there are 2",
+            "--workers 3 needs one core per worker, but in the cluster auto there are only 2",
         ),
         (
             {"CPU": 8, "GPU": 4},
@@ -317,7 +318,7 @@ def test_auto_without_a_cluster_or_with_one_that_is_gone_is_told_at_once(
     words = ("prefix-decay", "--ray", "auto", "--out", tmp_path / "run", "--quiet")
     assert (
         decaylab(*words).complaint
-        == "--ray auto: this machine is in no Ray cluster (ray start --head begins one)"
+        == "--ray auto: this machine is in no Ray cluster; start one with ray start --head"
     )
     address = f"127.0.0.1:{closed_port()}"
     (tmp_path / "ray").mkdir()
@@ -347,7 +348,7 @@ def test_a_missing_vllm_is_told_before_anything_is_sampled(
 def test_training_has_no_workers_of_its_own() -> None:
     from decaylab.options.training import TrainOptions
 
-    with pytest.raises(UserError, match="several GPUs train by accelerate launch"):
+    with pytest.raises(UserError, match="for several GPUs run accelerate launch"):
         TrainOptions(workers=2).resolved()
 
 

@@ -136,7 +136,7 @@ def test_pairs_are_the_same_by_contents_and_by_name_where_those_are_not_known(
 def test_a_path_that_is_not_there_and_one_without_runs_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run folder"):
         find([tmp_path / "nothing"])
-    with pytest.raises(UserError, match="no measurements there or below; a command such as"):
+    with pytest.raises(UserError, match="no measurements there or below; run a command such as"):
         find([tmp_path])
 
 
@@ -145,7 +145,7 @@ def test_a_table_of_another_schema_names_the_columns_that_differ(tmp_path: Path)
     (folder / "measurements.parquet").unlink()
     ROWS.drop(columns="training_seed").to_csv(folder / "measurements.csv", index=False)
     with pytest.raises(
-        UserError, match=r"another schema than decaylab.measurements/3 \(columns training_seed\)"
+        UserError, match=r"not have the schema decaylab.measurements/3 \(columns training_seed\)"
     ):
         _ = find([folder])[0].measurements
 
@@ -153,7 +153,7 @@ def test_a_table_of_another_schema_names_the_columns_that_differ(tmp_path: Path)
 def test_a_record_that_names_no_pair_is_refused(tmp_path: Path) -> None:
     folder = run(tmp_path / "mine")
     (folder / "run.json").write_text("{}")
-    with pytest.raises(UserError, match="does not say which student and teacher"):
+    with pytest.raises(UserError, match="does not record which student and teacher"):
         find([folder])
 
 

@@ -54,7 +54,9 @@ def test_notes() -> None:
     assert rows.joined("", "a", "", "b") == "a; b" and rows.joined() == ""
     assert rows.left_out(2, 60, "seeds are lost") == "2 of 60 seeds are lost, left out"
     assert rows.left_out(0, 60, "seeds are lost") == rows.graded_late(0, 4) == ""
-    assert rows.graded_late(1, 4) == "1 of 4 responses took too long to grade: not correct"
+    assert (
+        rows.graded_late(1, 4) == "1 of 4 responses took too long to grade and count as not correct"
+    )
 
 
 def test_a_bare_number_has_the_reason_of_what_it_stands_beside_only_where_it_is_undefined() -> None:

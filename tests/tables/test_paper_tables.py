@@ -315,7 +315,7 @@ def test_token_selection_tells_what_each_selector_took_and_why_a_share_is_undefi
     )
     same(row, "selected_kl_share_percent", pick(frame, what="selected_kl_share", **at))
     text = table.text.set_index("arm")
-    assert text.loc["prefix-20", "of the KL (%)"] == "\u2013 (a)"
+    assert text.loc["prefix-20", "share of KL (%)"] == "\u2013 (a)"
     assert table.footnotes[0].startswith("(a) rollouts stop where the selection ends")
     assert (
         text.loc["random-100", "avg@4 (%)"] == "63.05 (b)"
@@ -404,8 +404,8 @@ def test_submode_has_the_common_set_and_its_change() -> None:
         change, "equals_teacher_top1_percent", pick(frame, what="equals_teacher_top1_change", **at)
     )
     text = table.text[table.text.model == "full-seed-0, less base"].iloc[0]
-    assert text["is the teacher's 1st (%)"].startswith("+") and text[
-        "teacher's 2nd to 5th (%)"
+    assert text["teacher's top 1 (%)"].startswith("+") and text[
+        "teacher's top 2 to 5 (%)"
     ].startswith("-")
     assert row_of(table, model="esr-100").in_teacher_top2to5_percent == 47.4
 
@@ -608,7 +608,7 @@ def test_counts_that_never_change_stand_in_the_caption_alone() -> None:
 def test_a_number_under_its_noise_floor_is_marked() -> None:
     frame = measured("position-kl").assign(under_floor=True)
     table = build("position-kl", frame)
-    assert "\u2020 [" in table.text["winsorised KL, rollouts its own (nats)"][0]
+    assert "\u2020 [" in table.text["winsorised KL, own rollouts (nats)"][0]
     assert any("twice its noise floor" in note for note in table.footnotes)
 
 

@@ -139,7 +139,7 @@ def test_a_head_that_runs_alone_but_says_something_else_is_found_out() -> None:
 def test_a_head_that_cannot_be_taken_apart_cannot_be_had_in_float32() -> None:
     model = family("opt").bfloat16()
     with pytest.raises(
-        UserError, match=r"output head of tiny \(OPTForCausalLM\).*say --head model"
+        UserError, match=r"output head of tiny \(OPTForCausalLM\).*use --head model"
     ):
         Head(policy(model), "float32")
     assert Head(policy(model)).shell is None

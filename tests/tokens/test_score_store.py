@@ -285,7 +285,7 @@ def test_the_record_of_other_tokens_under_the_same_short_name_is_refused(
     shutil.copytree(undisturbed, folder)
     (folder / "record.json").write_text(json.dumps(other, sort_keys=True, indent=1))
     with pytest.raises(
-        UserError, match="record.json belongs to other tokens under the same short name"
+        UserError, match="record.json belongs to other tokens with the same short hash"
     ):
         stored(tmp_path, never)
 
@@ -459,7 +459,7 @@ def test_a_table_of_another_schema_is_one_line(schema: str | None, copied: Path)
 def test_a_table_that_lacks_a_row_is_one_line(copied: Path) -> None:
     path = copied / "tokens.parquet"
     pq.write_table(pq.read_table(path).slice(1), path)
-    with pytest.raises(UserError, match="does not hold a row for each token; delete"):
+    with pytest.raises(UserError, match="does not have one row per token; delete"):
         score_store.table(copied, ROLLOUTS, {one.rollout_id: 0 for one in ROLLOUTS}, 1)
 
 

@@ -879,12 +879,12 @@ def test_running_out_of_memory_halves_the_batches_says_so_and_changes_no_number(
     scorer = Scorer(student, teacher, on_warning=said.append)
     assert_same(scorer.score(asked, lambda *done: told.append(done)), expected)
     halved = sum(one.context for one in asked) // 2
-    assert said[0] == f"out of memory: scoring goes on with batches of {halved} tokens"
+    assert said[0] == f"out of memory: scoring continues with batches of {halved} tokens"
     failed = [size for size in sizes if size > 3]
     assert failed[0] == 9 and sum(sizes) == 9 + sum(failed) and len(said) == len(failed)
     assert all(after <= before // 2 for before, after in pairwise([*failed, sizes[len(failed)]]))
     assert (
-        said[-1] == f"out of memory: scoring goes on with batches of {scorer.batch_tokens} tokens"
+        said[-1] == f"out of memory: scoring continues with batches of {scorer.batch_tokens} tokens"
     )
     assert sum(count for _, count in told) == 9 and sum(tokens for tokens, _ in told) == sum(
         len(r.response) for r in asked
@@ -970,7 +970,7 @@ def test_a_rollout_beyond_a_policys_context_is_refused_before_any_is_scored(
     assert len(scorer.score(asked(12))[1].columns["js"]) == 12
     monkeypatch.setattr(Scorer, "_batch", lambda *args: pytest.fail("scored"))
     with pytest.raises(
-        UserError, match=r"rollout edge needs 17 positions, beyond the context of short \(16\)"
+        UserError, match=r"rollout edge needs 17 positions, more than the context of short \(16\)"
     ):
         scorer.score(asked(13))
 
@@ -1016,7 +1016,7 @@ def test_a_rollout_longer_than_longrope_was_made_for_is_refused_as_it_would_chan
         Rollout(name, (7, 8), (9,), tuple(range(30, end)))
         for name, end in (("short", 34), ("long", 60))
     )
-    with pytest.raises(UserError, match="rollout long needs 31 positions, beyond the context"):
+    with pytest.raises(UserError, match="rollout long needs 31 positions, more than the context"):
         scorer.score([short, long])
 
 

@@ -236,7 +236,7 @@ def pair() -> tuple[Policy, Policy]:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[VllmEngine]:
-    settings = VllmSettings(cache_gib=0.25, max_logprobs=494)
+    settings = VllmSettings(cache_gib=0.25, max_logprobs=520)
     with VllmEngine(served_policies.serve("abacus-teacher", HOST), settings) as made:
         yield made
 
@@ -277,7 +277,7 @@ def test_the_bound_from_the_engine_grows_to_the_exact_kl(
 ) -> None:
     exact = np.concatenate([one.columns["reverse_kl"] for one in Scorer(*pair).score(rollouts)])
     before, gaps = np.zeros(len(exact)), []
-    for count in (1, 4, 16, 64, 494):
+    for count in (1, 4, 16, 64, 520):
         scored = ServedScorer(pair[0], engine, count).score(rollouts)
         bound = np.concatenate([one.columns["reverse_kl_bound"] for one in scored])
         assert (bound <= exact + 1e-4).all()
@@ -295,9 +295,9 @@ def test_the_bound_from_the_engine_grows_to_the_exact_kl(
 def test_more_ids_than_the_engine_tells_and_longer_rollouts_than_it_reads_are_refused(
     pair: tuple[Policy, Policy], engine: VllmEngine
 ) -> None:
-    with pytest.raises(UserError, match="495 ids a position .* at most 494; raise max_logprobs"):
-        ServedScorer(pair[0], engine, 495)
-    with pytest.raises(UserError, match="rollout r needs 1025 positions, beyond the 1024"):
+    with pytest.raises(UserError, match="521 ids per position .* 520; raise max_logprobs"):
+        ServedScorer(pair[0], engine, 521)
+    with pytest.raises(UserError, match="rollout r needs 1025 positions, more than the 1024"):
         ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 24, (6,) * 1000)])
     last = ServedScorer(pair[0], engine, 4).score([Rollout("r", (5,), (5,) * 23, (6,) * 1000)])
     assert last[0].columns["reverse_kl_bound"].shape == (1000,)

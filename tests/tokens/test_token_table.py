@@ -116,7 +116,5 @@ def test_a_column_is_read_when_it_is_asked_for_and_not_before() -> None:
 
 
 def test_a_rollout_without_a_problem_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"one problem a rollout: \(3,\) problems, \(4,\) rollouts"
-    ):
+    with pytest.raises(ValueError, match=r"one entry per rollout, got \(3,\) and \(4,\)"):
         TokenTable(LENGTHS, PROBLEMS[:3], 3, {})

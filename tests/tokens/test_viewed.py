@@ -163,5 +163,5 @@ def test_no_rollout_is_kept_where_none_was_asked_for(runs: Path) -> None:
 
 
 def test_a_run_without_scored_tokens_says_what_makes_them(runs: Path) -> None:
-    with pytest.raises(UserError, match="holds no scored tokens to look at; a diagnostic such as"):
+    with pytest.raises(UserError, match="has no scored tokens to view; run a diagnostic such as"):
         viewed.read(runs / "decay")

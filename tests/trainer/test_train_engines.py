@@ -107,7 +107,7 @@ def test_an_engine_that_was_made_for_none_takes_no_adapter(tmp_path: Path) -> No
 def test_a_rank_beyond_the_engines_is_refused_in_one_line() -> None:
     setup = setup_of(lora_rank=1024)
     trained = Trainable(setup.student, setup.options)
-    with pytest.raises(UserError, match=r"rank 1024, beyond max_lora_rank 512") as error:
+    with pytest.raises(UserError, match=r"rank 1024, more than max_lora_rank 512") as error:
         VllmStudent(trained, setup)
     assert "\n" not in str(error.value)
 

@@ -293,7 +293,7 @@ def test_training_problems_that_stand_in_the_test_set_are_dropped_and_counted(
     result = train(
         tmp_path / "run", problems=str(file), columns=columns, validation_problems=0, steps=1
     )
-    assert "3 of 13 training problems also stand in abacus, dropped" in result.notes
+    assert "3 of 13 training problems are also in abacus, dropped" in result.notes
     assert result.record["identity"]["problems"]["overlap_with_test"] == 3
     write_lines(file, *rows[:3])
     told = refused(tmp_path / "none", problems=str(file), columns=columns, validation_problems=0)
@@ -318,7 +318,7 @@ def test_an_alarm_is_told_recorded_and_kept(
     )
     result = train(tmp_path / "run", steps=2)
     assert len(result.alarms) == 2 and result.alarms[1].startswith(
-        "alarm at step 2: responses run away in length"
+        "alarm at step 2: responses have grown to"
     )
     assert [
         one["step"] for one in json.loads((tmp_path / "run" / "run.json").read_text())["alarms"]
@@ -424,8 +424,8 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         rollout_length="10",
     )
     assert (
-        told.startswith("the vocabularies disagree: id 5 is ")
-        and "take a teacher with the student's tokenizer" in told
+        told.startswith("the vocabularies differ: id 5 is ")
+        and "use a teacher with the student's tokenizer" in told
     )
 
 
@@ -435,13 +435,13 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         ({"rollout_length": "0"}, "--rollout-length must be at least 1 token, got 0"),
         (
             {"rollout_length": "10", "budget": 20},
-            "--budget 20 is above --rollout-length 10: no rollout has so many tokens",
+            "--budget 20 exceeds --rollout-length 10: rollouts have fewer tokens; lower --budget",
         ),
         ({"selector": "best"}, "--selector must be one of prefix, prefix-mask, "),
         (
             {"lora_targets": "wq"},
-            "--lora-targets wq matches no layer of abacus-student that can be adapted: its linear "
-            "layers",
+            "--lora-targets wq matches no layer of abacus-student that can have an adapter: its "
+            "linear layers",
         ),
         (
             {"test_problems": "no.jsonl"},
@@ -451,7 +451,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
             {"track": "tensorboard"},
             "--track tensorboard needs a package that is not installed: pip install tensorboard",
         ),
-        ({"max_tokens": 2000}, "--max-tokens 2000 behind the prompt of problem abacus-"),
+        ({"max_tokens": 2000}, "tokens plus --max-tokens 2000 exceeds the context of the "),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

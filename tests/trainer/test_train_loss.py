@@ -441,7 +441,7 @@ def test_a_second_call_adds_to_the_gradient_of_the_head() -> None:
 
 
 def test_no_position_at_all_is_refused() -> None:
-    with pytest.raises(ValueError, match="no position"):
+    with pytest.raises(ValueError, match="at least one position"):
         of_logits(normal(0, 5), normal(0, 5), torch.zeros(0, dtype=torch.long))
 
 

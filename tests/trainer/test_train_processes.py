@@ -393,19 +393,19 @@ def test_the_main_process_alone_tells_what_all_of_them_know(
         ),
         (
             {"ACCELERATE_MIXED_PRECISION": "bf16"},
-            "mixed_precision of the launcher is not used: write mixed_precision: 'no'",
+            "mixed_precision of the launcher is not supported: write mixed_precision: 'no'",
         ),
         (
             {"FSDP_VERSION": "1"},
-            "FSDP is supported in version 2 only: write fsdp_version: 2 under fsdp_config",
+            "only FSDP version 2 is supported: write fsdp_version: 2 under fsdp_config",
         ),
         (
             {"FSDP_OFFLOAD_PARAMS": "true"},
-            "weights are not kept on the CPU: write fsdp_offload_params: false",
+            "CPU offloading is not supported: write fsdp_offload_params: false",
         ),
         (
             {"FSDP_RESHARD_AFTER_FORWARD": "full_shard"},
-            "write fsdp_reshard_after_forward: true, or false",
+            "write fsdp_reshard_after_forward: true or false",
         ),
         (
             {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"},
@@ -413,12 +413,12 @@ def test_the_main_process_alone_tells_what_all_of_them_know(
         ),
         (
             {"FSDP_ACTIVATION_CHECKPOINTING": "true"},
-            "write fsdp_activation_checkpointing: false under fsdp_config, and say",
+            "write fsdp_activation_checkpointing: false under fsdp_config, and use",
         ),
-        ({"FSDP_IGNORED_MODULES": "lm_head"}, "take fsdp_ignored_modules out of fsdp_config"),
+        ({"FSDP_IGNORED_MODULES": "lm_head"}, "remove fsdp_ignored_modules from fsdp_config"),
         (
             {"FSDP_AUTO_WRAP_POLICY": "SIZE_BASED_WRAP"},
-            "layers are what is sharded: write fsdp_auto_wrap_policy: TRANSFORMER",
+            "only layers are sharded: write fsdp_auto_wrap_policy: TRANSFORMER",
         ),
     ],
 )
@@ -438,7 +438,7 @@ def test_what_a_launchers_file_asks_in_vain_is_refused_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("variable", "told"), [("", "it names none"), ("NoSuchLayer", "NoSuchLayer")]
+    ("variable", "told"), [("", "none declared"), ("NoSuchLayer", "NoSuchLayer")]
 )
 def test_a_student_without_the_layers_that_are_named_is_not_sharded(
     monkeypatch: pytest.MonkeyPatch, variable: str, told: str

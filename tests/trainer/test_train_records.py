@@ -263,7 +263,7 @@ def test_a_damaged_state_is_told_in_one_line_that_says_what_to_do(
         state.read(own, optimizer_of(own))
     message = str(error.value)
     assert message.startswith(f"{state.path} is damaged (") and message.endswith(
-        "; --overwrite begins the run anew"
+        "; use --overwrite to restart the run"
     )
     assert "\n" not in message
 
@@ -303,17 +303,17 @@ def test_checkpoints_folders_sort_by_their_step() -> None:
 BEFORE = Behaviour(response_tokens=100.0, natural_stop_share=0.9, repetition_share=0.05)
 KINDS = {
     "response_tokens": (
-        "responses run away in length: 151 tokens, 100 before training",
+        "responses have grown to 151 tokens, from 100 before training",
         150.0,
         151.0,
     ),
     "repetition_share": (
-        "responses repeat themselves: 16% of them, 5% before training",
+        "16% of responses repeat themselves, against 5% before training",
         0.15,
         0.16,
     ),
     "natural_stop_share": (
-        "the end-of-turn token is being lost: 79% of the responses stop naturally, 90%",
+        "only 79% of responses stop naturally, against 90%",
         0.8,
         0.79,
     ),

@@ -1,8 +1,8 @@
-"""The formats of rollout files, one module a writer.
+"""The formats of rollout files, one module per writer.
 
-fields    the values of a row, each checked as it is taken
-shapes    how rows are recognised: columns and the types of their values
-rollout   what formats share: the reply, a user's own columns, grades, tables inside a row
-format    what a format is; registry: all there are, and which one a file has
-columns   files of no known writer, by the usual names of columns
+fields    reads and checks the values of a row
+shapes    recognises rows by their columns and types
+rollout   code shared by formats: replies, user columns, grades, tables inside a row
+format    the definition of a format; registry: all formats, and which one a file has
+columns   files of unknown writers, by usual column names
 """

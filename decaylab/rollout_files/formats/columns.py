@@ -1,8 +1,8 @@
-"""Files that belong to no known writer: columns by their usual names, or by a map of names.
+"""Files of unknown writers: columns by their usual names, or by a map of names.
 
 A row needs a response (text, token ids, a list of messages, or a list of several responses) and a
-problem: its id in the set that ``--problems`` names, or a prompt and a gold answer. Two columns
-that could both be the response are refused where their values differ.
+problem: its id in the set of ``--problems``, or a prompt and a gold answer. Two candidate columns
+for the response are refused if their values differ.
 """
 
 from __future__ import annotations
@@ -34,28 +34,29 @@ _NAMES = {
     "grade": "correct is_correct acc grade reward score",
 }
 USUAL = {role: tuple(names.split()) for role, names in _NAMES.items()}
-"""Role -> the usual names of its column, in the order in which they are looked for."""
+"""Role -> the usual names of its column, in search order."""
 ALTERNATIVES = ("response", "prompt", "answer", "response_ids")
-"""Roles of which a row may hold two columns by chance: they must agree."""
+"""Roles for which a row may have two columns, which must then agree."""
 REQUIRED = frozenset(("response", "prompt", "answer", "problem_id"))
-"""Roles whose column must be there in every row, once a user has named it."""
+"""Roles whose column must exist in every row once the user has named it."""
 EACH = ("stop", "truncated", "reasoning", "grade")
-"""Roles that may hold a list, with a value for each of several responses."""
+"""Roles whose column may be a list with one value per response."""
 PROBLEM_ROLES = {"question": "prompt", "id": "problem_id"}
-"""What the roles of problem files are called here."""
+"""Roles of problem files -> roles here."""
 
 
 def columns_format(given: Mapping[str, str]) -> Format:
-    """The reader of plain columns. given: role -> name, nested names included; the usual names
-    serve other roles.
+    """The format of plain columns.
+
+    given: role -> column name or path; other roles use the usual names.
 
     Raises:
-        UserError: a role that does not exist.
+        UserError: an unknown role.
     """
     given = {PROBLEM_ROLES.get(role, role): name for role, name in given.items()}
     if odd := sorted(set(given) - set(USUAL)):
         raise UserError(
-            f"--column knows {', '.join(sorted({*USUAL, *PROBLEM_ROLES}))}, got {', '.join(odd)}"
+            f"--column must map {', '.join(sorted({*USUAL, *PROBLEM_ROLES}))}; got {', '.join(odd)}"
         )
     named = {role: (name,) for role, name in given.items()}
     reader = _Columns({**USUAL, **named}, set(given))
@@ -63,7 +64,7 @@ def columns_format(given: Mapping[str, str]) -> Format:
 
 
 class _Roles(Fields):
-    """The values of a row by role. Messages call each by the column that it was taken from."""
+    """The values of a row by role; messages use the name of their column."""
 
     __slots__ = ("names",)
 
@@ -76,8 +77,7 @@ class _Roles(Fields):
 
 
 class _Columns:
-    """Reads rows by the names of their columns, which are looked for once for all rows with the
-    same columns."""
+    """Reads rows by column names; the lookup is cached for rows with the same columns."""
 
     def __init__(self, names: Mapping[str, tuple[str, ...]], given: set[str]) -> None:
         self.names, self.given = names, given
@@ -89,8 +89,7 @@ class _Columns:
         return bool(there["response"] or there["response_ids"])
 
     def _there(self, row: Row) -> dict[str, list[str]]:
-        """The names of each role that a row may hold; of a nested one, the column that it lies in
-        is there."""
+        """The candidate names of each role in a row; for a path, its first column must exist."""
         key = tuple(row)
         if key not in self.plans:
             there = self.plans[key] = {}
@@ -101,28 +100,31 @@ class _Columns:
         return self.plans[key]
 
     def _roles(self, row: Row, place: str) -> _Roles:
-        """The first value that there is of each role but the grade; where another column could be
-        meant and holds something else, a refusal."""
+        """The first value of each role except grades.
+
+        Raises:
+            UserError: another candidate column has a different value.
+        """
         roles = _Roles(place)
         values: dict[str, Any] = {}
         roles.values = values
         for role, columns in self._there(row).items():
             for name in columns if role != "grade" else ():
                 value = row[name] if name in row else lookup(row, name)
-                if value is None or value != value:  # NaN, which tables write for nothing
+                if value is None or value != value:  # NaN, a missing value in tables
                     continue
                 if role not in values:
                     values[role], roles.names[role] = value, name
                 elif role in ALTERNATIVES and value != values[role]:
                     first = roles.names[role]
                     raise UserError(
-                        f"{place}: columns {first!r} and {name!r} could both be the {role} and "
-                        f"differ; --column {role}={first} or --column {role}={name} says which"
+                        f"{place}: columns {first!r} and {name!r} could both be the {role}, but "
+                        f"differ; choose with --column {role}={first} or --column {role}={name}"
                     )
         return roles
 
     def read(self, fields: Fields) -> Iterator[Record]:
-        """The rollouts of a row; a row whose column holds no response is a record without one."""
+        """The rollouts of a row; an empty response column gives a record without a response."""
         row, place = fields.values, fields.place
         self._check_given(row, place)
         roles = self._roles(row, place)
@@ -133,17 +135,17 @@ class _Columns:
             elif not self.recognises(row):
                 names = " or ".join((*self.names["response"], *self.names["response_ids"]))
                 raise UserError(
-                    f"{place}: no response under {names} (found {', '.join(row) or 'none'}); "
-                    "--column response=NAME names it"
+                    f"{place}: no response under {names} (found {', '.join(row) or 'none'}); set "
+                    "its column with --column response=NAME"
                 )
         if not isinstance(response, list) or is_messages(response):
             yield self._record(row, roles, response, ids)
             return
         count = len(response)
         if not count:
-            raise UserError(f"{place}: holds no response: the list of responses is empty")
+            raise UserError(f"{place}: the list of responses is empty")
         if count > 1 and ids is not None:
-            raise UserError(f"{place}: must hold one response for its token ids, found {count}")
+            raise UserError(f"{place}: must have one response for its token ids, got {count}")
         for number, text in enumerate(response):
             inner = self._of_response(row, number, count)
             record = self._record(inner, self._roles(inner, place), text, ids)
@@ -152,14 +154,13 @@ class _Columns:
             yield record
 
     def _of_response(self, row: Row, number: int, count: int) -> Row:
-        """A row with what it says of one of its responses, where it says that for each of them."""
+        """The row for one of its responses, with the values of per-response lists picked out."""
         names = [name for role in EACH for name in self._there(row)[role]]
         lists = [name for name in names if isinstance(row.get(name), list)]
         return {**row, **{name: row[name][number] for name in lists if len(row[name]) == count}}
 
     def _check_given(self, row: Row, place: str) -> None:
-        """Raises UserError where a column that was named is not there: in the first row all of them
-        must be."""
+        """Raises UserError if a given column is missing; all must exist in the first row."""
         roles = self.given & REQUIRED if self.checked else self.given
         self.checked = True
         for role in sorted(roles):
@@ -176,7 +177,7 @@ class _Columns:
             answer = None
         if ids is None and "response_mask" in roles:
             raise UserError(
-                f"{roles.place}: response_mask has no meaning without the token ids of the response"
+                f"{roles.place}: response_mask needs the token ids of the response (response_ids)"
             )
         stop = roles.get("stop")
         if isinstance(stop, list):
@@ -196,12 +197,12 @@ class _Columns:
             record.prompt = roles.prompt("prompt")
         if ids is not None and "response_mask" in roles:
             record.response_mask = roles.mask("response_mask", len(ids))
-        # vLLM's stop_reason says what the finish_reason beside it was due to.
+        # vLLM's stop_reason gives the cause of its finish_reason.
         if "stop" not in self.given and stop is not row.get("stop_reason"):
             record.stop_detail = row.get("stop_reason")
         for name in there["grade"]:
             grade = lookup(row, name)
-            if grade is not None and grade == grade:  # NaN stands for none
+            if grade is not None and grade == grade:  # NaN is a missing value
                 record.grades[name] = grade
         if is_messages(response):
             thought = record.reasoning

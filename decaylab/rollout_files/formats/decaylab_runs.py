@@ -1,4 +1,4 @@
-"""decaylab's own rollouts table, ``rollouts.parquet`` of a run: its plain student rollouts."""
+"""decaylab's own rollouts table, ``rollouts.parquet`` of a run: its student rollouts."""
 
 from __future__ import annotations
 

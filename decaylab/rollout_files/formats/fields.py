@@ -1,13 +1,12 @@
-"""The values of a row, each checked as it is taken.
+"""Reads the values of a row and checks their types.
 
     row = Fields({"output_ids": [1, 2], "meta_info": {"id": 4}}, "mine.jsonl:3")
     row.ids("output_ids")                   # [1, 2]
     row.inner("meta_info").text("id")      # UserError:
     # mine.jsonl:3: column 'meta_info.id' must hold text, got 4
 
-A malformed value is one line that names the file, the row, the column, what it must hold and what
-it holds. Text, numbers, objects and the rest must be there; the methods whose name begins with
-``optional`` also take a column that is missing or null.
+A malformed value raises a one-line error with the file, row, column, the required and the actual
+value. Methods whose name begins with ``optional`` also accept a missing or null column.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ WHOLE = "a whole number from 0"
 _NOTHING = type(None)
 T = TypeVar("T")
 Name = str | int
-"""Of a column; a number in a list."""
+"""A column's name, or an index in a list."""
 
 
 class Fields:
     """An object of a row, or the row itself.
 
-    values: by column. place: file and line, for messages. column: the path of this object in the
-    row; "" for the row.
+    values: by column. place: file and line, for messages. column: path of this object in the row;
+    "" for the row.
     """
 
     __slots__ = ("column", "place", "values")
@@ -42,20 +41,20 @@ class Fields:
         return name in self.values
 
     def get(self, name: Name, default: Any = None) -> Any:
-        """The value of a column as it stands."""
+        """The unchecked value of a column."""
         return self.values.get(name, default)
 
     def path(self, name: Name) -> str:
-        """The name of a column with the path of its object."""
+        """The full path of a column."""
         return f"{self.column}.{name}" if self.column else str(name)
 
     def refused(self, name: Name, must: str, value: Any = None) -> UserError:
-        """The error for a column that holds something other than it must."""
+        """The error for a column with a wrong value. must: what it must hold."""
         got = "nothing" if value is None or value is ABSENT else f"{value!r:.60}"
         return UserError(f"{self.place}: column {self.path(name)!r} must hold {must}, got {got}")
 
     def _of_type(self, name: Name, must: str, *types: type[T]) -> T:
-        # Types are compared exactly, because true and false are numbers to isinstance.
+        # Exact types, because isinstance takes true and false for numbers.
         value: T = self.get(name)
         if type(value) not in types:
             raise self.refused(name, must, value)
@@ -94,7 +93,7 @@ class Fields:
         return Fields(self._of_type(name, must, dict), self.place, self.path(name))
 
     def items(self, name: Name, must: str = "a list") -> Fields:
-        """A list, whose values are named by their number."""
+        """A list as fields, named by index."""
         return Fields(dict(enumerate(self.listed(name, must))), self.place, self.path(name))
 
     def objects(self, name: Name, must: str = "a list of objects") -> list[Fields]:
@@ -115,7 +114,7 @@ class Fields:
 
     def mask(self, name: Name, length: int) -> list[int]:
         """A mask of 0 and 1 (or false and true, or 0.0 and 1.0) of this length."""
-        # Counting is the cheapest test of a long list; 1 == True == 1.0.
+        # Counting is the fastest check of a long list; 1 == True == 1.0.
         value = self.listed(name, "a mask of 0 and 1")
         if value.count(1) + value.count(0) != len(value):
             raise self.refused(name, "a mask of 0 and 1", value)
@@ -129,7 +128,7 @@ class Fields:
     # Chat messages
 
     def message(self, name: Name) -> Message:
-        """A chat message: a role, and content, a thought or calls."""
+        """A chat message: a role, and content, a thought or tool calls."""
         value: Message = self._of_type(name, "a chat message with a role", dict)
         if not isinstance(value.get("role"), str):
             raise self.refused(name, "a chat message with a role", value)
@@ -153,13 +152,13 @@ class Fields:
 
 
 def _are_ids(values: list[Any]) -> bool:
-    """Whether all values are whole numbers from 0."""
-    # The types of a long list are its cheapest test; true and false are of another type.
+    """Whether all values are integers from 0."""
+    # Comparing types is the fastest check of a long list; true and false have another type.
     return set(map(type, values)) <= {int} and min(values, default=0) >= 0
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a value is a score or a verdict; NaN stands for none."""
+    """Whether a value is a number; NaN is a missing value."""
     return isinstance(value, int | float) and value == value
 
 

@@ -1,4 +1,4 @@
-"""What a format is: a name, how its rows are recognised, and how a row becomes records."""
+"""The definition of a format: its name, how its rows are recognised, and how they are read."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Row = Mapping[str, Any]
 class Format:
     """A writer's format.
 
-    name: as it is printed, and as ``--rollouts-format`` takes it: lower case with hyphens.
-    title: whose files these are, for the output, such as "TRL completions".
-    recognises: whether a row is of this format (see `shapes`). It must be strict: no two formats
-        may recognise the same row.
+    name: printed, and accepted by ``--rollouts-format``: lower case with hyphens.
+    title: description for the output, such as "TRL completions".
+    recognises: whether a row is of this format (see `shapes`). Must be strict: no two formats may
+        recognise the same row.
     read: the rollouts of a row. Raises UserError for a malformed row.
     """
 
@@ -29,5 +29,5 @@ class Format:
     read: Callable[[Fields], Iterator[Record]]
 
     def records(self, row: Row, place: str) -> Iterator[Record]:
-        """The rollouts of a row; ``place`` is its file and line, for messages."""
+        """The rollouts of a row. place: its file and line, for messages."""
         return self.read(Fields(row, place))

@@ -1,4 +1,4 @@
-"""Logs of inspect, .eval and .json: a sample of an epoch is a rollout.
+"""Logs of inspect, .eval and .json: each sample of an epoch is a rollout.
 
     for row in rows(Path("logs/2026-01-01_gsm8k.eval")):
         ...     # plain dicts, which the format reads
@@ -7,11 +7,11 @@ Source: UKGovernmentBEIS/inspect_ai, inspect_ai 0.3.285, ``inspect_ai/log/_log.p
 ``inspect_ai/log/_file.py``, `read_eval_log` and `read_eval_log_samples`,
 ``inspect_ai/model/_model_output.py``, `ModelOutput`, ``inspect_ai/model/_chat_message.py``,
 ``inspect_ai/_util/content.py``, `ContentReasoning`, ``inspect_ai/scorer/_metric.py``, `Score`. A
-log is read by inspect's own reader, as its attachments and older versions need.
+log is read by inspect's own reader, which handles attachments and older versions.
 
-The prompt is what stands before the first message that the model generated, solvers' system
-messages and templates included. ``truncated`` is true where a limit of the sample halted it
-(``limit``). Epochs count from 1, samples from 0.
+The prompt is everything before the first message that the model generated, including solvers'
+system messages and templates. ``truncated`` is true if a limit ended the sample (``limit``). Epochs
+count from 1, samples from 0.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _UNREAD = {"events", "events_data", "timelines", "store", "metadata"}
 SAMPLE = has(output=dict, epoch=int, messages=list, input=str | list, target=object, id=object)
 
 is_log = has(eval=dict, samples=list)
-"""Whether the one object of a .json file is a whole log, which `rows` reads."""
+"""Whether the object of a .json file is a whole log, which `rows` reads."""
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -48,18 +48,17 @@ def rows(path: Path) -> Iterator[dict[str, Any]]:
         reader = importlib.import_module("inspect_ai.log")
     except ImportError as error:
         raise UserError(
-            f"{path} is a log of inspect, whose reader is missing ({error}): pip install inspect_ai"
+            f"{path} is an inspect log, which needs inspect_ai ({error}): pip install inspect_ai"
         ) from error
     try:
         for sample in _samples(reader, path):
             yield sample.model_dump(mode="json", include=_COLUMNS, exclude_none=True)
-    except Exception as error:  # of zipfile, pydantic, the JSON reader and inspect itself
+    except Exception as error:  # from zipfile, pydantic, the JSON reader or inspect itself
         raise UserError(f"{path} is not a log that inspect can read: {one_line(error)}") from error
 
 
 def _samples(reader: Any, path: Path) -> Iterable[Any]:
-    """Samples one by one from a .eval; all at once from a .json, which would be parsed anew for
-    each."""
+    """Samples of a log: lazily from a .eval; at once from a .json, to parse it only once."""
     if path.suffix == ".json":
         return reader.read_eval_log(str(path), resolve_attachments=True).samples or []
     read = reader.read_eval_log_samples
@@ -97,8 +96,7 @@ def _read(row: Fields) -> Iterator[Record]:
 
 
 def _start(messages: list[Message]) -> int:
-    """Where the prompt ends: at the first message that was generated, or at the first assistant's
-    where none says so."""
+    """Index of the first generated message, or of the first assistant message if none is marked."""
     written = [index for index, one in enumerate(messages) if one["role"] == "assistant"]
     generated = [index for index in written if messages[index].get("source") == "generate"]
     return next(iter(generated or written), len(messages))
@@ -115,7 +113,7 @@ def _messages(row: Fields, name: str) -> list[Message]:
 
 
 def _message(message: Fields) -> Message:
-    """A message whose parts of reasoning stand apart from its text."""
+    """A message with its reasoning parts separated from its text."""
     if not isinstance(message.get("content"), list):
         return plain(message)
     parts = message.objects("content")
@@ -128,15 +126,14 @@ def _message(message: Fields) -> Message:
 
 
 def _thought(part: Fields) -> str:
-    """The reasoning itself, or its summary where only that is open to read."""
+    """The reasoning, or its summary if the reasoning is redacted."""
     if part.get("redacted"):
         return part.optional_text("summary") or ""
     return part.text("reasoning")
 
 
 def _grades(row: Fields) -> dict[str, Any]:
-    """The value of each score, as it stands: C, I, a number; a value with several has a grade for
-    each."""
+    """The value of each score, unchanged (C, I, a number); an object gives one grade per key."""
     grades: dict[str, Any] = {}
     scores = row.inner("scores") if row.get("scores") else Fields({}, row.place)
     for name in scores.values:

@@ -6,11 +6,11 @@ Source: EleutherAI/lm-evaluation-harness, lm-eval 0.4.13, ``lm_eval/evaluator.py
 messages. ``arguments`` is an object of gen_args_0, gen_args_1, ... now, and was a list of lists in
 older files.
 
-A task with several filters writes its rollouts once for each: a rollout is read with the filter it
-stands with first, and its other rows give no rollout. Grades have lm-eval's own names,
-"metric,filter". With several responses in a row they are of all of them together (a majority, say)
-and are left out. Nothing is said of why a rollout ended, and whether special tokens were decoded
-depends on the backend. Rows of log-likelihood tasks hold no rollouts and are refused.
+A task with several filters writes every rollout once per filter; only the row with a sample's first
+filter is read. Grades have lm-eval's own names, "metric,filter". With several responses in a row,
+grades apply to all of them together (a majority, for example) and are left out. There are no stop
+reasons, and whether special tokens were decoded depends on the backend. Rows of log-likelihood
+tasks have no rollouts and are refused.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ _FIXED |= {"doc_hash", "prompt_hash", "target_hash"}
 
 
 class _FirstFilters:
-    """The filter that each sample of a file stands with first.
+    """The first filter of each sample in a file.
 
-    A row alone can't tell: which filters a task has stands nowhere. So this remembers, by file,
-    what was read before.
+    Rows do not list a task's filters, so this keeps track of the rows read before, by file.
     """
 
     def __init__(self) -> None:
@@ -41,11 +40,10 @@ class _FirstFilters:
         self._lines: dict[str, int] = {}
 
     def has(self, row: Fields) -> bool:
-        """Whether a row is the sample's first, or repeats it with the filter of its first."""
+        """Whether a row has the first filter of its sample."""
         file = row.place.rstrip("0123456789")
         line = int(row.place[len(file) :] or 0)
-        # Lines that go backwards: the file is read anew.
-        if line <= self._lines.get(file, 0):  # the file is read anew
+        if line <= self._lines.get(file, 0):  # the file is being read again
             self._filters.pop(file, None)
         self._lines[file] = line
         sample = hash(f"{row.get('doc_id')}\n{row.get('doc_hash')}\n{row.get('prompt_hash')}")
@@ -77,8 +75,7 @@ def _read(row: Fields) -> Iterator[Record]:
 
 
 def _prompt(row: Fields) -> str | list[Message]:
-    """What the model was given: the first argument of the only request, which was one to
-    generate."""
+    """The prompt: the first argument of the only request, a request to generate."""
     requests = _values(row.get("arguments"))
     if not requests:
         raise row.refused("arguments", "a request", row.get("arguments"))
@@ -95,7 +92,7 @@ def _prompt(row: Fields) -> str | list[Message]:
             f"{row.place}: column 'arguments' must hold one request, got {len(requests)}"
         )
     prompt = arguments[0]
-    # Messages stand in a list of one JSON text (`JsonChatStr`).
+    # Messages are a list of one JSON text (`JsonChatStr`).
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         try:
             prompt = json.loads(prompt[0])
@@ -105,12 +102,12 @@ def _prompt(row: Fields) -> str | list[Message]:
 
 
 def _values(arguments: Any) -> Any:
-    """The values of an object; a list as it stands, as older files have it."""
+    """The values of an object; a list, as in older files, is unchanged."""
     return list(arguments.values()) if isinstance(arguments, dict) else arguments
 
 
 def _responses(row: Fields) -> Fields:
-    """The texts of the only request; one text where they are not in a list of their own."""
+    """The responses to the only request, which may be a single text."""
     requests = row.items("resps")
     if len(requests.values) != 1:
         raise row.refused("resps", "the responses to one request", row.get("resps"))
@@ -118,8 +115,7 @@ def _responses(row: Fields) -> Fields:
 
 
 def _grades(row: Fields) -> dict[str, Any]:
-    """Metrics of the row's filter: those that ``metrics`` names, or all other columns in files that
-    don't name them."""
+    """Metrics of the row's filter: those in ``metrics``, or else all other number columns."""
     others = row.values.items() if row.get("metrics") is None else ()
     names = [key for key, value in others if key not in _FIXED and isinstance(value, int | float)]
     if row.get("metrics") is not None:

@@ -1,16 +1,16 @@
 """Rollouts of open-instruct's GRPO trainer.
 
 Source: allenai/open-instruct, ``open_instruct/rl_utils.py`` at commit 00feb3a, `RolloutRecord` and
-`_save_rollouts` (``--save_traces`` with ``--rollouts_save_path``: RUN_rollouts_000000.jsonl, a
-rollout a row); `FilteredRolloutRecord` and `_save_filtered_rollouts` of another version of that
-file, whose commit is not known; and for older runs ``open_instruct/grpo_fast.py``,
-`data_preparation_thread` (``--save_traces``: traces_RUN.jsonl, a training step a row with the
+`_save_rollouts` (``--save_traces`` with ``--rollouts_save_path``: RUN_rollouts_000000.jsonl, one
+rollout per row); `FilteredRolloutRecord` and `_save_filtered_rollouts` of another version of that
+file, of unknown commit; and for older runs ``open_instruct/grpo_fast.py``,
+`data_preparation_thread` (``--save_traces``: traces_RUN.jsonl, one training step per row with the
 columns of the step's `Batch`), in several versions of unknown commits.
 
-Both keep the ids of prompt and response and no mask, although the ids of tool outputs stand among
-those of the response: rows that say of a tool call are refused. ``prompt_idx`` and ``sample_idx``
-count inside one step and name no problem. ``raw_prompt`` joins roles and contents by line breaks,
-which is neither a question nor a prompt: the ids say more.
+Both store the ids of prompt and response without a mask, although the response ids include those of
+tool outputs, so rows with tool calls are refused. ``prompt_idx`` and ``sample_idx`` count within a
+step and do not identify a problem. ``raw_prompt`` joins roles and contents with line breaks, which
+is neither a question nor a prompt, so the ids are used instead.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def _read_rollout(row: Fields) -> Iterator[Record]:
     if row.get("request_info") and row.inner("request_info").get("tool_calleds"):
         raise UserError(
             f"{row.place}: column 'request_info.tool_calleds' must hold false, got true: "
-            "open-instruct saves no mask, so which of 'response_tokens' the tool wrote is not "
-            "known; leave such rows out"
+            "open-instruct saves no mask, so it is unknown which of 'response_tokens' are the "
+            "tool's; remove such rows"
         )
     yield _record(
         row.optional_text("decoded_response"),
@@ -54,7 +54,7 @@ def _read_rollout(row: Fields) -> Iterator[Record]:
 
 
 def _read_step(row: Fields) -> Iterator[Record]:
-    """The rollouts of a training step, whose columns hold a value for each."""
+    """The rollouts of a training step; each column is a list with one value per rollout."""
     count = len(row.listed("responses"))
     queries = _column(row, "queries", count)
     responses = _column(row, "responses", count)
@@ -85,8 +85,7 @@ def _record(response: str | None, index: Any, **fields: Any) -> Record:
 
 
 def _column(row: Fields, name: str, count: int, absent: Any = None) -> Fields:
-    """The values of a column, one for each response; ``absent`` as often where there is no such
-    column."""
+    """The values of a column, one per response; ``absent`` for each if there is no such column."""
     if row.get(name) is None:
         return Fields(dict.fromkeys(range(count), absent), row.place, name)
     column = row.items(name)

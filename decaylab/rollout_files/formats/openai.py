@@ -1,5 +1,4 @@
-"""OpenAI's API, as OpenAI, vLLM, SGLang and others serve it: completions, batch files, and rows of
-chat messages.
+"""OpenAI's API, also served by vLLM, SGLang and others: completions, batch files, chat messages.
 
 Sources: openai/openai-python 3.57.0, ``openai/types/chat/chat_completion.py`` (``ChatCompletion``,
 ``Choice``), ``chat_completion_message.py`` and ``completion_choice.py``. vllm-project/vllm,
@@ -10,9 +9,9 @@ in older versions reasoning_content. Batch files: ``BatchRequestInput`` and ``Ba
 of the same package, after OpenAI's guide. SGLang's choices have matched_stop in place of
 stop_reason.
 
-No server repeats the request, so the prompt is what a user keeps beside the completion: messages or
-prompt in the row, or in a request there. A row of messages is split behind the last message that
-the student did not write and no tool did.
+Servers do not repeat the request, so the user must store the prompt with the completion: messages
+or prompt in the row, or in a request there. In a row of messages, the response begins after the
+last message of user, system or developer.
 """
 
 from __future__ import annotations
@@ -35,26 +34,25 @@ from decaylab.rollout_files.record import Record
 HOLDERS = ("response", "completion", "output", "result")
 REQUEST = "a request with messages or a prompt"
 OTHER_TEXTS = {"prompt", "input", "text", "generation", "response", "completion", "output"}
-"""Columns that a row of chat messages does not have: its prompt and its response are messages."""
+"""Columns that a row of chat messages must not have, since its prompt and response are messages."""
 WRITTEN = ("assistant", "tool", "function")
 """Roles of the messages of a rollout."""
 
 
 def _holder(row: Row) -> str | None:
-    """The column that a completion stands in; "" for a row that is one."""
+    """The column with the completion; "" if the row itself is one."""
     if COMPLETION(row):
         return ""
     return next((name for name in HOLDERS if COMPLETION(row.get(name))), None)
 
 
 def _is_completion(row: Row) -> bool:
-    """A completion, or a row that holds one; a sample of inspect's holds one too, beside its epoch
-    and target."""
+    """Whether a row is or has a completion, and is not an inspect sample (epoch and target)."""
     return _holder(row) is not None and not ("epoch" in row and "target" in row)
 
 
 def _read_completion(row: Fields) -> Iterator[Record]:
-    """The rollouts of a completion, with the prompt that stands beside it."""
+    """The rollouts of a completion, with the prompt in the same row."""
     holder = _holder(row.values)
     if holder is None:
         raise row.refused("choices", CHOICES, row.get("choices"))
@@ -63,7 +61,7 @@ def _read_completion(row: Fields) -> Iterator[Record]:
 
 
 def _complete(row: Fields, records: Sequence[Record]) -> Iterator[Record]:
-    """Records with the prompt that stands in the row, and with what a user's own columns say."""
+    """Adds the row's prompt and the user's own columns to records."""
     for record in records:
         add_prompt(record, row)
         holder = row
@@ -88,7 +86,7 @@ _is_response = either(
 
 
 def is_request(row: Row) -> bool:
-    """A line of a batch's input file."""
+    """Whether a row is a line of a batch's input file."""
     return _is_batch_line(row) and "response" not in row and not _is_completion(row)
 
 
@@ -117,8 +115,7 @@ def _read_response(row: Fields) -> Iterator[Record]:
 
 
 def _is_chat(row: Row) -> bool:
-    """Messages that end with the assistant's turn, and beside them nothing but plain values and the
-    tools."""
+    """Whether a row has messages that end with the assistant's turn; else only plain values."""
     messages = row.get("messages")
     if not is_messages(messages) or messages[-1]["role"] != "assistant":
         return False
@@ -128,7 +125,7 @@ def _is_chat(row: Row) -> bool:
 
 
 def _behind_prompt(messages: list[Any]) -> int:
-    """Where the rollout begins: behind the last message of user, system or developer."""
+    """Index where the rollout begins: after the last message of user, system or developer."""
     start = len(messages)
     while start and messages[start - 1]["role"] in WRITTEN:
         start -= 1
@@ -140,7 +137,7 @@ def _read_chat(row: Fields) -> Iterator[Record]:
     messages = row.messages("messages")
     start = _behind_prompt(messages)
     if start == 0 or messages[-1]["role"] != "assistant":
-        must = "a question and the assistant's turn behind it"
+        must = "a question followed by the assistant's turn"
         raise row.refused("messages", must, messages)
     record = Record(
         prompt=messages[:start],

@@ -1,4 +1,4 @@
-"""A request of OpenAI's API and its choices, as records, for the formats that hold them."""
+"""Converts requests and choices of OpenAI's API to records, for all formats that contain them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ COMPLETION = has(choices=[either(has(message=dict), has(text=object))])
 
 
 def add_prompt(record: Record, request: Fields) -> None:
-    """Fills in the prompt of a request: messages, a text, or token ids. A prompt that is there
-    already stays."""
+    """Fills in the prompt of a request (messages, text or token ids), unless there is one."""
     if record.prompt is not None:
         return
     column = "prompt" if request.get("messages") is None else "messages"
@@ -25,14 +24,14 @@ def add_prompt(record: Record, request: Fields) -> None:
         record.prompt_ids = record.prompt_ids or request.ids("prompt")
     elif isinstance(first, str):
         if len(prompt) > 1:
-            raise request.refused("prompt", "one prompt a row", prompt)
+            raise request.refused("prompt", "one prompt per row", prompt)
         record.prompt = first
     elif prompt is not None:
         record.prompt = request.prompt(column)
 
 
 def choice_records(completion: Fields) -> Iterator[Record]:
-    """The rollouts of a completion; where there are several, each has its index as sample."""
+    """The rollouts of a completion; if there are several, their index is the sample number."""
     choices = completion.objects("choices", CHOICES)
     if not choices:
         raise completion.refused("choices", CHOICES, [])

@@ -1,21 +1,20 @@
 """Rollouts of verifiers and of prime-rl, which saves what verifiers returns.
 
-Source of results.jsonl (``vf-eval``) and of prime-rl's train_rollouts.jsonl and
-eval_rollouts.jsonl, the older ones:
-PrimeIntellect-ai/verifiers 0.1.14, ``verifiers/utils/save_utils.py``, `state_to_output` and
-`save_outputs`, ``verifiers/types.py``, `RolloutOutput` and `TrajectoryStep`;
+Source of results.jsonl (``vf-eval``) and of prime-rl's older train_rollouts.jsonl and
+eval_rollouts.jsonl: PrimeIntellect-ai/verifiers 0.1.14, ``verifiers/utils/save_utils.py``,
+`state_to_output` and `save_outputs`, ``verifiers/types.py``, `RolloutOutput` and `TrajectoryStep`;
 PrimeIntellect-ai/prime-rl, ``src/prime_rl/orchestrator/utils.py`` at commit 004274e,
 `save_rollouts`; rows without ``is_truncated``: verifiers 0.1.8, ``verifiers/utils/eval_utils.py``,
-`make_dataset`. ``trajectory`` is there where it was asked for; its tokens are joined where each
-step's prompt goes on from all that stood before it.
+`make_dataset`. ``trajectory`` is optional; its tokens are joined if each step's prompt continues
+all earlier ones.
 
 Source of traces.jsonl and of prime-rl's newer rollouts: verifiers 0.4.0, ``verifiers/v1/trace.py``,
 `Trace`, ``verifiers/v1/graph.py``, `MessageNode`, ``verifiers/v1/utils/trace_store.py``,
-`write_episode` (an episode of traces a row).
+`write_episode` (one episode of traces per row).
 
-``stop`` of an older row is its ``stop_condition``, and a single-turn environment ends at
-"max_turns_reached" always:
-``is_truncated`` is what tells. A rollout that failed before a response has none here either.
+``stop`` of an older row is its ``stop_condition``, which is always "max_turns_reached" for a
+single-turn environment, so ``is_truncated`` decides. A rollout that failed before its response has
+no response.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def _read(row: Fields) -> Iterator[Record]:
 
 
 def _problem(row: Fields) -> str:
-    """The example's id, behind the name of its environment where several were mixed."""
+    """The example's id, prefixed by its environment's name if several are mixed."""
     example = row.optional_name("example_id")
     if example is None:
         raise row.refused("example_id", "text or a whole number")
@@ -87,8 +86,7 @@ def _grades(row: Fields) -> dict[str, Any]:
 
 
 def _add_ids(record: Record, steps: list[Fields]) -> None:
-    """The ids of a trajectory as one sequence, where every step goes on from the one before and all
-    have tokens."""
+    """Joins the ids of a trajectory, if all steps have tokens and each continues the one before."""
     prompt: list[int] = []
     response: list[int] = []
     written: list[int] = []
@@ -102,7 +100,7 @@ def _add_ids(record: Record, steps: list[Fields]) -> None:
             prompt, response, written = read, wrote, marks
             continue
         before = len(prompt) + len(response)
-        # A step whose prompt was rewritten cannot be joined to those before it.
+        # A rewritten prompt cannot be joined to the steps before it.
         if read[:before] != prompt + response:
             return
         response = response + read[before:] + wrote

@@ -1,4 +1,4 @@
-"""Every format there is, and which one a file has."""
+"""All formats, and the recognition of a file's format."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ NAMES = (*(format.name for format in FORMATS), "columns")
 
 
 def recognise(row: Row, place: str, columns: Mapping[str, str], name: str | None = None) -> Format:
-    """The format of a file, by its first row. columns: the map of a user, which is for plain
-    columns. name: as it was given.
+    """The format of a file, by its first row.
+
+    columns: the user's column map, which selects plain columns. name: of ``--rollouts-format``.
 
     Raises:
-        UserError: a row that two formats recognise, or none; a name that is of no format.
+        UserError: several formats recognise the row, or the name is unknown.
     """
     plain = columns_format(columns)
     if name is not None:
@@ -46,5 +47,5 @@ def recognise(row: Row, place: str, columns: Mapping[str, str], name: str | None
     if len(recognised) > 1:
         readings = " and as ".join(format.title for format in recognised)
         flags = " or ".join(f"--rollouts-format {format.name}" for format in recognised)
-        raise UserError(f"{place}: can be read as {readings}; {flags} says which")
+        raise UserError(f"{place}: can be read as {readings}; choose with {flags}")
     return recognised[0]

@@ -1,4 +1,4 @@
-"""What the formats share: the reply, a user's own columns, grades, and tables inside a row."""
+"""Code shared by the formats: replies, the user's own columns, grades, and tables inside a row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ SPEAKERS = ("assistant", "text")
 
 
 def add_reply(record: Record, turns: list[Message], first: Fields) -> None:
-    """Fills in what the messages behind a prompt say.
+    """Adds the messages after a prompt to a record.
 
-    The text of one message of the student is the response. Where there is more to them they are the
-    turns. ``first`` holds the first of the messages; one without content wrote a refusal, or
-    nothing behind its thought.
+    A single text message of the student is the response; anything else is stored as turns. first:
+    the first message; without content, its refusal or an empty text is the response.
     """
     calls = first.get("tool_calls") or first.get("function_call")
     if len(turns) > 1 or calls or first.get("role", "assistant") not in SPEAKERS:
@@ -39,8 +38,7 @@ def add_reply(record: Record, turns: list[Message], first: Fields) -> None:
 
 
 def plain(message: Fields) -> Message:
-    """A message with what chat templates read of it: content as text where it can be, the thought,
-    tool calls."""
+    """A message reduced to the fields that chat templates read; content is text if possible."""
     content = message.get("content")
     text = joined(content) if isinstance(content, list) else None
     plain: Message = {"role": message.text("role"), "content": content if text is None else text}
@@ -55,8 +53,10 @@ def plain(message: Fields) -> Message:
 
 
 def _tool_call(calls: Fields, number: int) -> dict[str, Any]:
-    """A tool call in the one spelling that chat templates read: ``{"id", "type", "function":
-    {"name", "arguments"}}``."""
+    """A tool call in the form of chat templates.
+
+    That is ``{"id", "type", "function": {"name", "arguments"}}``.
+    """
     given = calls.values[number]
     try:
         call = json.loads(given) if isinstance(given, str) else given
@@ -69,7 +69,7 @@ def _tool_call(calls: Fields, number: int) -> dict[str, Any]:
 
 
 def plain_messages(row: Fields, name: str) -> list[Message]:
-    """Chat messages, each as `plain` writes it."""
+    """Chat messages, each reduced by `plain`."""
     row.messages(name)
     return [plain(message) for message in row.objects(name)]
 
@@ -77,11 +77,10 @@ def plain_messages(row: Fields, name: str) -> list[Message]:
 def name_rollout(
     record: Record, row: Fields, gold: Any = ABSENT, gold_name: str = "answer"
 ) -> Record:
-    """The record with what a user's own columns say: problem_id, sample, and the gold answer.
+    """Adds problem_id, sample and gold answer from the user's own columns to a record.
 
-    gold: what the writer has as gold answer, and the column it stands in; where that is nothing, a
-    column of the user's stands for it. An ``index`` counts rollouts only beside a problem_id; alone
-    it usually counts the rows of a data set.
+    gold, gold_name: the writer's gold answer and its column; without one, a user's column is used.
+    An ``index`` is a sample number only with a problem_id; otherwise it usually counts rows.
     """
     problem_id = row.optional_name("problem_id")
     if problem_id is not None:
@@ -99,22 +98,22 @@ def name_rollout(
 
 
 def given_grades(row: Fields) -> dict[str, Any]:
-    """Verdicts and scores that a user keeps beside one rollout."""
+    """Verdicts and scores in a user's own columns."""
     values = {name: row.get(name) for name in GRADE_COLUMNS}
     return {name: value for name, value in values.items() if is_number(value)}
 
 
 def other_grades(row: Fields, own_columns: frozenset[str]) -> dict[str, Any]:
-    """The numbers of all columns that do not belong to the writer or the user."""
+    """The numbers in columns that are neither the writer's nor a known user column."""
     columns = row.values.items()
     return {name: value for name, value in columns if name not in own_columns and is_number(value)}
 
 
 def logged_rows(row: Fields) -> Iterator[Fields]:
-    """The rows of a table of Weights & Biases, each with its place."""
+    """The rows of a Weights & Biases table, each with its place."""
     names = row.listed("columns")
     for number, values in enumerate(row.listed("data"), start=1):
         place = f"{row.place}, table row {number}"
         if not isinstance(values, list) or len(values) != len(names):
-            raise Fields({}, place).refused("data", f"{len(names)} values a row", values)
+            raise Fields({}, place).refused("data", f"{len(names)} values per row", values)
         yield Fields(dict(zip(names, values, strict=True)), place)

@@ -1,5 +1,4 @@
-"""SGLang: what its engine and its ``/generate`` return, dumped as JSON, with the prompt that a user
-keeps beside it.
+"""Outputs of SGLang's engine and ``/generate``, dumped as JSON, with a prompt added by the user.
 
 Sources: sgl-project/sglang, ``python/sglang/srt/managers/tokenizer_manager.py``,
 ``_handle_batch_output``: text, output_ids (newer versions) and meta_info with id, finish_reason and
@@ -7,8 +6,8 @@ counts. ``python/sglang/srt/managers/schedule_batch.py`` (commit 000eaffacf04), 
 finish reasons: {"type": "stop", "matched": id or text}, {"type": "length", "length": n}, {"type":
 "abort", "message": ...}. Text is decoded without special tokens by default.
 
-An output does not repeat its prompt. It is looked for beside it: prompt, messages, input_ids, and
-text where the output stands under a name of its own.
+An output does not include its prompt. The prompt is read from other columns of the row: prompt,
+messages, input_ids, or text if the output has its own column.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ OUTPUT = both(
 
 
 def _holder(row: Row) -> str | None:
-    """The column that the outputs of a row stand in; "" for a row that is an output itself."""
+    """The column with the outputs of a row; "" if the row itself is an output."""
     if "meta_info" in row:
         return ""
     for name in HOLDERS:
@@ -52,7 +51,7 @@ def _recognises(row: Row) -> bool:
 
 
 def _read(row: Fields) -> Iterator[Record]:
-    """The rollouts of a row, numbered as they stand where there are several."""
+    """The rollouts of a row, numbered in order if there are several."""
     holder = _holder(row.values)
     if holder is None:
         raise row.refused("meta_info", f"{META}, here or inside an output")
@@ -62,7 +61,7 @@ def _read(row: Fields) -> Iterator[Record]:
         outputs = row.objects(holder)
     else:
         outputs = [row.inner(holder)]
-    # The text of a row that is an output itself is its response.
+    # If the row itself is an output, its text is the response.
     prompts = ("prompt", "messages", "text") if holder else ("prompt", "messages")
     name = next((name for name in prompts if row.get(name) is not None), None)
     prompt = None if name is None else row.prompt(name)
@@ -80,7 +79,7 @@ def _record(output: Fields) -> Record:
     meta = output.inner("meta_info", META)
     response, ids = output.optional_text("text"), output.optional_ids("output_ids")
     if response is None and ids is None:
-        raise output.refused("text", "text, where there are no output_ids")
+        raise output.refused("text", "text if there are no output_ids")
     stop = meta.get("finish_reason")
     return Record(
         response=response,

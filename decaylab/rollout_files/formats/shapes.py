@@ -1,11 +1,11 @@
-"""How the rows of a format are recognised: by their columns and the types of the values.
+"""Recognises the rows of a format by their columns and the types of the values.
 
     is_dump = has(input=str, output=str, score=is_number)
     is_dump({"input": "2 + 3", "output": "5", "score": 1.0, "step": 4})   # True
     is_request = has(outputs=[has(text=str, token_ids=object)])           # one or more outputs
 
-A kind of value is a type, a union of types, a test, or a list of one kind: such a list holds at
-least one value, each of that kind. ``object`` is any value, null included.
+A kind is a type, a union of types, a test, or a list with one kind, which matches a non-empty list
+of values of that kind. ``object`` matches any value, including null.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Kind = type | UnionType | list[Any] | Test
 
 
 def fits(value: Any, kind: Kind) -> bool:
-    """Whether a value is of a kind; true and false are no whole numbers."""
+    """Whether a value is of a kind; true and false are not integers."""
     if isinstance(kind, list):
         return (
             isinstance(value, list) and bool(value) and all(fits(item, kind[0]) for item in value)
@@ -32,7 +32,7 @@ def fits(value: Any, kind: Kind) -> bool:
 
 
 def has(**columns: Kind) -> Test:
-    """A test of objects: each of these columns is there and of its kind."""
+    """A test for objects that have all these columns, each of its kind."""
 
     def test(row: Any) -> bool:
         if not isinstance(row, Mapping):
@@ -43,18 +43,18 @@ def has(**columns: Kind) -> Test:
 
 
 def either(*kinds: Kind) -> Test:
-    """A test of values that are of one of these kinds."""
+    """A test for values of one of these kinds."""
     return lambda value: any(fits(value, kind) for kind in kinds)
 
 
 def both(*tests: Test) -> Test:
-    """A test of values that pass all of these."""
+    """A test for values that pass all of these."""
     return lambda value: all(test(value) for test in tests)
 
 
 def logged_table(*columns: str) -> Test:
-    """A test of tables as Weights & Biases keeps them (``media/table/*.table.json``), with these
-    columns first."""
+    """A test for Weights & Biases tables (``media/table/*.table.json``) that begin with these
+    columns."""
 
     def test(row: Any) -> bool:
         return is_table(row) and tuple(row["columns"][: len(columns)]) == columns

@@ -1,17 +1,17 @@
-"""TRL: the completions that its trainers log (``log_completions=True``).
+"""Completions logged by TRL's trainers (``log_completions=True``).
 
 Sources: huggingface/trl 1.16.0, ``trl/trainer/grpo_trainer.py`` and ``rloo_trainer.py``, ``log``: a
-data frame of step, prompt, completion, one column a reward function, columns of ``log_extra`` and
-advantage, written to ``completions/completions_00010.parquet`` (RLOO logs it to Weights & Biases or
-trackio alone). ``trl/trainer/distillation_trainer.py``: step, prompt and completion.
+data frame of step, prompt, completion, one column per reward function, columns of ``log_extra`` and
+advantage, written to ``completions/completions_00010.parquet`` (RLOO logs it only to Weights &
+Biases or trackio). ``trl/trainer/distillation_trainer.py``: step, prompt and completion.
 ``trl/experimental/gold/gold_trainer.py`` and ``iw_opd/iw_opd_trainer.py``: the same three, as a
 logged table only. Also read: 0.15.2, 0.17.0, 0.19.1, 0.22.2, 0.24.0, 0.26.2, 0.29.0 and 1.0.0; up
 to 0.26 the step is text, up to 0.17 there is no advantage.
 
-What texts went through differs. Completions are decoded without special tokens, but with them by
-GOLD and IW-OPD. Prompts are the data set's own text or messages in 1.16, rendered with special
-tokens up to 0.22, and rendered without them in between and by the distillation trainer. No column
-says which, so it is read off the texts: a rendered prompt without its special tokens ends with the
+Texts are written in different ways. Completions are decoded without special tokens, except by GOLD
+and IW-OPD. Prompts are the data set's own text or messages in 1.16, rendered with special tokens up
+to 0.22, and rendered without them in between and by the distillation trainer. There is no column
+for this, so it is inferred from the texts: a rendered prompt without special tokens ends with the
 bare name of the assistant's role.
 """
 
@@ -43,7 +43,7 @@ BARE_ROLE = re.compile(
 
 
 def _holds_rewards(row: Row) -> bool:
-    """Whether nothing but rewards stands beside the usual columns and a user's own."""
+    """Whether all other columns are rewards, besides TRL's own and the user's."""
     others = [value for name, value in row.items() if name not in OWN_COLUMNS]
     return all(isinstance(value, int | float | None) for value in others)
 
@@ -69,7 +69,7 @@ def _read(row: Fields) -> Iterator[Record]:
 
 
 def _stripped(row: Fields, prompt: object, completion: object) -> bool:
-    """Whether the prompt went through a decoding without special tokens."""
+    """Whether the prompt was decoded without special tokens."""
     if not isinstance(prompt, str):
         return False
     if "advantage" in row or "reward" in row:

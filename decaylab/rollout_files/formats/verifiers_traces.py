@@ -1,15 +1,14 @@
-"""Traces of verifiers, as its evaluator and prime-rl save them: a graph of messages with the ids of
-each.
+"""Traces of verifiers' evaluator and of prime-rl: a graph of messages with their token ids.
 
 Source: PrimeIntellect-ai/verifiers 0.4.0, ``verifiers/v1/trace.py``, `Trace`, `TraceTask` and
 `ModelCall`, ``verifiers/v1/graph.py``, `MessageNode`, ``verifiers/v1/task.py``, `TaskData`,
 ``verifiers/v1/utils/trace_store.py``, `write_episode`; PrimeIntellect-ai/prime-rl,
-``src/prime_rl/orchestrator/utils.py``, `save_rollouts` (a trace a row).
+``src/prime_rl/orchestrator/utils.py``, `save_rollouts` (one trace per row).
 
-A trace with several branches is read along its last one, as `Trace.messages` is. The prompt ends
-before the first message that a model call produced. ``stop`` is that call's finish reason, or the
-trace's ``stop_condition`` where that is one of the limits that `Trace.is_truncated` knows. Traces
-of an agent that isn't trained (``agent.trainable``) are left out.
+If a trace has several branches, the last one is read, as in `Trace.messages`. The prompt ends
+before the first message from a model call. ``stop`` is the last call's finish reason, or the
+trace's ``stop_condition`` if that is one of the limits in `Trace.is_truncated`. Traces of an agent
+that isn't trained (``agent.trainable``) are left out.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _read_trace(row: Fields) -> Iterator[Record]:
 
 
 def _path(nodes: list[Fields]) -> tuple[list[int], list[Fields]]:
-    """The nodes from the root to the last leaf: their numbers, and they themselves."""
+    """The numbers of the nodes from the root to the last leaf, and the nodes."""
     parents = set()
     for index, node in enumerate(nodes):
         parent = node.get("parent")
@@ -83,7 +82,7 @@ def _path(nodes: list[Fields]) -> tuple[list[int], list[Fields]]:
 
 
 def _message(node: Fields) -> Message:
-    # A model that wrote nothing has a message without content.
+    # A message without content is an empty response.
     message = node.get("message")
     if isinstance(message, dict):
         node = Fields({"message": {"content": None, **message}}, node.place, node.column)
@@ -106,7 +105,7 @@ def _stop(row: Fields, nodes: dict[int, Fields]) -> str | None:
     condition = row.optional_text("stop_condition")
     if condition in LIMITS:
         return condition
-    # On the message itself in 0.2.
+    # In 0.2 the finish reason is on the message itself.
     reasons = {number: node.get("finish_reason") for number, node in nodes.items()}
     for call in row.objects("calls") if "calls" in row else []:
         number: Any = call.get("node")
@@ -126,7 +125,7 @@ def _grades(row: Fields) -> dict[str, Any]:
 
 
 def metrics(row: Fields) -> dict[str, Any]:
-    """The metrics of a row that hold something."""
+    """The metrics of a row that are not null."""
     if not row.get("metrics"):
         return {}
     values = row.inner("metrics").values
@@ -134,8 +133,7 @@ def metrics(row: Fields) -> dict[str, Any]:
 
 
 def _add_ids(record: Record, nodes: list[Fields]) -> None:
-    """The ids of all messages in a row; the response begins with the first token that the student
-    wrote."""
+    """Joins the ids of all messages; the response begins at the student's first token."""
     ids: list[int] = []
     written: list[int] = []
     for node in nodes:

@@ -1,5 +1,4 @@
-"""verl: rollouts and validation generations that its trainers dump, and what its generation script
-writes.
+"""Rollouts and validation generations of verl's trainers, and outputs of its generation script.
 
 Sources: volcengine/verl 0.9.1. ``verl/trainer/ppo/ray_trainer.py`` and ``v1/trainer_base.py``,
 ``_write_generations`` (0.6.1 and 0.4.1: ``_dump_generations``): input, output, gts (from 0.5),
@@ -7,11 +6,12 @@ score, step and the columns of reward extra information, JSONL under ``trainer.r
 and ``trainer.validation_data_dir``. Inputs and outputs are decoded with
 ``skip_special_tokens=True`` (``_log_rollout_data``, ``_validate``). ``verl/utils/tracking.py``,
 ``ValidationGenerationsLogger``: MLflow's ``val_step10.json`` of input, output and score; the table
-of Weights & Biases, one row a step with input_1, output_1, score_1, input_2 and so on.
-``verl/trainer/main_generation_server.py``, ``main`` (0.4.1:
-``main_generation.py``): the rows of the data set with a column responses, a list of texts.
+of Weights & Biases, one row per step with input_1, output_1, score_1, input_2 and so on.
+``verl/trainer/main_generation_server.py``, ``main`` (0.4.1: ``main_generation.py``): the rows of
+the data set with a column responses, a list of texts.
 
-``uid`` (``v1/trainer_base.py``) is drawn anew for every batch and names no problem; it is not read.
+``uid`` (``v1/trainer_base.py``) is new for every batch and does not identify a problem, so it is
+not read.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _read(row: Fields) -> Iterator[Record]:
 
 
 def _record(row: Fields, suffix: str) -> Record:
-    """The rollout under input, output and score with this suffix."""
+    """The rollout in the columns input, output and score with this suffix."""
     name = f"score{suffix}"
     score = row.get(name)
     if score is not None and not isinstance(score, int | float):
@@ -83,7 +83,7 @@ def _read_wide(row: Fields) -> Iterator[Record]:
 
 
 def _read_generations(row: Fields) -> Iterator[Record]:
-    """The rollouts of a problem, numbered as they stand."""
+    """The rollouts of a problem, numbered in order."""
     responses = row.items("responses", "a list of texts")
     prompt = row.prompt("prompt")
     rewarded = row.get("reward_model")

@@ -1,11 +1,11 @@
-"""vLLM: what ``LLM.generate`` and ``LLM.chat`` return, dumped as JSON.
+"""Outputs of vLLM's ``LLM.generate`` and ``LLM.chat``, dumped as JSON.
 
 Sources: vllm-project/vllm, ``vllm/outputs.py``, ``RequestOutput`` and ``CompletionOutput`` (commit
 003d3ee22261): request_id, prompt, prompt_token_ids and outputs, each with index, text, token_ids,
-finish_reason and stop_reason. Both classes are dumped by people themselves (``vars``,
+finish_reason and stop_reason. Users dump both classes in their own way (``vars``,
 ``dataclasses.asdict``), so other fields may be missing. ``vllm/sampling_params.py``,
-``SamplingParams.skip_special_tokens`` (commit 00388f6573cc): text is without special tokens unless
-asked for; token_ids hold them all.
+``SamplingParams.skip_special_tokens`` (commit 00388f6573cc): by default text has no special tokens;
+token_ids include them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROW = both(
 
 
 def _read(row: Fields) -> Iterator[Record]:
-    """The rollouts of a request; where there are several, each has its index as sample."""
+    """The rollouts of a request; if there are several, their index is the sample number."""
     outputs = row.objects("outputs", "a list of outputs with text and token_ids")
     name = "messages" if row.get("prompt") is None else "prompt"
     prompt = None if row.get(name) is None else row.prompt(name)

@@ -1,4 +1,4 @@
-"""What the trainer needs beside the method: adapters, sharding, processes, resuming, records.
+"""The trainer's parts beside the method: adapters, sharding, processes, resuming, records.
 
-Imports the pair, rollouts and what stands below; of the trainer above it only what a draw is.
+Imports the pair, rollouts and the rooms above them; from the trainer itself only ``draw``.
 """

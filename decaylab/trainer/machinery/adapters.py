@@ -1,4 +1,4 @@
-"""What of a student is trained: LoRA on its linear layers, or every weight; and how it is saved."""
+"""The trained weights of a student, LoRA on its linear layers or all weights, and saving them."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from decaylab.policies.policy import Policy
 from decaylab.trainer.machinery.sharding import Shards, gather
 
 TRAINED = "default"
-"""PEFT's name for the adapter that is trained; those that a student keeps have other names."""
+"""PEFT's name for the trained adapter; adapters kept by the student have other names."""
 
 
 class Trainable:
-    """A student with the weights of it that are trained.
+    """A student with its trained weights.
 
-    parameters: those weights by name, in the model's own order. model: what is run; adapters are
-    inside it, so that engines and heads use it as any other. shards: its layers, if processes share
-    them out; None if each process has all. kept: labels of the adapters that the student itself
-    keeps beside its weights (`adapter_loading`), which stay as they are.
+    parameters: the trained weights by name, in the model's order. model: the model to run, adapters
+    included. shards: its layers, if sharded over processes; None if each process has all. kept:
+    labels of the student's own unmerged adapters (`adapter_loading`), which are not changed.
 
     Raises:
-        UserError: a student with kept adapters that cannot be trained, targets that match no layer,
-            or a target with tied weights.
+        UserError: a student with kept adapters cannot be trained this way, targets match no layer,
+            or a target has tied weights.
     """
 
     def __init__(self, student: Policy, options: TrainOptions) -> None:
@@ -45,8 +44,8 @@ class Trainable:
         ):
             raise UserError(
                 f"--student {student.name} is an adapter that cannot be merged into its "
-                f"{student.weights.dtype} weights, and on such a one only LoRA can be trained, "
-                "where it is a plain LoRA itself: say --dtype float32"
+                f"{student.weights.dtype} weights; such a student can only be trained with LoRA, "
+                "and only if it is a plain LoRA itself: use --dtype float32"
             )
         self.adapter: Any = None if options.full_finetune else _adapted(student, options)
         if self.adapter is None:
@@ -57,7 +56,7 @@ class Trainable:
             self._checkpoint_gradients()
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shares the layers out over processes; the parameters are other tensors afterwards.
+        """Shards the layers over processes; this replaces the parameter tensors.
 
         Raises:
             UserError: the student has no layers to shard.
@@ -67,16 +66,16 @@ class Trainable:
 
     @property
     def layers(self) -> list[Any]:
-        """The layers with an adapter, those that the student keeps among them."""
+        """The layers with an adapter, kept adapters included."""
         return [module for module in self.model.modules() if hasattr(module, "merged_adapters")]
 
     @contextmanager
     def merged(self) -> Iterator[None]:
-        """Merges adapters into the weights for the block: sampling at the plain model's speed.
+        """Merges adapters into the weights within the block, to sample at the plain model's speed.
 
-        Every process has the whole of a sharded student for as long. The weights come back bit by
-        bit, since they are put aside and not computed back. Weights of 16 bits are left alone: they
-        would round small adapters away, and the rollouts would be another policy's.
+        Meanwhile every process holds the whole of a sharded student. The weights are saved and
+        restored exactly. Adapters are not merged into 16-bit weights, which would round small
+        adapters away, so that another policy would write the rollouts.
         """
         with self.shards.gathered() if self.shards else nullcontext(), self._merged():
             yield
@@ -99,9 +98,9 @@ class Trainable:
                 layer.merged_adapters.clear()
 
     def save(self, folder: Path, card: str, keep: bool = True) -> None:
-        """Writes a PEFT adapter or a model folder with tokenizer and card, whole or not at all.
+        """Writes a PEFT adapter or a model folder with tokenizer and card, atomically.
 
-        keep: whether this process writes it; all take part in gathering sharded weights.
+        keep: whether this process writes it; all processes gather sharded weights.
         """
         state = None
         if self.shards is not None and self.adapter is None:
@@ -114,11 +113,11 @@ class Trainable:
         if self.adapter is None:
             self.model.save_pretrained(scratch, state_dict=state)
         else:
-            # PEFT would ask the hub whether to save embeddings.
+            # PEFT would query the hub whether to save embeddings.
             self.adapter.save_pretrained(scratch, save_embedding_layers=False)
         self.student.tokenizer.save_pretrained(scratch)
         (scratch / "README.md").write_text(card, encoding="utf-8")
-        # A killed process leaves the whole checkpoint or none.
+        # A killed process leaves a complete checkpoint or none.
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
 
@@ -128,15 +127,15 @@ class Trainable:
         }
 
     def _checkpoint_gradients(self) -> None:
-        """Activations are computed a second time instead of kept.
+        """Recomputes activations instead of storing them.
 
-        Only a model in training mode does so; it must have no dropout then.
+        This needs a model in training mode, without dropout.
         """
         for module in self.model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
             for name, value in vars(module).items():
-                # Attention and whole layers are dropped by plain numbers.
+                # Attention and layer dropout are plain numbers.
                 if "drop" in name and isinstance(value, float):
                     setattr(module, name, 0.0)
         model: Any = self.model
@@ -156,7 +155,7 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
         target_modules=options.lora_targets if every else names,
         lora_dropout=0.0,
     )
-    # The adapters' first values are the only thing here that torch draws.
+    # Only the adapters' initial values are drawn by torch.
     torch.manual_seed(options.seed)
     student.weights.requires_grad_(False)
     try:
@@ -164,7 +163,7 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
     except ValueError as error:
         raise UserError(
             f"--lora-targets {options.lora_targets} matches no layer of {student.name} that can "
-            f"be adapted: {_leaves(student)}"
+            f"have an adapter: {_leaves(student)}"
         ) from error
     _check_adapted(student, options, [] if every else names)
     if isinstance(config.target_modules, set):  # its order differs between processes
@@ -178,9 +177,9 @@ def _adapted(student: Policy, options: TrainOptions) -> Any:
 
 
 def _name_of(student: Policy) -> str:
-    """What the adapters name as their base.
+    """The base name stored with the adapters.
 
-    Of a run's folder, it is the checkpoint that was loaded, since later ones may follow.
+    For a run folder this is the loaded checkpoint, since later ones may follow.
     """
     folder = Path(student.name).expanduser()
     if student.name in EMBEDDED or not folder.is_dir():
@@ -210,13 +209,12 @@ def _check_adapted(student: Policy, options: TrainOptions, targets: list[str]) -
         if owners[id(layer.get_base_layer().weight)] > 1:
             raise UserError(
                 f"--lora-targets {options.lora_targets}: {name} of {student.name} shares its "
-                "weights with another layer, which an adapter that is merged would change too; "
-                "leave it out"
+                "weights with another layer, which a merged adapter would change too; leave it out"
             )
 
 
 def _leaves(student: Policy) -> str:
-    """The names that targets can be chosen from."""
+    """The possible names of targets."""
     names = set()
     for name, module in student.weights.named_modules():
         if ".lora_" not in name and isinstance(module, torch.nn.Linear):

@@ -1,4 +1,4 @@
-"""What writes the rollouts of training: transformers, or vLLM with what has changed handed over."""
+"""The engines of training: transformers, or vLLM with updated weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from decaylab.trainer.machinery.processes import Processes
 from decaylab.trainer.machinery.setup import TrainSetup
 
 MEMORY_SHARE = 0.4
-"""Of a GPU, for vLLM beside weights, gradients and activations of training, if it is not set."""
+"""vLLM's default share of a GPU's memory, beside weights, gradients and activations of training."""
 
 
 class VllmStudent:
-    """The student as it is now, in vLLM: its adapter or weights are handed over before each use.
+    """The current student in vLLM: its adapter or weights are passed on before each use.
 
-    An adapter is served and not merged: added to weights of 16 bits it would be rounded away.
-    Between two uses the engine sleeps, so that training has the GPU's memory.
+    An adapter is served and not merged, since 16-bit weights would round it away. Between uses the
+    engine sleeps, so that training has the GPU's memory.
 
     Raises:
-        UserError: a student that is an adapter itself and not merged.
+        UserError: the student is itself an unmerged adapter.
     """
 
     name = "vllm"
@@ -41,8 +41,8 @@ class VllmStudent:
         if trained.kept:
             raise UserError(
                 f"--student {self.policy.name} is an adapter that cannot be merged into its "
-                f"{self.policy.weights.dtype} weights, and vLLM serves one adapter at a time: say "
-                "--dtype float32, or leave --engine vllm out"
+                f"{self.policy.weights.dtype} weights, and vLLM serves one adapter at a time: use "
+                "--dtype float32, or remove --engine vllm"
             )
         self.settings = VllmSettings.of(
             options,
@@ -61,7 +61,7 @@ class VllmStudent:
         settings: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> list[Response]:
-        """One response per request, in their order, by the student as it is now."""
+        """One response per request, in order, by the current student."""
         self.engine.wake()
         with tempfile.TemporaryDirectory(prefix="decaylab-adapter-") as folder:
             if self.trained.adapter is None:
@@ -84,7 +84,7 @@ def training_engines(
     """The engines of student and teacher. stack: closes vLLM's at the end of the run.
 
     Raises:
-        UserError: vLLM with several processes, or what it refuses.
+        UserError: vLLM with several processes, or an error of vLLM.
     """
     options = setup.options
     engines: dict[str, Engine] = {
@@ -94,8 +94,8 @@ def training_engines(
     if options.engine == "vllm":
         if processes.count > 1:
             raise UserError(
-                f"--engine vllm trains in one process, and this run has {processes.count}; leave "
-                "it out, or start one process (--tensor-parallel shares vLLM's student over GPUs)"
+                f"--engine vllm trains in one process, and this run has {processes.count}; remove "
+                "it, or start one process (--tensor-parallel spreads vLLM's student over GPUs)"
             )
         student = VllmStudent(trained, setup)
         stack.callback(student.engine.close)

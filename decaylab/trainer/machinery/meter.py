@@ -16,10 +16,10 @@ PHASES = ("generation", "scoring", "training")
 
 
 class Meter:
-    """Adds up seconds by phase, and keeps the most memory that was in use in any stretch of it.
+    """Total seconds and peak memory of each phase.
 
-    On a GPU memory is what torch has allocated there; on Linux without one, what is resident;
-    elsewhere, and if the kernel does not let a process reset its peak, NaN.
+    Memory is torch's allocation on a GPU, and resident memory on Linux without one. It is NaN on
+    other systems, and if the kernel does not allow a process to reset its peak.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """The block belongs to this phase; blocks do not nest."""
+        """Measures the block as part of this phase; blocks do not nest."""
         fresh = self._reset_peak()
         started = time.perf_counter()
         yield
@@ -40,7 +40,7 @@ class Meter:
             torch.cuda.synchronize(self.device)
         self.seconds[name] += time.perf_counter() - started
         peak = self._peak() if fresh else math.nan
-        self.peak_gib[name] = max(peak, self.peak_gib[name])  # in this order: NaN gives way
+        self.peak_gib[name] = max(peak, self.peak_gib[name])  # in this order a number replaces NaN
 
     def columns(self) -> dict[str, float]:
         """``generation_seconds``, ..., ``training_peak_gib``."""
@@ -48,7 +48,7 @@ class Meter:
         return seconds | {f"{name}_peak_gib": value for name, value in self.peak_gib.items()}
 
     def _reset_peak(self) -> bool:
-        """Whether it is possible: otherwise a peak would be that of the whole process."""
+        """Whether the peak could be reset; otherwise it would be that of the whole process."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return True

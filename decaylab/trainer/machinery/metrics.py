@@ -1,6 +1,6 @@
-"""What is recorded of a step: sums over tokens and rollouts, and the row of metrics.csv from them.
+"""The record of a step: sums over tokens and rollouts, and the row of metrics.csv from them.
 
-Sums add up over micro-batches and processes; means are taken once, from the sums of all.
+Sums are added over micro-batches and processes; means are computed once, from the total sums.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from decaylab.trainer.draw import TrainingRollout
 
 Floats = NDArray[np.float64]
 REPETITIVE = 0.5
-"""A rollout is repetitive if more than this share of its 3-grams came before."""
+"""A rollout is repetitive if more than this share of its 3-grams occurred before in it."""
 
 
 @dataclass
@@ -39,9 +39,9 @@ class Sums:
         shares: Floats,
         bins: Sequence[int],
     ) -> None:
-        """Adds a micro-batch. losses, weights, shares: [positions], as `Gradient` has them."""
+        """Adds a micro-batch. losses, weights, shares: [positions], as in `Gradient`."""
         responses = [np.arange(len(rollout.scored.response)) + rollout.offset for rollout in batch]
-        # A teacher's prefix counts: positions are those of the whole response.
+        # Positions are those of the whole response, a teacher's prefix included.
         positions = np.concatenate(responses)
         chosen, kl = weights != 0, losses["reverse_kl"]
         self.add(
@@ -67,15 +67,13 @@ class Sums:
 
 
 def denominator(sums: dict[str, float], normalise: str) -> float:
-    """The divisor of the step's summed loss and gradient.
-
-    Its selected tokens, or its rollouts that have any.
-    """
+    """The divisor of the step's summed loss and gradient: the number of selected tokens, or of
+    rollouts with a selected token."""
     return sums.get("selected" if normalise == "tokens" else "selecting", 0.0)
 
 
 def record(sums: dict[str, float], options: TrainOptions) -> dict[str, float]:
-    """A row of the metrics file from the sums over all processes; a mean of nothing is NaN."""
+    """A row of the metrics file from the sums over all processes; means without terms are NaN."""
 
     def total(name: str) -> float:
         return sums.get(name, 0.0)

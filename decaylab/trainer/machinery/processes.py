@@ -1,4 +1,4 @@
-"""The processes of one training run, by accelerate: shares of the work, and sums over all."""
+"""The processes of a training run, through accelerate: shares of the work, and total sums."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ LAST_WORD_SECONDS = 30.0
 
 @contextmanager
 def one_speaks() -> Iterator[None]:
-    """An error or an interruption that every process has is reported by the main one alone.
+    """Lets only the main process report an error or interruption that all processes have.
 
-    A launcher ends all processes when one of them ends badly, so with an error the others let the
-    main one end first.
+    A launcher ends all processes when one fails, so the others wait for the main one to end first.
     """
     try:
         yield
@@ -44,14 +43,13 @@ def one_speaks() -> Iterator[None]:
 
 
 class Processes:
-    """This process among those that ``accelerate launch`` started; the only one without it.
+    """This process among those started by ``accelerate launch``; the only one without it.
 
-    sharded: whether they share out the student's layers (FSDP), and so must run the student the
-    same number of times.
+    sharded: whether the student's layers are sharded (FSDP), so that all processes must run the
+    student equally often.
 
     Raises:
-        UserError: a tracker's package is missing, or the launcher's file asks for what cannot be
-            done.
+        UserError: a tracker's package is missing, or the launcher's file has unsupported settings.
     """
 
     def __init__(self, options: TrainOptions) -> None:
@@ -65,14 +63,14 @@ class Processes:
                 )
         self.sharded = sharding.asked_for()
         self.accelerator: Any = Accelerator(
-            # Alone, a process is where its policies are loaded.
+            # A single process uses the device of its policies.
             cpu=sharding.processes() > 1 and options.device == "cpu",
             log_with=list(options.trackers) or None,
             project_dir=options.out or options.default_folder(),
         )
         self.count = int(self.accelerator.num_processes)
         self.rank = int(self.accelerator.process_index)
-        set_seed(options.seed % 2**32)  # numpy's takes no more; nothing here is drawn from it
+        set_seed(options.seed % 2**32)  # numpy's limit; the trainer draws nothing from it
 
     @property
     def is_main(self) -> bool:
@@ -80,16 +78,16 @@ class Processes:
 
     @property
     def share(self) -> slice:
-        """Of problems in a row, those that this process takes."""
+        """This process's part of a sequence of problems."""
         return slice(self.rank, None, self.count)
 
     @property
     def mesh(self) -> DeviceMesh:
-        """All processes in a row."""
+        """A one-dimensional mesh of all processes."""
         return init_device_mesh(self.accelerator.device.type, (self.count,))
 
     def placed(self, options: TrainOptions) -> TrainOptions:
-        """The options with the device that this process has among several."""
+        """The options with this process's device."""
         if self.count == 1:
             return options
         return dataclasses.replace(options, device=str(self.accelerator.device))
@@ -99,10 +97,9 @@ class Processes:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """A `UserError` of one process is raised by all of them at the end of the block.
+        """Raises a `UserError` of one process in all of them at the end of the block.
 
-        So none waits for another in vain. Within the block no process may wait for the others in a
-        way that an error of one would leave open.
+        This prevents a deadlock. Within the block no process may wait for the others.
         """
         message = ""
         try:
@@ -127,7 +124,7 @@ class Processes:
         return list(gather_object([value]))
 
     def add_up(self, sums: dict[str, float]) -> dict[str, float]:
-        """Each sum over all processes. A name that a process lacks, having made nothing, is 0."""
+        """Each sum over all processes. A name missing in a process counts as 0."""
         total: dict[str, float] = defaultdict(float)
         for of_process in self._of_all(sums):
             for name, value in of_process.items():
@@ -137,10 +134,10 @@ class Processes:
     def add_gradients(self, weights: list[Tensor]) -> None:
         """Replaces each gradient by the sum over all processes; a missing one counts as 0.
 
-        The gradient of a sharded weight is the sum already. What has no gradient anywhere is left
-        without one, as in one process: an optimizer would move it by its weight decay.
+        The gradient of a sharded weight is already the sum. A weight without a gradient anywhere
+        stays without one, since the optimizer would otherwise apply weight decay to it.
         """
-        # One exchange for all of them, and for whether they exist: many small ones are slow.
+        # One exchange for all gradients and their existence, since many small ones are slow.
         weights = [weight for weight in weights if not isinstance(weight, DTensor)]
         if self.count == 1 or not weights:
             return
@@ -158,7 +155,7 @@ class Processes:
 
     @contextmanager
     def tracking(self, folder: RunFolder, options: TrainOptions) -> Iterator[Track]:
-        """Passes rows on to the trackers that the options name."""
+        """Logs rows to the trackers named in the options."""
         if not options.trackers:
             yield lambda row, step: None
             return

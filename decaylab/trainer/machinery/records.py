@@ -1,4 +1,4 @@
-"""What a training run says about itself: run.json, and the model card of its checkpoints."""
+"""The records of a training run: run.json, and the model card of its checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from decaylab.runs import records
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.trainer.machinery.setup import TrainSetup
 
-# What a measurement of a checkpoint takes over from its run, unless it is set (see `targets`).
+# Options that a measurement of a checkpoint takes from its run by default (see `targets`).
 MEASURED_WITH = (
     "teacher",
     "student",
@@ -61,7 +61,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
 
 
 def measured_with(options: TrainOptions) -> dict[str, Any]:
-    """Options as a measurement means them: its problems are those of the test."""
+    """The options of the run for a measurement, with the test problems as its problems."""
     measured = {name: getattr(options, name) for name in MEASURED_WITH}
     if options.test_problems != NO_PROBLEMS:
         measured["problems"] = options.test_problems
@@ -80,7 +80,7 @@ def card(setup: TrainSetup, step: int, run: str) -> str:
     if options.stop_at:
         stop = f"{options.stop_at} tokens"
     end = "scored" if options.score_end else "not scored"
-    budget = f", {options.budget} tokens a rollout" if options.budget else ""
+    budget = f", {options.budget} tokens per rollout" if options.budget else ""
     student, teacher = setup.student.identity, setup.teacher.identity
     return f"""---
 base_model: {options.student}
@@ -100,12 +100,12 @@ Trained by decaylab (run `{run}`).
 | teacher | {options.teacher} (contents {teacher.content_hash[:12]}) |
 | training problems | {problems.name}, {problems.version}; {len(setup.pair.problems)} of them |
 | rollouts | stop at {stop}; T = {options.temperature:g}, top-p {options.top_p:g}, top-k {options.top_k} |
-| a step | {options.problems_per_step} problems x {options.rollouts_per_problem} |
+| step | {options.problems_per_step} problems x {options.rollouts_per_problem} |
 | loss | {options.divergence}, T = 1, mean over {options.normalise}; end-of-turn token {end} |
-| where it falls | selector {options.selector}{budget} |
-| what is trained | {trained} |
+| selector | {options.selector}{budget} |
+| trained weights | {trained} |
 | optimizer | AdamW, lr {options.learning_rate:g}, {options.schedule}, warm-up {options.warmup_steps}, clip {options.clip:g} |
 | seed | {options.seed} |
 
-`decaylab evaluate` and `decaylab position-kl` take this folder as it is.
+`decaylab evaluate` and `decaylab position-kl` accept this folder.
 """  # noqa: E501

@@ -1,4 +1,4 @@
-"""What a training run keeps: its records, its alarms, and the state to resume from after a kill."""
+"""The stored files of a training run: records, alarms, and the state to resume from."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from decaylab.trainer.machinery.processes import Processes
 from decaylab.trainer.machinery.sharding import gather, like
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""Of each parameter. Its count of updates is its own: a step that leaves all rollouts out makes
-none."""
+"""AdamW's state of each parameter. The update count is included, since a step whose rollouts are
+all left out makes no update."""
 Parameters = dict[str, Tensor]
 
 
@@ -30,7 +30,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 class ResumeState:
-    """``resume/state.safetensors`` of a run: weights and moments after a step, replaced whole."""
+    """``resume/state.safetensors`` of a run: weights and moments, written atomically."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / "resume" / "state.safetensors"
@@ -42,7 +42,7 @@ class ResumeState:
         optimizer: torch.optim.Optimizer,
         keep: bool = True,
     ) -> None:
-        """keep: whether this process writes the file; all take part in gathering shards."""
+        """keep: whether this process writes the file; all processes gather shards."""
         tensors = [(f"weights.{name}", weight) for name, weight in parameters.items()]
         for name, weight in parameters.items():  # no moments without a first gradient
             moments = optimizer.state.get(weight, {})
@@ -52,10 +52,10 @@ class ResumeState:
             write_atomically(self.path, save(gathered, metadata={"step": str(step)}))
 
     def read(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> int:
-        """Puts weights and moments back; returns the step they are of, 0 if there is no file.
+        """Restores weights and moments; returns their step, 0 if there is no file.
 
         Raises:
-            UserError: the file is damaged or of other parameters.
+            UserError: the file is damaged or belongs to other parameters.
         """
         if not self.path.exists():
             return 0
@@ -72,7 +72,7 @@ class ResumeState:
         except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"{self.path} is damaged ({reason}); --overwrite begins the run anew"
+                f"{self.path} is damaged ({reason}); use --overwrite to restart the run"
             ) from error
         return step
 
@@ -88,7 +88,7 @@ class ResumeState:
 
 
 class Kept:
-    """The files of a run that grow. Only the main process writes; all of them take part."""
+    """The growing files of a run. Only the main process writes, but all must call."""
 
     def __init__(self, folder: RunFolder, processes: Processes, reporter: Reporter) -> None:
         self.folder, self.processes, self.reporter = folder, processes, reporter
@@ -98,25 +98,25 @@ class Kept:
         self.alarms: list[dict[str, Any]] = []
 
     def resume(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> int:
-        """Puts the run back to where it can continue; returns the number of finished steps."""
+        """Restores the run; returns the number of finished steps."""
         with self.processes.agreeing():
             done = self.state.read(parameters, optimizer)
         record = self.folder.record or {}
         self.alarms = [alarm for alarm in record.get("alarms", []) if alarm["step"] <= done]
-        # Rows of steps after the state are made again.
+        # Rows of later steps than the state's are made again.
         if self.processes.is_main:
             self.metrics.keep_until(done)
             self.validation.keep_until(done)
             self._note_launch(record, done + 1)
         self.processes.wait()
         if done:
-            self.reporter.note(f"{self.folder.path}: resumes after step {done}")
+            self.reporter.note(f"{self.folder.path}: resuming after step {done}")
         return done
 
     def write_state(
         self, step: int, parameters: Parameters, optimizer: torch.optim.Optimizer
     ) -> None:
-        """The state to resume from; every process waits until it is written."""
+        """Writes the state to resume from; every process waits for it."""
         self.state.write(step, parameters, optimizer, self.processes.is_main)
         if self.processes.is_main:
             self.folder.update({})  # the seconds up to here
@@ -137,7 +137,7 @@ class Kept:
         self.processes.wait()
 
     def _note_launch(self, record: dict[str, Any], first: int) -> None:
-        """Adds to run.json how many processes make the steps from this one on."""
+        """Records in run.json the number of processes from this step on."""
         count, sharded = self.processes.count, self.processes.sharded
         earlier = [launch for launch in record.get("launches", []) if launch["from_step"] < first]
         launch = {"from_step": first, "processes": count, "sharded": sharded}
@@ -153,7 +153,7 @@ def kept_words(path: Path) -> str:
 
 
 def remove_run(path: Path) -> None:
-    """Removes what a training run left in its folder; other files are left alone."""
+    """Removes a training run's files from its folder, and no others."""
     for entry in path.glob("step-*"):
         shutil.rmtree(entry, ignore_errors=True)
     for name in ("metrics.csv", "validation.csv", "not-finite.json"):

@@ -1,4 +1,4 @@
-"""What is there before the first step: policies, training problems, and held-out ones."""
+"""Setup before the first step: policies, training problems, held-out problems."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from decaylab.problems.grading import Grader
 from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 
 HELD_OUT_SEED = 0
-"""Which problems are held out does not depend on a run's seed: runs of several seeds are compared
-on the same ones."""
+"""Seed for choosing held-out problems. It is fixed, so that all runs are compared on the same
+ones."""
 Problems = tuple[Problem, ...]
 
 
@@ -29,8 +29,8 @@ Problems = tuple[Problem, ...]
 class TrainSetup:
     """Everything loaded and checked.
 
-    pair: its problems are those that are trained on. overlap: how many were dropped because the
-    test set has them too.
+    pair: with the training problems. overlap: number of training problems dropped because they are
+    in the test set.
     """
 
     pair: Setup[TrainOptions]
@@ -55,11 +55,11 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     """Loads problems and policies, and checks that they fit together.
 
     Raises:
-        UserError: two vocabularies, no training problem left, a context that is too short, anything
-            that cannot be loaded.
+        UserError: the vocabularies differ, no training problem is left, a context is too short, or
+            loading fails.
     """
     for name in (str(options.teacher), str(options.student)):
-        loading.resolve(name)  # a misspelt name is reported before anything is fetched
+        loading.resolve(name)  # reports a misspelt name before anything is fetched
     problem_set = load_problems(
         str(options.problems),
         limit=options.limit,
@@ -76,16 +76,16 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     validation, training = _held_out(kept, options.validation_problems, rule, grader)
     if len(validation) < options.validation_problems:
         notes.append(
-            f"{len(validation)} problems are held out: no others have a gold answer that can be "
-            "compared with"
+            f"only {len(validation)} problems are held out: no others have a gold answer that can "
+            "be graded"
         )
     if not training:
         raise UserError(
             f"{problem_set.name}: no training problem is left (of {len(problem_set)}, {overlap} "
-            f"stand in the test set and {len(validation)} are held out)"
+            f"are in the test set and {len(validation)} are held out)"
         )
     wanted = int(options.steps or 0) * options.problems_per_step
-    if len(training) > wanted:  # a million prompts are not rendered
+    if len(training) > wanted:  # avoids rendering a million prompts
         rng = np.random.default_rng([options.seed, len(training)])
         training = tuple(training[place] for place in rng.permutation(len(training))[:wanted])
     student = loading.load(str(options.student), load_settings(options, "student"))
@@ -117,7 +117,7 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
 
 
 def _on_hub(spec: str) -> bool:
-    """Whether the training problems are a set on the hub, whose train split is meant."""
+    """Whether the training problems are a hub data set, whose train split is the default."""
     if spec in ("gsm8k", "math500"):
         return True
     is_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
@@ -127,11 +127,11 @@ def _on_hub(spec: str) -> bool:
 def _without_test(
     problem_set: ProblemSet, options: TrainOptions
 ) -> tuple[list[Problem], list[str]]:
-    """The training problems that the test set does not have, and notes."""
+    """The training problems that are not in the test set, and notes."""
     notes = list(problem_set.notes)
     if options.test_problems == NO_PROBLEMS:
         notes.append(
-            "no test problems are named, so no overlap with them is looked for; --test-problems "
+            "no test problems are given, so overlap with them is not checked; --test-problems "
             "names them"
         )
         return list(problem_set.problems), notes
@@ -140,21 +140,21 @@ def _without_test(
         test = load_problems(spec, limit=TEST_COUNT if spec == "abacus" else None)
     except UserError as error:
         raise UserError(
-            f"--test-problems {spec}: {error}; say {NO_PROBLEMS} to train without looking for an "
-            "overlap"
+            f"--test-problems {spec}: {error}; use --test-problems {NO_PROBLEMS} to train without "
+            "checking for overlap"
         ) from error
     tested = {one_form(problem.question) for problem in test.problems}
     kept = [problem for problem in problem_set.problems if one_form(problem.question) not in tested]
     overlap = len(problem_set) - len(kept)
     if overlap:
         notes.append(
-            f"{overlap} of {len(problem_set)} training problems also stand in {test.name}, dropped"
+            f"{overlap} of {len(problem_set)} training problems are also in {test.name}, dropped"
         )
     return kept, notes
 
 
 def one_form(question: str) -> str:
-    """A question without its case and spacing, in which copies of a problem differ."""
+    """A question in a normal form of case and spacing, to detect copies of a problem."""
     return " ".join(question.split()).casefold()
 
 
@@ -163,10 +163,10 @@ def _held_out(
 ) -> tuple[Problems, Problems]:
     """The validation problems and the rest, each in the order of the set.
 
-    Every validation problem has a gold answer that the rule can compare with.
+    Every validation problem has a gold answer that the rule can grade.
     """
     wanted = min(count, len(problems) // 2)
-    # A few at a time: parsing the answers of a large set takes minutes.
+    # In small batches, since parsing all answers of a large set takes minutes.
     order = np.random.default_rng(HELD_OUT_SEED).permutation(len(problems)) if wanted else ()
     usable: list[int] = []
     for start in range(0, len(order), 4 * max(wanted, 1)):

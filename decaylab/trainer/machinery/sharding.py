@@ -1,9 +1,9 @@
-"""A student whose layers are shared out over processes, by torch's `fully_shard` (FSDP2).
+"""A student with layers sharded over processes, by torch's `fully_shard` (FSDP2).
 
-Each decoder layer is a group: a process keeps its part of the layer's weights, gathers the whole
-for the layer's pass, and lets it go. Embeddings, final norm, output head and adapters stay whole
-everywhere, so that the head is applied, and the loss taken, as in one process. Gradients are sums
-over processes, as everywhere in the trainer, and not means.
+Each decoder layer is a group: a process stores its shard of the layer's weights, gathers the whole
+layer for its pass, and releases it. Embeddings, final norm, output head and adapters are whole in
+every process, so head and loss work as in one process. Gradients are sums over processes, as
+everywhere in the trainer, not means.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ INSTEAD = (
     "file (docs/train.md)"
 )
 OFF = ("", "false")
-# What a launcher's file sets and the trainer cannot do: from how many processes on, or with shards;
-# the variable, the values it may have, and what to write instead.
+# Launcher settings that the trainer does not support: when they matter (number of processes, or
+# shards), the environment variable, its allowed values, and the message.
 ALWAYS, SEVERAL, SHARDS = range(3)
 REFUSED = (
     (ALWAYS, "ACCELERATE_USE_DEEPSPEED", OFF, f"DeepSpeed is not supported: {INSTEAD}"),
@@ -43,26 +43,26 @@ REFUSED = (
         SEVERAL,
         "ACCELERATE_MIXED_PRECISION",
         ("", "no"),
-        "mixed_precision of the launcher is not used: write mixed_precision: 'no', and say "
+        "mixed_precision of the launcher is not supported: write mixed_precision: 'no', and use "
         "--autocast bfloat16",
     ),
     (
         SHARDS,
         "FSDP_VERSION",
         ("2",),
-        "FSDP is supported in version 2 only: write fsdp_version: 2 under fsdp_config",
+        "only FSDP version 2 is supported: write fsdp_version: 2 under fsdp_config",
     ),
     (
         SHARDS,
         "FSDP_RESHARD_AFTER_FORWARD",
         ("", "true", "false"),
-        "write fsdp_reshard_after_forward: true, or false, under fsdp_config",
+        "write fsdp_reshard_after_forward: true or false under fsdp_config",
     ),
     (
         SHARDS,
         "FSDP_OFFLOAD_PARAMS",
         OFF,
-        "weights are not kept on the CPU: write fsdp_offload_params: false under fsdp_config",
+        "CPU offloading is not supported: write fsdp_offload_params: false under fsdp_config",
     ),
     (
         SHARDS,
@@ -75,35 +75,35 @@ REFUSED = (
         SHARDS,
         "FSDP_ACTIVATION_CHECKPOINTING",
         OFF,
-        "write fsdp_activation_checkpointing: false under fsdp_config, and say "
+        "write fsdp_activation_checkpointing: false under fsdp_config, and use "
         "--gradient-checkpointing",
     ),
     (
         SHARDS,
         "FSDP_IGNORED_MODULES",
         ("",),
-        "take fsdp_ignored_modules out of fsdp_config: layers are sharded whole",
+        "remove fsdp_ignored_modules from fsdp_config: whole layers are sharded",
     ),
     (
         SHARDS,
         "FSDP_AUTO_WRAP_POLICY",
         ("", "transformer_based_wrap"),
-        "layers are what is sharded: write fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP under "
+        "only layers are sharded: write fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP under "
         "fsdp_config",
     ),
 )
 
 
 def processes() -> int:
-    """How many the launcher started."""
+    """Number of processes started by the launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def asked_for() -> bool:
-    """Whether the launcher asks for sharded weights, by the variables that accelerate sets.
+    """Whether the launcher requests sharded weights, by the variables that accelerate sets.
 
     Raises:
-        UserError: it asks for what the trainer cannot do; names what to write into its file.
+        UserError: a setting is not supported; the message states what to write into its file.
     """
     several = processes() > 1
     sharded = several and os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
@@ -115,35 +115,35 @@ def asked_for() -> bool:
 
 
 class Shards:
-    """The sharded layers of a student, and how they come together."""
+    """The sharded layers of a student, and gathering them."""
 
     def __init__(self, model: Any, name: str, mesh: DeviceMesh, adapted: bool) -> None:
-        """Shards the layers of a model in place; a process then has its part of each weight.
+        """Shards the layers of a model in place; each process then has a part of each weight.
 
-        name: of the student, for errors. adapted: what is trained are adapters, which stay whole.
+        name: of the student, for errors. adapted: whether adapters are trained, which stay whole.
 
         Raises:
-            UserError: the model names none of its modules as a layer.
+            UserError: the model declares no layers.
         """
         body = model.base_model
         named = os.environ.get("FSDP_TRANSFORMER_CLS_TO_WRAP")
         named = named or ",".join(model._no_split_modules or ())
         kinds = {kind.strip() for kind in named.split(",")}
         layers: list[Any] = [module for module in body.modules() if type(module).__name__ in kinds]
-        # Innermost first: what an inner layer has taken, an outer one leaves alone.
+        # Innermost first: an outer layer skips what an inner one has sharded.
         self.layers = layers[::-1]
         if not self.layers:
             raise UserError(
-                f"{name} has no layers to shard ({named or 'it names none'}); train it without FSDP"
+                f"{name} has no layers to shard ({named or 'none declared'}); train it without FSDP"
             )
         reshard = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() != "false"
         earlier = {id(hook) for hooks in _hooks([*self.layers, body]) for hook in hooks.values()}
         for layer in self.layers:
             whole = {weight for weight in layer.parameters() if adapted and weight.requires_grad}
             fully_shard(layer, mesh=mesh, reshard_after_forward=reshard, ignored_params=whole)
-            layer.set_gradient_divide_factor(1.0)  # a sum; torch's own choice is the mean
-            layer.set_force_sum_reduction_for_comms(True)  # gloo knows no other
-        # The body comes last and has nothing left to shard: its layers learn of each other by it.
+            layer.set_gradient_divide_factor(1.0)  # a sum; torch's default is the mean
+            layer.set_force_sum_reduction_for_comms(True)  # gloo supports no other
+        # The body comes last, with nothing left to shard; it connects the layers.
         whole = {weight for weight in body.parameters() if not isinstance(weight, DTensor)}
         fully_shard(body, mesh=mesh, ignored_params=whole)
         self.hooks = [
@@ -155,10 +155,10 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Every process has the whole student for as long as the block lasts, at its own pace.
+        """Gives every process the whole student within the block, without synchronisation.
 
-        FSDP's hooks are off: they count the passes forward, to gather ahead in the next pass back,
-        where processes would then wait for each other in vain.
+        FSDP's hooks are off: they count forward passes to prefetch in the next backward pass, where
+        processes would then deadlock.
         """
         for layer in self.layers:
             layer.unshard()
@@ -174,19 +174,19 @@ class Shards:
 
 
 def _hooks(modules: Iterable[Any]) -> Iterator[OrderedDict[int, Any]]:
-    """What is called before and after each module's forward, to be changed in place."""
+    """The hooks before and after each module's forward, to be changed in place."""
     for module in modules:
         yield module._forward_pre_hooks
         yield module._forward_hooks
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process has of a tensor: a view of its part, or the whole."""
+    """This process's part of a tensor as a view, or the whole tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def like(whole: Tensor, weight: Tensor) -> Tensor:
-    """A tensor that every process has whole, on the weight's device and in parts as it is."""
+    """A tensor that every process has whole, moved to the weight's device and sharded like it."""
     whole = whole.to(weight.device)
     if not isinstance(weight, DTensor):
         return whole
@@ -194,9 +194,9 @@ def like(whole: Tensor, weight: Tensor) -> Tensor:
 
 
 def gather(tensors: Iterable[tuple[str, Tensor]], keep: bool = True) -> dict[str, Tensor]:
-    """The tensors whole, by name; those that were in parts, on the CPU.
+    """The whole tensors by name; sharded ones are gathered on the CPU.
 
-    keep: False takes part and keeps none.
+    keep: False takes part in gathering without keeping the tensors.
     """
     gathered = {}
     for name, tensor in tensors:
@@ -210,7 +210,7 @@ def gather(tensors: Iterable[tuple[str, Tensor]], keep: bool = True) -> dict[str
 
 
 def by_kind(weights: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Whole weights, and those in parts: optimizers and norms take no mixed list."""
+    """Whole and sharded weights, separately, since optimizers and norms accept no mixed list."""
     kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
     for weight in weights:
         kinds[isinstance(weight, DTensor)].append(weight)
@@ -221,7 +221,7 @@ def clip(weights: Sequence[Tensor], limit: float) -> float:
     """Scales gradients to a common norm of at most the limit.
 
     Returns:
-        The norm that they had, each weight counted once.
+        The norm before scaling, each weight counted once.
     """
     if not any(isinstance(weight, DTensor) for weight in weights):
         return float(torch.nn.utils.clip_grad_norm_(weights, limit))
@@ -233,7 +233,7 @@ def clip(weights: Sequence[Tensor], limit: float) -> float:
             for weight in kind
             if weight.grad is not None
         )
-        # Whole gradients are the same everywhere, and counted as they are.
+        # Whole gradients are the same in every process and counted once.
         if isinstance(kind[0], DTensor):
             torch.distributed.all_reduce(squares, group=kind[0].device_mesh.get_group())
         square += squares
