@@ -46,8 +46,8 @@ def test_a_decay_run_says_the_advantage_the_fall_and_the_control() -> None:
         "problems."
     )
     assert decay.startswith(
-        "Teacher decay is shown. A fall is shown from a prefix of 10 student tokens on: -5.0 points "
-        "[-8.0, -2.0]; the largest is -20.0 points [-23.0, -17.0] at 20 tokens. Half of its "
+        "Teacher decay is shown. A fall is shown from a prefix of 10 student tokens on: -5.0 "
+        "points [-8.0, -2.0]; the largest is -20.0 points [-23.0, -17.0] at 20 tokens. Half of its "
         "advantage over the student is gone after 31 tokens [25, 37]."
     )
     assert control_line.startswith("The control holds. After prefixes of its own")
