@@ -64,7 +64,7 @@ def test_a_budget_beyond_the_context_is_no_and_says_what_fits() -> None:
     assert outcome.code == 1
     shown = " ".join(outcome.out.split())
     assert "exceeds the context of the student abacus-student, 1024 tokens; at most" in shown
-    assert shown.endswith("This pair cannot be measured with these options.")
+    assert shown.startswith("This pair cannot be measured with these options.")
     assert shown.count("exceeds the context") == 1
     fitting = int(shown.split("at most ")[1].split()[0])
     assert checks("--max-tokens", fitting)["context"]["verdict"] == "ok"
