@@ -38,7 +38,7 @@ from decaylab.runs.found_runs import FoundRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from decaylab.trainer.loop import TrainResult
+    from decaylab.runs.train_results import TrainResult
 
 __all__ = ["published"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,8 +16,22 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from decaylab.printing import rounded
+
+NARROW = 100  # columns of a terminal below which the bar is short
+
+
+class Bar(Progress):
+    """A bar with a line below it, where there is something to say."""
+
+    message = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.message:
+            yield Text(self.message)
 
 
 class StageProgress:
@@ -26,9 +40,7 @@ class StageProgress:
     What was read from disk is counted apart. Several threads may count at once.
     """
 
-    def __init__(
-        self, bar: Progress | None, name: str, total: int, unit: str = "sequences"
-    ) -> None:
+    def __init__(self, bar: Bar | None, name: str, total: int, unit: str = "sequences") -> None:
         self.tokens, self.finished, self.skipped, self.started = 0, 0, 0, time.monotonic()
         self._bar, self.unit, self._message = bar, unit, ""
         self._counting = threading.Lock()
@@ -45,6 +57,12 @@ class StageProgress:
     def tell(self, message: str) -> None:
         """Shows a message beside the rate from now on."""
         self._message = f"{message}  "
+
+    def place(self, done: float, message: str) -> None:
+        """Shows how far the work is where parts of it are begun: in units, above a message."""
+        if self._bar is not None and self._task is not None:
+            self._bar.message = message
+            self._bar.update(self._task, completed=done)
 
     def skip(self, finished: int) -> None:
         """Counts sequences of an earlier process: for the bar, not for the rate."""
@@ -83,6 +101,11 @@ class Reporter:
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet)
 
+    @property
+    def live(self) -> bool:
+        """Whether a bar shows progress, so that lines need not."""
+        return self.console.is_terminal
+
     def note(self, message: str) -> None:
         style = "yellow" if self.console.is_terminal else None
         self.console.print(message, style=style, highlight=False, markup=False, soft_wrap=True)
@@ -95,14 +118,14 @@ class Reporter:
             yield progress
         else:
             columns = (
-                TextColumn("{task.description:<34}"),
-                BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24 if self.console.width >= NARROW else 10),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
             )
-            with Progress(*columns, console=self.console, transient=True) as bar:
+            with Bar(*columns, console=self.console, transient=True) as bar:
                 progress = StageProgress(bar, name, total, unit)
                 yield progress
         if progress.finished or progress.skipped:

@@ -82,6 +82,18 @@ def test_on_a_terminal_a_bar_counts_what_is_done_and_goes_away() -> None:
     assert shown.rstrip().endswith("2 sequences were there already")
 
 
+def test_a_bar_of_80_columns_has_room_for_its_times_and_a_line_below_it() -> None:
+    one, said = Reporter(), io.StringIO()
+    one.console = Console(file=said, force_terminal=True, width=80)
+    where = "prefix-20-seed-0 step 34 of 100, prefix-40-seed-0 step 3 of 100; 3.1 steps/s"
+    with one.stage("sweep rollout-length", 6, "runs") as progress:
+        progress.place(2.5, where)
+        time.sleep(0.3)
+    shown = said.getvalue()
+    assert "2/6" in shown and where in shown and "0:00:00" in shown
+    assert "…" not in shown
+
+
 def test_notes_are_one_line_each_and_keep_their_brackets() -> None:
     one, said = reporter()
     one.note(f"runs/[mine] {'is long ' * 30}")

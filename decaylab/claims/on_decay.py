@@ -204,6 +204,18 @@ def differences(run: FoundRun, condition: str) -> list[Measurement]:
     return sorted(kept, key=lambda row: row.prefix_tokens)
 
 
+def ahead_words(run: FoundRun) -> str:
+    """How far the teacher alone is ahead of the student; "" where that was not measured."""
+    rows = pick(run.measurements, "teacher_advantage", condition=STUDENT_PREFIX)
+    if not rows:
+        return ""
+    gap = rows[0]
+    over = f"{points(gap)} over {gap.problems:,} problems"
+    if gap.value < 0:
+        return f"Alone, the teacher is behind the student: {over}."
+    return f"Alone, the teacher is ahead of the student by {over}."
+
+
 def half_decay_words(half: Measurement, longest: float) -> str:
     """The half-decay length with its interval, in one sentence. longest: the longest prefix, in
     tokens."""

@@ -1,4 +1,5 @@
-"""The commands that look at finished runs: figures, report, view. None of them loads a model."""
+"""The commands that look at finished runs: show, figures, report, view. None of them loads a
+model."""
 
 from __future__ import annotations
 
@@ -9,9 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from decaylab.cli import output
+from decaylab.cli.output import Output
+from decaylab.cli.parameters import VERBOSE
 from decaylab.errors import UserError
 from decaylab.options.option_values import words
 from decaylab.printing import rounded
+from decaylab.progress import Reporter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +31,32 @@ Paper = Annotated[
     bool, typer.Option("--paper", help="Draw the published numbers too, in grey panels.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is written.")]
+
+
+def show(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    verbose: Annotated[bool, typer.Option("--verbose", help=VERBOSE)] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the measurements as JSON.")
+    ] = False,
+) -> None:
+    """What a run's command printed: the verdict and the table that carries it, or (--verbose) all
+    of it.
+
+    `decaylab show runs/mine --verbose`
+    """
+    from decaylab.runs import found_runs, train_results
+
+    if train_results.is_training(run):
+        from decaylab.tables.training import print_training
+
+        result = train_results.read(run)
+        if as_json:
+            output.print_training(result)
+        else:
+            print_training(result, verbose=verbose)
+        return
+    Output(as_json, quiet=True, verbose=verbose).run(found_runs.read(run))
 
 
 def figures(
@@ -63,6 +94,8 @@ def figures(
 
     `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
     """
+    if runs:
+        _begin("figures", quiet or as_json)
     from decaylab.pages import gallery
     from decaylab.paper import paper_items
     from decaylab.runs import found_runs
@@ -115,6 +148,7 @@ def report(
 
     `decaylab report runs/decay runs/esr runs/full --out report.html`
     """
+    _begin("report", quiet)
     from decaylab.pages import reporting
 
     page = reporting.report_page(runs, published=paper)
@@ -145,10 +179,16 @@ def view(
 
     `decaylab view runs/mine`
     """
+    _begin("view", quiet)
     from decaylab.pages import reporting
 
     page = reporting.view_page(run, decay)
     _write("token view", page, out or run / "view.html", quiet)
+
+
+def _begin(command: str, quiet: bool) -> None:
+    """The first line, before anything that takes long to import."""
+    Reporter(quiet=quiet).note(f"decaylab {command}: reads the runs ...")
 
 
 def _write(what: str, page: str, path: Path, quiet: bool) -> None:
@@ -204,6 +244,7 @@ def _source(row: Mapping[Hashable, Any]) -> str:
 
 def add(app: typer.Typer) -> None:
     """Registers the commands."""
+    app.command("show")(show)
     app.command("figures")(figures)
     app.command("report")(report)
     app.command("view")(view)

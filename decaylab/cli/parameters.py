@@ -19,6 +19,8 @@ from decaylab.options.option_values import ONE_BY_ONE
 FILE_NAMES = {"columns": "column", "as_json": "json"}
 """What a user calls an option, where that is not its field's name."""
 NOT_QUIET = ("preflight", "plan")
+VERBOSE = "Print every table, how to read it, and rows without a value."
+NO_PAGE = ("preflight", "rollouts")
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -60,6 +62,7 @@ class Flags:
     """What every command has beside the options of its run."""
 
     as_json: bool = option("The run", "Print JSON instead of tables.", False, place=5)
+    verbose: bool = option("The run", VERBOSE, False, place=5, without=NO_PAGE)
     quiet: bool = option("The run", "No progress and no notes.", False, place=5, without=NOT_QUIET)
     config: Path | None = option(
         "The run",

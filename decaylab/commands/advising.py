@@ -59,8 +59,14 @@ def written(folder: store.RunFolder, folders: Sequence[str], setup: Setup[Any]) 
         }
         for run in advice.used
     ]
-    recommended = advice.recommended.arm if advice.recommended else None
-    folder.update({"advice": {"recommended": recommended, "runs": used, "left_out": unreadable}})
+    record = {
+        "recommended": advice.recommended.arm if advice.recommended else None,
+        "verdict": list(advice.verdict),
+        "next": advice.experiment.words if advice.experiment else "",
+        "runs": used,
+        "left_out": unreadable,
+    }
+    folder.update({"advice": record})
     return advice
 
 

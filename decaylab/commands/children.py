@@ -1,6 +1,6 @@
 """Commands of decaylab in processes of their own, several jobs at a time, that end with this one.
 
-    failed = run(jobs, workers=2, on_end=lambda job, failure, seconds: print(job.name, failure))
+    failed = run(jobs, workers=2, watch=Watch())
 
 The first Ctrl-C is passed on once, so that a training keeps the step in flight; a second one kills
 everything at once. Where this process is killed with SIGKILL, Linux kills its children too; on
@@ -26,7 +26,7 @@ from decaylab import disk
 from decaylab.options.option_values import words
 
 PROGRAM: tuple[str, ...] = (sys.executable, "-m", "decaylab")
-POLL_SECONDS = 0.05
+POLL_SECONDS, TICK_SECONDS = 0.05, 1.0
 PR_SET_PDEATHSIG = 1
 # Linux alone has it. Found before any fork: a child of a fork should not load libraries.
 _PRCTL: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -41,8 +41,20 @@ class Job:
     log: Path
 
 
-OnEnd = Callable[[Job, str, float], None]
-"""Called with each job that ends, its last line where it failed, else nothing, and its seconds."""
+class Watch:
+    """What hears of the jobs while they run; a subclass shows it to somebody."""
+
+    def started(self, job: Job) -> None:
+        """A job begins."""
+
+    def ticked(self, running: Sequence[Job]) -> None:
+        """About once a second: the jobs at work."""
+
+    def ended(self, job: Job, failure: str, seconds: float) -> None:
+        """A job ends. failure: its last line where it failed, else nothing."""
+
+    def interrupted(self, running: Sequence[Job]) -> None:
+        """Ctrl-C was pressed: these jobs are waited for."""
 
 
 @dataclass
@@ -58,7 +70,11 @@ class _Running:
 
 
 def run(
-    jobs: Sequence[Job], *, workers: int, on_end: OnEnd, devices: Sequence[str] = ()
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    watch: Watch = Watch(),
+    devices: Sequence[str] = (),
 ) -> dict[str, str]:
     """Runs every job, several at a time; one that fails stops no other.
 
@@ -72,6 +88,7 @@ def run(
         KeyboardInterrupt: after the children have ended.
     """
     waiting, running, failed = list(jobs), list[_Running](), dict[str, str]()
+    ticked = time.monotonic()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -80,6 +97,7 @@ def run(
                 started = time.monotonic()
                 process = _start(job, 0, environment)
                 running.append(_Running(job, slot, environment, started, process))
+                watch.started(job)
             for task in list(running):
                 code = task.process.poll()
                 if code is None:
@@ -92,9 +110,13 @@ def run(
                 running.remove(task)
                 if failure:
                     failed[task.job.name] = failure
-                on_end(task.job, failure, time.monotonic() - task.started)
+                watch.ended(task.job, failure, time.monotonic() - task.started)
+            if time.monotonic() - ticked >= TICK_SECONDS:
+                ticked = time.monotonic()
+                watch.ticked([task.job for task in running])
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
+        watch.interrupted([task.job for task in running])
         _interrupt(running)
         raise
     finally:

@@ -157,10 +157,16 @@ def _left_out(
     notes = []
     most = max(len(run.problems) for run in runs)
     if most > len(problems):
-        notes.append(f"{len(problems)} of up to {most} problems are in all runs; others left out")
+        notes.append(
+            f"{len(problems)} of up to {most} problems are in all runs; others left out: run all "
+            "with one --limit to compare them too"
+        )
     others = sorted(set().union(*(run.lengths for run in runs)) - set(lengths))
     if others:
-        notes.append(f"prefix lengths that not all runs have, left out: {_numbers(others)}")
+        notes.append(
+            f"prefix lengths that not all runs have, left out: {_numbers(others)}; run all with "
+            "the same --prefix-lengths to compare them too"
+        )
     return notes
 
 

@@ -8,36 +8,33 @@ behaviour, evaluate                           on rollouts alone
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
 from decaylab.claims.advice import Advice
 from decaylab.commands import advising, pair_identity
 from decaylab.commands.drawing import drawn
-from decaylab.commands.study import Material, Study
-from decaylab.errors import UserError
+from decaylab.commands.measures import MEASURES, Context
+from decaylab.commands.study import Study
+from decaylab.commands.study_rollouts import Material
+from decaylab.errors import UserError, keeping
 from decaylab.options import declared
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import EVERY
 from decaylab.pair import checkpoint_rules, kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.policies.identity import versions
-from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollouts.engines import Engines
-from decaylab.runs import measurements, outcomes, records, store, students
-from decaylab.runs.vocabulary import BASE
+from decaylab.runs import measurements, records, store, students
 from decaylab.tokens import viewed
 from decaylab.tokens.categories import CategoryRules
-from decaylab.tokens.noise_floor import with_noise_floor
 
 # How a run was computed: what can be changed without another run being meant.
 COMPUTED = (
@@ -50,7 +47,6 @@ COMPUTED = (
     "checkpoint_rule",
 )
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
-ALL_TOKENS = 10**9
 
 
 @dataclass(frozen=True)
@@ -58,8 +54,7 @@ class DiagnosticResult:
     """A finished diagnostic: its command, folder, record and measurements (columns of
     `measurements.Measurement`).
 
-    advice: how to train the pair, where it was asked for. tokens: the folders in which the scored
-    tokens stand.
+    advice: how to train the pair, where it was asked for.
     """
 
     command: str
@@ -68,7 +63,6 @@ class DiagnosticResult:
     measurements: pd.DataFrame
     notes: tuple[str, ...]
     advice: Advice | None = None
-    tokens: tuple[Path, ...] = ()
 
 
 def diagnose(
@@ -91,7 +85,11 @@ def diagnose(
     advising.check_folders(options.evidence)
     folder = store.RunFolder(results_folder(command, options, chosen))
     advice = None
-    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+    with (
+        keeping(lambda: kept(options)),
+        Grader(workers=GRADING_WORKERS) as grader,
+        Engines(options, reporter) as engines,
+    ):
         setup = prepare(options, grader, engines.device, reporter)
         advising.check_runs(options.evidence, setup)
         with folder.lock():
@@ -102,18 +100,24 @@ def diagnose(
             computed = {name: getattr(options, name) for name in COMPUTED}
             notes = (*setup.notes, *plan.notes, *material.notes)
             gathered(folder, spoken, notes, material, computed=computed)
-            context = _Context(setup.options, setup, rules, folder.path, chosen, plan, grader)
+            context = Context(setup.options, setup, rules, folder.path, chosen, plan, grader)
             frame = written(MEASURES[command](material, context), chosen, folder)
             if material.viewed:
                 viewed.write(material.viewed, folder.path)
             if options.advise:
                 advice = advising.written(folder, options.evidence, setup)
+            elif (folder.record or {}).get("advice"):  # of an earlier day's runs
+                folder.update({"advice": None})
     record = drawn(folder, command, published=options.paper)
-    notes, scores = tuple(record["notes"]), tuple(material.folders)
-    return DiagnosticResult(command, folder.path, record, frame, notes, advice, scores)
+    return DiagnosticResult(command, folder.path, record, frame, tuple(record["notes"]), advice)
 
 
 # What every diagnostic does before and after it measures
+
+
+def kept(options: DiagnosticOptions) -> str:
+    """What stays of an interrupted diagnostic."""
+    return f"finished rollouts and scored tokens are kept in {options.cache}"
 
 
 def opened(
@@ -239,114 +243,3 @@ def run_record(
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-# What each command measures
-
-
-@dataclass(frozen=True)
-class _Context:
-    options: DiagnosticOptions
-    setup: Setup[DiagnosticOptions]
-    rules: CategoryRules
-    folder: Path
-    chosen: targets.Targets
-    plan: checkpoint_rules.Plan
-    grader: Grader
-
-    @property
-    def common(self) -> dict[str, Any]:
-        """What every analysis is given."""
-        return {"level": self.options.level, "seed": self.options.seed, "run": self.folder.name}
-
-    @property
-    def bins(self) -> tuple[int, ...]:
-        return self.options.bins or (0,)
-
-    @property
-    def rollout_length(self) -> int:
-        return int(self.options.rollout_length or 1)
-
-
-def _position_kl(material: Material, context: _Context) -> pd.DataFrame:
-    options = context.options
-    settings = position_kl.Settings(
-        context.bins, context.rollout_length, options.survivors, options.estimand, **context.common
-    )
-    return with_noise_floor(partial(position_kl.measure, settings=settings), material.scored)
-
-
-def _category_kl(material: Material, context: _Context) -> pd.DataFrame:
-    options = context.options
-    settings = category_kl.Settings(
-        context.bins, min_count=options.min_count, estimand=options.estimand, **context.common
-    )
-    measure = partial(
-        category_kl.measure, rules=context.rules, end_ids=context.setup.student.end_ids
-    )
-    # what is listed on the whole may be rare among the few rollouts that are scored twice
-    every = replace(settings, min_count=1, top_tokens=ALL_TOKENS)
-    return with_noise_floor(
-        partial(measure, settings=settings), material.scored, partial(measure, settings=every)
-    )
-
-
-def _submode(material: Material, context: _Context) -> pd.DataFrame:
-    options = context.options
-    settings = submode.Settings(options.share, options.second_mode, **context.common)
-    frame = with_noise_floor(partial(submode.measure, settings=settings), material.scored)
-    if not (context.setup.problem_set.name == "abacus" and options.of_embedded_pair):
-        return frame  # elsewhere the first character says nothing about style
-    styles: pd.DataFrame = submode.measure_styles(material.rollouts, settings)
-    return pd.concat([frame, styles], ignore_index=True)
-
-
-def _signals(material: Material, context: _Context) -> pd.DataFrame:
-    options = context.options
-    settings = signals.Settings(
-        context.bins,
-        options.cumulative_share,
-        options.horizon,
-        context.rollout_length,
-        **context.common,
-    )
-    return with_noise_floor(partial(signals.measure, settings=settings), material.scored)
-
-
-def _behaviour(material: Material, context: _Context) -> pd.DataFrame:
-    settings = behaviour.Settings(ANSWER_RULES, **context.common)
-    frame: pd.DataFrame = behaviour.measure(material.rollouts, settings)
-    return frame
-
-
-def _evaluate(material: Material, context: _Context) -> pd.DataFrame:
-    plan = context.plan
-    labels = {target.name: target.label for target in context.chosen.checkpoints}
-    known = {labels[each.name]: each for each in plan.checkpoints if each.name in labels}
-    steps = {BASE: 0.0, **{label: each.step for label, each in known.items()}}
-    table = outcomes.collect(material.rollouts, steps, context.grader.same)
-    outcomes.write(table, context.folder / "outcomes.parquet")
-    rule = context.options.answer_rule or context.setup.problem_set.answer_rule
-    settings = evaluation.Settings(
-        reported_first(rule),
-        {view: tuple(labels[name] for name in names) for view, names in plan.chosen.items()},
-        {label: each.training for label, each in known.items()},
-        **context.common,
-    )
-    frame: pd.DataFrame = evaluation.measure(table, settings)
-    return frame
-
-
-def reported_first(rule: str) -> tuple[str, ...]:
-    """The answer rules, with the reported one first."""
-    return (rule, *(other for other in ANSWER_RULES if other != rule))
-
-
-MEASURES: Mapping[str, Callable[[Material, _Context], pd.DataFrame]] = {
-    "position-kl": _position_kl,
-    "category-kl": _category_kl,
-    "submode": _submode,
-    "signals": _signals,
-    "behaviour": _behaviour,
-    "evaluate": _evaluate,
-}

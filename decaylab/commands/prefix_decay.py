@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from decaylab.analyses import prefix_decay as analysis
 from decaylab.commands import pair_identity
 from decaylab.commands.drawing import drawn
+from decaylab.errors import keeping
 from decaylab.options import declared
 from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
@@ -56,10 +57,6 @@ class PrefixDecayResult:
     measurements: pd.DataFrame
     notes: tuple[str, ...]
 
-    @property
-    def figures(self) -> tuple[Path, Path]:
-        return self.folder / f"{COMMAND}.png", self.folder / f"{COMMAND}.svg"
-
 
 def prefix_decay(
     options: Options = Options(), *, command: str = "", reporter: Reporter | None = None
@@ -73,7 +70,11 @@ def prefix_decay(
     reporter = reporter or Reporter(quiet=True)
     options = options.resolved()
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
-    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+    with (
+        keeping(lambda: f"{folder.finished_rollouts():,} rollouts are kept in {folder.path}"),
+        Grader(workers=GRADING_WORKERS) as grader,
+        Engines(options, reporter) as engines,
+    ):
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             frame = _measured(setup, folder, command, grader, engines, reporter)
@@ -197,22 +198,23 @@ def _notes(rollouts: pa.Table, options: Options) -> Iterator[str]:
     student = frame[frame["condition"] == STUDENT]
     cut_off = int((student["stop_reason"] == "length").sum())
     if cut_off:
-        yield f"{cut_off} of {len(student)} student rollouts were cut off at the budget"
+        count = f"{cut_off} of {len(student)} student rollouts"
+        yield f"{count} were cut off at the budget{graded.RAISE}"
     longer = int((student["written"] > int(options.max_tokens or 0)).sum())
     if longer:
         yield (
             f"{longer} student rollouts are longer than the budget of {options.max_tokens} "
-            "tokens: graded whole"
+            "tokens: graded whole; give --max-tokens their length for equal budgets"
         )
     inside = graded.count_open(rollouts)
     if inside:
-        yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer"
+        yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer{graded.RAISE}"
     for rule in ANSWER_RULES:
         late = rollouts[f"grade_{rule}"].to_pylist().count(Verdict.TIMEOUT)
         if late:
             yield (
                 f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as "
-                "not correct"
+                "not correct; another --answer-rule may grade them"
             )
 
 
@@ -227,7 +229,8 @@ def _not_handed_over(frame: pd.DataFrame, options: Options) -> Iterator[str]:
         lost = unfinished - int((frame["condition"] == condition).sum())
         if lost > 0:
             yield (
-                f"{condition}: {lost} of {unfinished} prefixes could not be handed over, left out"
+                f"{condition}: {lost} of {unfinished} prefixes could not be handed over, left out; "
+                "other --prefix-lengths may end where both tokenizers can"
             )
 
 

@@ -18,8 +18,9 @@ import pyarrow as pa
 from decaylab.analyses import served_kl as analysis
 from decaylab.commands import diagnose
 from decaylab.commands.diagnose import DiagnosticResult
-from decaylab.commands.study import Material, Study
-from decaylab.errors import UserError
+from decaylab.commands.study import Study
+from decaylab.commands.study_rollouts import Material
+from decaylab.errors import UserError, keeping
 from decaylab.maths.clusters import Ints
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import targets
@@ -62,7 +63,11 @@ def served_kl(
         )
     diagnose.check_rollouts(COMMAND, options)
     folder = store.RunFolder(diagnose.results_folder(COMMAND, options, chosen))
-    with Grader(workers=GRADING_WORKERS) as grader, Engines(options, reporter) as engines:
+    with (
+        keeping(lambda: diagnose.kept(options)),
+        Grader(workers=GRADING_WORKERS) as grader,
+        Engines(options, reporter) as engines,
+    ):
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             scores = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
@@ -82,9 +87,7 @@ def served_kl(
                 run=folder.path.name,
             )
             frame = diagnose.written(analysis.measure(material.scored, settings), chosen, folder)
-    return DiagnosticResult(
-        COMMAND, folder.path, folder.record or {}, frame, notes, tokens=tuple(material.folders)
-    )
+    return DiagnosticResult(COMMAND, folder.path, folder.record or {}, frame, notes)
 
 
 class ServedStudy(Study):

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from decaylab.errors import UserError
 from decaylab.options import option_values
@@ -406,7 +406,8 @@ class PairOptions:
     def unusual(self, kinds: tuple[str, ...]) -> dict[str, str]:
         """The identifying options of these kinds of runs that differ from the pair's defaults,
         without those in `names_folder`."""
-        usual = type(self)(**{name: getattr(self, name) for name in self.names_folder}).resolved()
+        known: Any = type(self)  # a class of options that can be resolved
+        usual = known(**{name: getattr(self, name) for name in self.names_folder}).resolved()
         unusual = {}
         for kind in kinds:
             for name, value in identity(self, kind).items():

@@ -116,8 +116,8 @@ class SweepOptions(TrainOptions):
         """The folder of the training runs."""
         if self.runs:
             return Path(self.runs).expanduser()
-        pair = dataclasses.replace(self, problems=self.problems or "").with_pair()
-        return Path("runs") / pair.folder_name("sweep", kinds=(TRAINED,))
+        # By what all arms share: the options that differ between them name no folder.
+        return Path("runs") / self.arms()[0].folder_name("sweep", kinds=(TRAINED,))
 
     def folder(self) -> Path:
         """The output folder."""

@@ -175,7 +175,10 @@ def _with_rollouts(
         raise UserError(f"{name}: none of its problem_ids is in {problem_set.name}")
     notes = [summary.line(theirs), *rollouts_asked.notes(theirs)]
     if others := theirs.problem_count - len(known):
-        notes.append(f"{others} problems of {name} are not among those selected, left out")
+        notes.append(
+            f"{others} problems of {name} are not among those selected, left out; a larger "
+            "--limit selects them"
+        )
     return known, tuple(notes)
 
 
@@ -208,14 +211,14 @@ def gradable(
     without = f"{problem_set.without_gold} of {len(problem_set)} problems have no gold answer"
     notes = [note for note in problem_set.notes if note != without]
     if len(asked) < len(problem_set):
-        notes.append(f"{without}, left out")
+        notes.append(f"{without}, left out; is --column answer=NAME the right one?")
     # With an unparsable gold answer, every response would count as wrong.
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
     if bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
         notes.append(
             f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed "
-            f"({names}), left out"
+            f"({names}), left out; write them as numbers or LaTeX to have them graded"
         )
         asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
     if not asked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Group
 from rich.markup import escape
@@ -31,33 +31,72 @@ NO_RATE = "hours: unknown; measure rates with --probe, or set --tokens-per-secon
 Rows = list[Sequence[str] | None]
 
 
-def print_plan(plan: Plan) -> None:
-    """Prints the pair, the tables, the notes, and whether the plan fits."""
+def print_plan(plan: Plan, *, verbose: bool = False) -> None:
+    """Prints whether it fits, what would help if not, and how long it takes; the memory of each
+    phase.
+
+    verbose: also the models, the tokens and hours of each phase.
+    """
     console = terminal.terminal()
     wrap, narrow = not console.is_terminal, console.width < terminal.WIDTH
     options = plan.options
+    console.print("\n[bold]Plan[/bold]")
+    for line in (verdict(plan), *_help(plan), _duration(plan)):
+        console.print(escape(line), soft_wrap=wrap)
+    console.print(_memory(plan, narrow))
+    if plan.remedies:
+        console.print(_remedies(plan, narrow))
+    if verbose:
+        console.print(_time(plan, narrow))
     console.print(
-        f"\n[bold]Plan[/bold]: {escape(str(options.teacher))} and {escape(str(options.student))}; "
+        f"\n{escape(str(options.teacher))} and {escape(str(options.student))}; "
         f"{escape(str(options.problems))}, {plan.asked.problems} problems, prompts of at most "
         f"{max(plan.asked.prompts)} tokens, budget {options.max_tokens} tokens; "
         f"{plan.devices.words}",
         soft_wrap=wrap,
     )
-    for role, model in plan.pair.items():
-        console.print(
-            f"- {role}: {model.parameters:,} parameters, {precision(model)}; cache "
-            f"{model.cache_per_token:,} bytes per token",
-            markup=False,
-            soft_wrap=wrap,
-        )
-    console.print(_memory(plan, narrow))
-    if plan.remedies:
-        console.print(_remedies(plan, narrow))
-    console.print(_time(plan, narrow))
-    rates = f"hours: {plan.rates.source}" if plan.rates else NO_RATE
-    for line in (rates, *(f"note: {note}" for note in notes(plan))):
+    lines = [f"note: {note}" for note in notes(plan)]
+    if verbose:
+        rates = f"hours: {plan.rates.source}" if plan.rates else NO_RATE
+        lines = [*_models(plan), rates, *lines]
+    for line in lines:
         console.print(f"- {line}", markup=False, soft_wrap=wrap)
-    console.print(f"\n[bold]{escape(verdict(plan))}[/bold]", soft_wrap=wrap)
+    if not verbose:
+        console.print("\nmore: the same with --verbose (tokens and time of each phase)")
+
+
+def _models(plan: Plan) -> Iterator[str]:
+    for role, model in plan.pair.items():
+        yield (
+            f"{role}: {model.parameters:,} parameters, {precision(model)}; cache "
+            f"{model.cache_per_token:,} bytes per token"
+        )
+
+
+def _help(plan: Plan) -> Iterator[str]:
+    """The first remedy with which its phase fits."""
+    for remedy in plan.remedies:
+        if remedy.fits:
+            yield (
+                f"{remedy.flag} would do for {remedy.command}, {remedy.phase}: "
+                f"{gib(remedy.load)} GiB."
+            )
+            return
+
+
+def _duration(plan: Plan) -> str:
+    """How long each command takes, as far as rates are known."""
+    if not plan.rates:
+        return f"{NO_RATE[0].upper()}{NO_RATE[1:]}."
+    commands = [f"{command} {' + '.join(_times(plan, command))}" for command in plan.options.only]
+    return f"Time: {', '.join(commands)}."
+
+
+def _times(plan: Plan, command: str) -> list[str]:
+    """The known time of a command, and whether some of it is unknown."""
+    times = [plan.seconds(phase) for phase in _of_command(plan, command) if phase.tokens]
+    known = sum(time for time in times if time is not None)
+    return [seconds(known)] * bool(known) + [UNKNOWN] * (None in times)
 
 
 def verdict(plan: Plan) -> str:
@@ -121,21 +160,15 @@ def _remedies(plan: Plan, narrow: bool) -> Group:
 def _time(plan: Plan, narrow: bool) -> Group:
     rows: Rows = []
     for command in plan.options.only:
-        tokens, known, parts, works = 0, 0.0, list[str](), list[list[str]]()
+        tokens, works = 0, list[list[str]]()
         for phase in _of_command(plan, command):
             if not phase.tokens:
                 continue
             time = plan.seconds(phase)
             tokens += phase.tokens
-            if time is not None:
-                known += time
             shown = UNKNOWN if time is None else seconds(time)
             works.append([f"  {phase.name}", f"{phase.tokens:,}", shown])
-        if known:
-            parts.append(seconds(known))
-        if any(UNKNOWN in work for work in works):
-            parts.append(UNKNOWN)
-        rows += [[command, f"{tokens:,}", " + ".join(parts)], *works, None]
+        rows += [[command, f"{tokens:,}", " + ".join(_times(plan, command))], *works, None]
     mean = plan.options.mean_tokens
     length = "at most: every response has its whole budget"
     if mean:

@@ -79,6 +79,11 @@ class FoundRun:
         return dict(self.record.get("identity", {}).get("options", {}))
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known about the run, a sentence each."""
+        return tuple(self.record.get("notes", ()))
+
+    @property
     def pairs(self) -> list[Pair]:
         """The pair, or all pairs of a comparison."""
         compared = self.record.get("compared") or []
@@ -112,6 +117,17 @@ def find(paths: Sequence[str | Path]) -> list[FoundRun]:
         )
     check_one_pair(runs)
     return _of_one_pair(runs)
+
+
+def read(folder: Path) -> FoundRun:
+    """The finished run of one folder.
+
+    Raises:
+        UserError: there is no finished run in it, or it is damaged.
+    """
+    if not [*_below(folder, 0)]:
+        raise UserError(f"{folder} holds no finished run: no run.json with measurements")
+    return _read(folder)
 
 
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:

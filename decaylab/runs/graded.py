@@ -27,6 +27,8 @@ from decaylab.runs import own_tokens, store
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
 """Answers (the text after the thoughts) and gold answers in; one verdict per response and answer
 rule out."""
+RAISE = "; a larger --max-tokens lets them end"
+"""What to do about rollouts that the budget cut off, at the end of a note."""
 RECORD = b"decaylab_graded"
 
 

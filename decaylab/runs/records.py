@@ -9,6 +9,7 @@ from typing import Any
 from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.problems.sets import ProblemSet
+from decaylab.runs.made import MADE, begun
 
 
 def identity_of_pair(
@@ -69,6 +70,7 @@ def run_record(
         "command": command,
         "identity": identity,
         "versions": versions(),
+        MADE: begun(),
         "notes": list(notes),
         "prompt_notes": list(prompt_notes),
         **more,

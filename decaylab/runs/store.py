@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from decaylab import disk
 from decaylab.disk import unwritable as unwritable
 from decaylab.disk import write_atomically as write_atomically
 from decaylab.errors import UserError
+from decaylab.runs.made import MADE, resumed
 
 SCHEMA = b"decaylab_schema"
 ROLLOUTS = "decaylab.rollouts/1"
@@ -213,10 +215,16 @@ def cut(items: Iterable[Item], size_of: Callable[[Item], int], least: int) -> It
 
 
 class RunFolder:
-    """One run on disk. An existing folder is opened only by the same run, which keeps its parts."""
+    """One run on disk. An existing folder is opened only by the same run, which keeps its parts.
+
+    The seconds since this object was made, until its lock is released, count as the run's own:
+    each change of run.json adds them to what earlier processes took (`decaylab.runs.made`). A
+    finished run that is only read keeps its seconds.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._since, self._counts = time.monotonic(), False
 
     @property
     def record(self) -> dict[str, Any] | None:
@@ -238,11 +246,16 @@ class RunFolder:
     def finished(self) -> bool:
         return (self.path / "measurements.parquet").exists()
 
-    def open(self, record: dict[str, Any], *, overwrite: bool = False) -> dict[str, Any]:
+    def open(
+        self, record: dict[str, Any], *, overwrite: bool = False, complete: bool | None = None
+    ) -> dict[str, Any]:
         """Starts a run, or resumes one with the same identity; returns the record in force.
 
         ``record["identity"]`` must agree; the rest (command, versions, dates) may differ. With
         ``overwrite`` the results of any earlier run are removed; other files are left alone.
+
+        complete: whether an earlier run has nothing left to do, which its measurements say by
+        default.
 
         Raises:
             UserError: the folder contains a run with different settings (says which), or files of
@@ -260,6 +273,10 @@ class RunFolder:
                     f"{self.path} contains a run with different settings "
                     f"({'; '.join(differences[:4])}); choose another --out"
                 )
+            self._counts = not (self.finished if complete is None else complete)
+            if self._counts and MADE in existing:
+                existing[MADE] = resumed(existing[MADE])
+                self._write_record(existing)
             return existing
         if existing is None and self._has_other_files():
             raise UserError(
@@ -269,6 +286,7 @@ class RunFolder:
             for pattern in RESULTS:
                 for path in self.path.glob(pattern):
                     path.unlink()
+        self._counts = True
         self._write_record(record)
         return record
 
@@ -279,16 +297,33 @@ class RunFolder:
     def update(self, values: dict[str, Any]) -> dict[str, Any]:
         """Changes entries of run.json outside the run's identity; returns the whole record."""
         record = {**(self.record or {}), **values}
+        if self._counts and MADE in record:
+            record[MADE] = self._longer(record[MADE])
         self._write_record(record)
         return record
+
+    def _longer(self, made: dict[str, Any]) -> dict[str, Any]:
+        """What made the run, with the seconds since the last time this was asked."""
+        now = time.monotonic()
+        seconds, self._since = made["seconds"] + now - self._since, now
+        return {**made, "seconds": round(seconds, 3)}
 
     def _write_record(self, record: dict[str, Any]) -> None:
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
         write_atomically(self.path / "run.json", text.encode())
 
-    def lock(self, *, wait: Callable[[str], None] | None = None) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self, *, wait: Callable[[str], None] | None = None) -> Iterator[None]:
         """Keeps other processes out of the folder: `disk.lock`."""
-        return disk.lock(self.path, wait=wait)
+        with disk.lock(self.path, wait=wait):
+            try:
+                yield
+            finally:
+                if self._counts and MADE in (self.record or {}):
+                    # A full disk is reported by what met it first.
+                    with suppress(UserError):
+                        self.update({})
+                self._counts = False
 
     def write_problems(self, problems: list[dict[str, Any]]) -> None:
         """The problems: problem_id, question, gold answer, and the steps where they are known."""
@@ -312,6 +347,11 @@ class RunFolder:
         for part in (self.path / "parts").glob("*.parquet"):
             part.unlink()
         return table
+
+    def finished_rollouts(self) -> int:
+        """How many rollouts stand in the folder, in parts or in the whole table."""
+        tables = [self.path / "rollouts.parquet", *(self.path / "parts").glob("*.parquet")]
+        return sum(pq.read_metadata(table).num_rows for table in tables if table.exists())
 
     def read_rollouts(self) -> pa.Table | None:
         path = self.path / "rollouts.parquet"

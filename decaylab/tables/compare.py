@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from decaylab.claims import one_run
+from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     ACCURACY,
     ADVANTAGE,
@@ -21,10 +23,8 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import Column, Number, Row, Table
+from decaylab.tables.page import Page
 from decaylab.tables.source import Source, columns
-
-if TYPE_CHECKING:
-    from decaylab.commands.compare import CompareResult
 
 PREFIX = Column("prefix_tokens", "prefix (tokens)", "whole", (1, 0))
 COUNTS = columns("compare-counts")
@@ -35,31 +35,43 @@ READING = (
 CALLED = {TEACHERS: TEACHER, STUDENTS: STUDENT}
 
 
-def print_comparison(result: CompareResult) -> None:
-    """The verdict, the tables that carry it, and where the results are."""
-    source = Source(result.measurements, notes=False)
-    options, compared = result.record["identity"]["options"], source.frame["category"].iloc[0]
-    problems, names = result.record["identity"]["problems"], source.models
+def page(run: FoundRun) -> Page:
+    """The verdict, what holds over all lengths, and each run at each prefix length."""
+    source = Source(run.measurements, notes=False)
+    options, compared = run.options, source.frame["category"].iloc[0]
+    problems, names = run.record["identity"]["problems"], source.models
     shared = STUDENT if compared == TEACHERS else TEACHER
     level = f"{100 * options['level']:g} %"
-    terminal.print_page(
+    return Page(
         f"Which {CALLED[compared]}?",
-        f"{' or '.join(names)}; {shared} {result.record['pair'][shared]['name']}; "
+        f"{' or '.join(names)}; {shared} {run.record['pair'][shared]['name']}; "
         f"{problems['name']}, {problems['asked']} problems x {options['samples']} samples, "
         f"T = {options['temperature']}, budget {options['max_tokens']} tokens, "
-        f"answer rule {options['answer_rule']}",
+        f"answer rule {options['answer_rule']}; \u0394: from {names[0]}, on the same problems",
+        one_run.verdict(run),
         [
-            "\n".join(result.verdict),
-            *_each_run(source, level),
+            Table.of(f"Teacher ahead of the student, points, {level} intervals", _ahead(source)),
             Table.of("Over all lengths", totals(source)),
+            *_each_run(source, level),
         ],
-        [
-            f"{READING}; \u0394: from {names[0]}, paired on the same problems",
-            *_undefined(source),
-            *(f"note: {note}" for note in result.notes),
-        ],
-        terminal.measured_paths(result.folder, result.folder / "compare.png"),
+        [READING, *_undefined(source)],
+        run.notes,
+        paths=terminal.measured_paths(run.folder, run.folder / "compare.png"),
+        carrying=2,
     )
+
+
+def _ahead(source: Source) -> Iterator[Row]:
+    """How far the teacher is ahead at each prefix length, a column for each run."""
+    names = _runs(source)
+    at = {"checkpoint": names[0], "condition": STUDENT_PREFIX}
+    for length in source.values(ADVANTAGE, "prefix_tokens", at):
+        row: Row = {PREFIX: Number(length)}
+        for place, name in enumerate(names):
+            column = Column(f"ahead_{name}", name, "tenths", (2, place), signed=True)
+            place_of = {**at, "checkpoint": name, "prefix_tokens": length}
+            row[column] = source.number(ADVANTAGE, place_of)
+        yield row
 
 
 def by_length(source: Source) -> Iterator[Row]:

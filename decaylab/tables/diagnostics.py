@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from decaylab.claims import one_run
 from decaylab.printing import UNDEFINED
+from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.runs.vocabulary import (
     ALL,
@@ -29,6 +31,7 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import MARK, Column, Number, Row, Table
+from decaylab.tables.page import Page
 from decaylab.tables.source import (
     GROUP,
     MODEL_NAME,
@@ -42,9 +45,6 @@ from decaylab.tables.source import (
     shown,
 )
 
-if TYPE_CHECKING:
-    from decaylab.commands.diagnose import DiagnosticResult
-
 Options = Mapping[str, Any]
 Parts = Iterator[Table | str]
 Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
@@ -52,7 +52,8 @@ Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
 SERVED = "served-kl"  # by what vLLM returns: an approximation
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
-BRACKETS = "base: the student before training. Brackets: {:g} % intervals over problems"
+BRACKETS = "brackets: {:g} % intervals over problems"
+BASE_IS = "base: the student before training"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
 QUANTITIES = {
     "reverse_kl": "reverse KL",
@@ -70,49 +71,41 @@ POSITION, KIND, SET, SELECTOR, RULE, CHECKPOINT = columns("diagnostic-labels")
 QUANTITY, CURVE, SECOND, LARGEST_FLOOR, TOKEN = columns("more-labels")
 
 
-def print_diagnostic(result: DiagnosticResult) -> None:
+def page(run: FoundRun) -> Page:
     """What was compared, the tables, what must be known to read them, and where the results are."""
-    title, contents = PAGES[result.command]
-    identity = result.record["identity"]
-    options = identity["options"]
+    title, contents = PAGES[run.command]
+    options, source = run.options, Source(run.measurements, notes=False)
     held, given, temperature, reading = "", "of the rollouts in", "", _reading
-    figure: Path | None = result.folder / f"{result.command}.png"
-    if result.command == SERVED:
+    figure: Path | None = run.folder / f"{run.command}.png"
+    if run.command == SERVED:
         held, given, temperature, reading = ", held by vLLM,", "rollouts of", "1", _reading_served
         figure = None
-    elif result.command not in ON_ROLLOUTS:
+    elif run.command not in ON_ROLLOUTS:
         temperature = f"{options['score_temperature']:g}"
-    terminal.print_page(
+    advised = []
+    if run.record.get("advice"):
+        advised = [f"evidence, gain and cost: {run.folder / 'advice.txt'}"]
+    return Page(
         title,
         f"{options['student']} with {options['teacher']}{held} as its teacher; "
-        f"{terminal.asked(options, identity['problems'], given)}"
-        f"{temperature and f'; scored at temperature {temperature}'}",
-        contents(Source(result.measurements, notes=False), options),
-        [*reading(result), *(f"note: {note}" for note in result.notes)],
-        [
-            *terminal.measured_paths(result.folder, figure),
-            *(f"scored tokens: {path}" for path in result.tokens),
-        ],
-        advice=_advice(result),
+        f"{terminal.asked(options, run.record['identity']['problems'], given)}"
+        f"{temperature and f'; scored at temperature {temperature}'}; "
+        f"{BRACKETS.format(100 * source.frame['level'].iloc[0])}",
+        one_run.verdict(run),
+        contents(source, options),
+        [*reading(run)],
+        run.notes,
+        [*advised, *terminal.measured_paths(run.folder, figure)],
+        [f"scored tokens: {path}" for path in run.record.get("tokens") or ()],
+        carrying=2 if run.command == "evaluate" else 1,  # accuracies, and what training changed
     )
 
 
-def _advice(result: DiagnosticResult) -> str:
-    """The answer, what comes next, and where all of it is."""
-    if result.advice is None:
-        return ""
-    lines = [result.advice.short]
-    if result.advice.experiment:
-        lines.append(f"Next: {result.advice.experiment.words}")
-    lines.append(f"Evidence, gain and cost: {result.folder / 'advice.txt'}")
-    return "\n".join(lines)
-
-
-def _reading(result: DiagnosticResult) -> Iterator[str]:
+def _reading(run: FoundRun) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
-    frame = result.measurements
-    yield BRACKETS.format(100 * frame["level"].iloc[0])
-    if result.command not in ON_ROLLOUTS:
+    frame = run.measurements
+    yield BASE_IS
+    if run.command not in ON_ROLLOUTS:
         yield VIEWS
         if frame["what"].str.startswith(winsorised("")).any():
             yield (
@@ -146,11 +139,11 @@ def undefined(reason: Any, rows: pd.DataFrame, which: str) -> str:
     return f"{mark}{reason} ({which} of {', '.join(rows['checkpoint'].unique())})"
 
 
-def _reading_served(result: DiagnosticResult) -> Iterator[str]:
+def _reading_served(run: FoundRun) -> Iterator[str]:
     """The same of served-kl, whose numbers are bounds."""
-    frame = result.measurements
-    yield BRACKETS.format(100 * frame["level"].iloc[0])
-    if len(result.tokens) > 1:
+    frame = run.measurements
+    yield BASE_IS
+    if len(run.record.get("tokens") or ()) > 1:
         yield VIEWS
     yield (
         "at least: the exact reverse KL is not known and not below it; a difference of two bounds "
@@ -247,15 +240,15 @@ def _curve(source: Source, title: str, condition: str) -> Table:
 
 def _category_kl(source: Source, options: Options) -> Parts:
     kinds = source.values("kl_share", "category")
+    for view in views(source):
+        title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
+        places: Places = {kind: {"category": kind, "view": view, **WHOLE} for kind in kinds}
+        yield grouped(title, source, KIND, places, columns("kinds"))
     title = (
         "Mean reverse KL by kind of token and response position, nats "
         "(fresh; the winsorised means in the measurements have intervals)"
     )
     yield Table.of(title, _kinds_by_position(source, kinds))
-    for view in views(source):
-        title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
-        places: Places = {kind: {"category": kind, "view": view, **WHOLE} for kind in kinds}
-        yield grouped(title, source, KIND, places, columns("kinds"))
     title = (
         f"The {TOKENS_SHOWN} tokens of the highest mean reverse KL (fresh, nats) that occur at "
         f"least {options['min_count']} times; \u2423 is a space, \u21b5 a line's end"
@@ -429,8 +422,6 @@ def _evaluate(source: Source, options: Options) -> Parts:
     title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
     levels = [shown(what, name) for what, name in names.items()]
     yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
-    if taken := [*_taken(source, average, rule)]:
-        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     for other, words in OTHERS.items():
         rows: list[Row] = []
         for what, name in names.items():
@@ -439,6 +430,8 @@ def _evaluate(source: Source, options: Options) -> Parts:
         if rows:
             title = f"Difference from {words} on the same problems, by the rule {rule}, points"
             yield Table.of(title, _labelled(source, rows))
+    if taken := [*_taken(source, average, rule)]:
+        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     by_rules = by_rule(source, average)
     rows = by_model(source, by_rules, group="right", what=average)
     for other, words in OTHERS.items():

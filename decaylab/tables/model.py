@@ -155,6 +155,10 @@ class Table:
                 keys[column.name] = list(self.frame[column.key])
         return keys
 
+    def column_of_form(self, form: Form) -> list[Number]:
+        """The numbers of all columns of a form."""
+        return [number for column, number in self._numbers() if column.form == form]
+
     @property
     def footnotes(self) -> tuple[str, ...]:
         """The lettered reasons; what must be known about numbers that are defined; remarks."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from decaylab.claims import one_run
 from decaylab.printing import percent, rounded, with_interval
+from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     ALREADY_WRONG,
     CARRY_FORWARD,
@@ -24,10 +26,8 @@ from decaylab.runs.vocabulary import (
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import Number, Row, Table
+from decaylab.tables.page import Page
 from decaylab.tables.source import Source, columns
-
-if TYPE_CHECKING:
-    from decaylab.commands.prefix_decay import PrefixDecayResult
 
 CONTROLS = {
     OWN_PREFIX: "its own prefix (must stay flat)",
@@ -47,20 +47,22 @@ RATES = {
 }
 
 
-def print_prefix_decay(result: PrefixDecayResult) -> None:
+def page(run: FoundRun) -> Page:
     """The decay curve, the controls, the paper's view and the lines that sum up."""
-    source = Source(result.measurements, notes=False)
-    identity, options = result.record["identity"], result.record["identity"]["options"]
+    source = Source(run.measurements, notes=False)
+    identity, options = run.record["identity"], run.options
     rule, samples = source.frame["answer_rule"].iloc[0], options["samples"]
-    terminal.print_page(
+    return Page(
         "Teacher decay",
         f"{options['teacher']} on prefixes of {options['student']}; "
         f"{identity['problems']['name']}, {identity['problems']['asked']} problems x "
         f"{samples} samples, T = {options['temperature']}, "
         f"budget {options['max_tokens']} tokens, answer rule {rule}",
+        one_run.verdict(run),
         _tables(source, samples),
-        [*summary(source), *(f"note: {note}" for note in result.notes)],
-        terminal.measured_paths(result.folder, result.figures[0]),
+        [*summary(source)],
+        run.notes,
+        paths=terminal.measured_paths(run.folder, run.folder / "prefix-decay.png"),
     )
 
 

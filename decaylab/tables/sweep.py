@@ -4,10 +4,11 @@ rollout."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from decaylab.claims import one_run
 from decaylab.options.sweeping import SELECTOR
 from decaylab.printing import percent, rounded
+from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     BASE,
     BEST,
@@ -17,12 +18,9 @@ from decaylab.runs.vocabulary import (
     OVER_SEEDS,
     minus,
 )
-from decaylab.tables import terminal
 from decaylab.tables.model import Row, Table
+from decaylab.tables.page import Page
 from decaylab.tables.source import Source, columns, over_problems_of
-
-if TYPE_CHECKING:
-    from decaylab.commands.sweeps import SweepResult
 
 READING = (
     "over problems: holds for other problems and these seeds; over seeds (Student's t): for other "
@@ -33,20 +31,23 @@ READING = (
 ARM, EACH_SEED = columns("sweep-labels")
 
 
-def print_sweep(result: SweepResult) -> None:
-    """The tables, what must be known to read them, and where the results are."""
-    options, source = result.record["identity"]["options"], Source(result.measurements, notes=False)
+def page(run: FoundRun) -> Page:
+    """The arms and what must be known to read them."""
+    options, source = run.options, Source(run.measurements, notes=False)
     what, seeds = f"avg_at_{options['samples']}", options["seeds"]
     accuracies = source.rows(what)
     rule, problems = accuracies["answer_rule"].iloc[0], accuracies["problems"].max()
     views = [view for view in (LAST, BEST) if (source.frame["view"] == view).any()]
-    terminal.print_page(
+    return Page(
         f"Sweep over {options['over']}",
         f"{seeds} seed{'s' * (seeds > 1)}, {problems} test problems x {options['samples']}, "
         f"answer rule {rule}, {' and '.join(views)} checkpoint",
+        one_run.verdict(run),
         _tables(source, what, rule, views, by_selector=options["over"] == SELECTOR),
-        (*READING, *(f"note: {note}" for note in result.notes)),
-        [f"figures and measurements: {result.folder}"],
+        READING,
+        run.notes,
+        paths=[f"figures and measurements: {run.folder}"],
+        carrying=2,
     )
 
 

@@ -1,14 +1,13 @@
-"""Tables in a terminal, by rich; and the page that a command prints around its tables."""
+"""Tables in a terminal, by rich. `page` prints what stands around them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import HEAVY_HEAD, SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -24,39 +23,12 @@ NARROW_NAMES = {
     "student itself": "student\nitself",
 }
 WIDTH = 118
+LABEL = 40  # columns that the label of a row gets at most
 
 
 def terminal() -> Console:
     """As wide as the terminal; of a fixed width, and without colour, where there is none."""
     return Console(width=None if Console().is_terminal else WIDTH, highlight=False)
-
-
-def print_page(
-    heading: str,
-    subject: str,
-    parts: Iterable[Table | str],
-    lines: Iterable[str],
-    paths: Iterable[str],
-    *,
-    advice: str = "",
-) -> None:
-    """What a command prints: what was measured, tables and texts, remarks, where things are.
-
-    heading: in bold, before the subject. lines: remarks, a bullet each.
-    """
-    console = terminal()
-    wrap = not console.is_terminal
-    console.print(f"\n[bold]{heading}[/bold]: {escape(subject)}", soft_wrap=wrap)
-    for part in parts:
-        console.print(render(part, console) if isinstance(part, Table) else Text(f"\n{part}"))
-    remarks = list(lines)
-    if remarks:
-        console.print()
-    for line in remarks:
-        console.print(f"- {line}", markup=False, emoji=False, soft_wrap=wrap)
-    if advice:
-        console.print(Text.assemble(("\nAdvice\n", "bold"), advice))
-    console.print("\n" + "\n".join(paths), markup=False, emoji=False, soft_wrap=True)
 
 
 def measured_paths(folder: Path, figure: Path | None = None) -> list[str]:
@@ -79,7 +51,8 @@ def asked(options: dict[str, Any], problems: dict[str, Any], rollouts: str) -> s
 
 
 def render(table: Table, console: Console) -> RenderableType:
-    """A table under its title. Intervals stand under their numbers where it is too wide else."""
+    """A table under its title. Where it is too wide, intervals stand under their numbers; where it
+    still is, the columns continue below beside the same labels."""
     if not table.rows:
         return Text(f"\n{table.title}: none")
     names: list[str] = []
@@ -94,10 +67,81 @@ def render(table: Table, console: Console) -> RenderableType:
             left.append(column.name)
     rows, narrow = _in_groups(table), console.width < WIDTH
     beside = grid(names, rows, narrow, left=left)
+    if _width(beside, console) <= console.width:
+        return titled(table.title, beside)
+    # With labels in one line if that takes no more grids.
+    ways = [[*_blocks(names, rows, narrow, console.width, left, one)] for one in (True, False)]
+    blocks: list[RenderableType] = []
+    for widths in min(ways, key=len):
+        kept = [None if row is None else [row[place] for place in widths] for row in rows]
+        columns = [names[place] for place in widths]
+        blocks += [Text("")] * bool(blocks)
+        blocks.append(grid(columns, kept, narrow, True, left, [*widths.values()]))
+    return titled(table.title, *blocks)
+
+
+def _width(grid: RichTable, console: Console) -> int:
+    """The columns of the terminal that a grid takes where nothing is folded."""
     unlimited = console.options.update(max_width=10 * console.width)
-    if Measurement.get(console, unlimited, beside).maximum > console.width:
-        beside = grid(names, rows, narrow, stacked=True, left=left)
-    return titled(table.title, beside)
+    return Measurement.get(console, unlimited, grid).maximum
+
+
+Rows = Sequence[Sequence[str] | None]
+
+
+def _blocks(
+    names: Sequence[str],
+    rows: Rows,
+    narrow: bool,
+    width: int,
+    left: Collection[str],
+    one_line: bool,
+) -> Iterator[dict[int, int]]:
+    """The columns, by place, of as many grids as it takes for no number to be folded, each with its
+    width; the labels, which come first, stand in each. one_line: labels are not folded either."""
+    between = 1 if narrow else 3
+    count = next(i for i, name in enumerate((*names, "")) if i and name not in left)
+    least, wanted = [], []
+    for place, name in enumerate(names):
+        words = name in left
+        full = _least(name, rows, place, narrow, words=words, whole=True)
+        wanted.append(max(full, min(len(name), LABEL)))
+        whole = one_line and place < count
+        least.append(full if whole else _least(name, rows, place, narrow, words=words, whole=False))
+    labels = dict(enumerate(least[:count]))
+    all_room = width - sum(labels.values()) - between * count
+    block, room = {**labels}, all_room
+    for place in range(count, len(names)):
+        if least[place] + between > room and len(block) > count:
+            yield _filled(block, wanted, room)
+            block, room = {**labels}, all_room
+        block[place] = least[place]
+        room -= least[place] + between
+    yield _filled(block, wanted, room)
+
+
+def _filled(block: dict[int, int], wanted: Sequence[int], room: int) -> dict[int, int]:
+    """The widths with the room that is left given to what would be folded."""
+    filled = {}
+    for place, width in block.items():
+        more = max(0, min(wanted[place] - width, room))
+        filled[place] = width + more
+        room -= more
+    return filled
+
+
+def _least(name: str, rows: Rows, place: int, tight: bool, *, words: bool, whole: bool) -> int:
+    """Columns of the terminal without which something would be folded that must not be: a number
+    or an end of its interval, a word of a header or of a label.
+
+    words: the column is one of labels. whole: these should not be folded at all.
+    """
+    parts = name.split()
+    for row in rows:
+        if row is not None and row[place]:
+            cell = row[place] if words else _stacked(row[place], tight=tight)
+            parts += cell.split() if words and not whole else cell.splitlines()
+    return min(max(map(len, parts), default=0), LABEL)
 
 
 def _in_groups(table: Table) -> list[list[str] | None]:
@@ -121,23 +165,28 @@ def _in_groups(table: Table) -> list[list[str] | None]:
 
 def grid(
     columns: Sequence[str],
-    rows: Sequence[Sequence[str] | None],
+    rows: Rows,
     narrow: bool,
-    *,
     stacked: bool = False,
     left: Collection[str] = (),
+    widths: Sequence[int] = (),
 ) -> RichTable:
     """A table of text; None among the rows is a rule. On a narrow terminal, or if stacked, an
     interval stands under its number.
 
-    left: the columns of words; those of numbers are set to the right.
+    left: the columns of words; those of numbers are set to the right. widths: of the columns; by
+    default as wide as they need to be.
     """
     box = SIMPLE_HEAD if narrow else HEAVY_HEAD
     padding = (0, 0 if narrow else 1)
     table = RichTable(box=box, header_style="", padding=padding, show_edge=not narrow)
-    for column in columns:
-        shown = NARROW_NAMES.get(column, column) if narrow else column
-        table.add_column(shown, justify="left" if column in left else "right", overflow="fold")
+    for place, column in enumerate(columns):
+        table.add_column(
+            NARROW_NAMES.get(column, column) if narrow else column,
+            justify="left" if column in left else "right",
+            overflow="fold",
+            width=widths[place] if widths else None,
+        )
     for row in rows:
         if row is None:
             table.add_section()
@@ -157,14 +206,15 @@ def _stacked(cell: str, *, tight: bool) -> str:
     return f"{number}\n[{interval}" if bracket else number
 
 
-def titled(title: str, table: RichTable) -> Group:
-    """A table under its title, which is not folded to the width of a small table."""
-    return Group(Text(f"\n{title}", style="bold"), table)
+def titled(title: str, *tables: RenderableType) -> Group:
+    """Tables under one title, which is not folded to the width of a small table."""
+    return Group(Text(f"\n{title}", style="bold"), *tables)
 
 
 def print_preflight(report: PreflightReport) -> None:
-    """The checks of a pair and the verdict."""
+    """The verdict and the checks of a pair."""
     console = terminal()
+    console.print(f"\n[bold]{report.verdict}[/bold]\n")
     marks = {
         "ok": "[green]ok[/green]",
         "warning": "[yellow]warning[/yellow]",
@@ -174,4 +224,3 @@ def print_preflight(report: PreflightReport) -> None:
     for check in report.checks:
         table.add_row(marks[check.verdict], check.name, Text(check.finding))
     console.print(table)
-    console.print(f"\n[bold]{report.verdict}[/bold]")

@@ -4,17 +4,15 @@ and time went."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from decaylab.printing import percent, rounded, significant
-from decaylab.tables import terminal
+from decaylab.runs import made
+from decaylab.runs.train_results import TrainResult
 from decaylab.tables.model import Number, Row, Table
+from decaylab.tables.page import Page, print_page
 from decaylab.tables.source import columns
-
-if TYPE_CHECKING:
-    from decaylab.trainer.loop import TrainResult
 
 WINDOW = 10
 # name, column of metrics.csv, decimals; None: three significant digits
@@ -29,7 +27,12 @@ MEANS = (
 PHASES = ("generation", "scoring", "training")
 
 
-def print_training(result: TrainResult) -> None:
+def print_training(result: TrainResult, *, verbose: bool = False) -> None:
+    """What training did to held-out problems; with verbose also what its steps were like."""
+    print_page(page(result), result.folder, verbose=verbose)
+
+
+def page(result: TrainResult) -> Page:
     """The run in a sentence, its tables, and where its files are."""
     trained = result.record["identity"]["training"]
     stop = trained["rollout_length"]
@@ -39,34 +42,62 @@ def print_training(result: TrainResult) -> None:
     if trained["budget"] and str(trained["budget"]) != stop:
         where += f", {trained['budget']} tokens of each"
     curves = ", training.png" if (result.folder / "training.png").exists() else ""
+    made_by = made.words(result.record.get(made.MADE))
     checkpoints = ",".join(sorted(entry.name for entry in result.folder.glob("step-*")))
-    terminal.print_page(
+    return Page(
         "Training",
         f"{trained['student']} by {trained['teacher']} ({result.record['preset']} preset); "
         f"selector {trained['selector']}, {where}; {len(result.metrics)} steps of "
         f"{trained['problems_per_step']} problems x {trained['rollouts_per_problem']}, "
         f"seed {trained['seed']}",
-        _tables(result.metrics, result.validation),
-        [*result.alarms, *(f"note: {note}" for note in result.notes)],
-        [
+        [*verdict(result.validation), *result.alarms[-1:]],
+        [*_tables(result.metrics, result.validation)],
+        notes=[*result.alarms, *result.notes],
+        paths=[
             f"checkpoints: {result.folder}/{{{checkpoints}}}",
             f"records: {result.folder / 'metrics.csv'}, validation.csv{curves}",
             f"next: decaylab evaluate {result.folder}",
         ],
+        more_paths=[f"made: {made_by}"] * bool(made_by),
+    )
+
+
+def verdict(validation: pd.DataFrame) -> Iterator[str]:
+    """What became of accuracy and KL, and of length and natural stops, on the held-out problems."""
+    if len(validation) < 2:
+        yield "No held-out problems: `decaylab evaluate` measures the checkpoints on a test."
+        return
+    before, after = validation.iloc[0], validation.iloc[-1]
+    graded = validation.dropna(subset="accuracy")
+    best = after if graded.empty else graded.iloc[int(graded["accuracy"].argmax())]
+    accuracy = [f"{rounded(percent(row['accuracy']), 1)} %" for row in (before, after, best)]
+    at_best = ""
+    if best["accuracy"] > after["accuracy"]:
+        at_best = f" (best: {accuracy[2]} at step {best['step']:g})"
+    yield (
+        f"Over {after['problems']:g} held-out problems accuracy goes from {accuracy[0]} to "
+        f"{accuracy[1]}{at_best}, the reverse KL from {rounded(before['reverse_kl'], 3)} to "
+        f"{rounded(after['reverse_kl'], 3)} nats a token."
+    )
+    length = [rounded(row["response_tokens"]) for row in (before, after)]
+    stops = [rounded(percent(row["natural_stop_share"]), 1) for row in (before, after)]
+    yield (
+        f"Responses go from {length[0]} to {length[1]} tokens, natural stops from {stops[0]} to "
+        f"{stops[1]} %."
     )
 
 
 def _tables(metrics: pd.DataFrame, validation: pd.DataFrame) -> Iterator[Table]:
-    if len(metrics):
-        count = min(WINDOW, max(len(metrics) // 2, 1))
-        title = f"Training rollouts: means over the first and the last {count} steps"
-        yield Table.of(title, _steps(metrics.head(count), metrics.tail(count)))
     if len(validation):
         title = (
             f"{validation['problems'].iloc[0]} held-out problems, one full rollout each "
             "(choose a checkpoint by these, never by a test)"
         )
         yield Table.of(title, _held_out(validation))
+    if len(metrics):
+        count = min(WINDOW, max(len(metrics) // 2, 1))
+        title = f"Training rollouts: means over the first and the last {count} steps"
+        yield Table.of(title, _steps(metrics.head(count), metrics.tail(count)))
 
 
 def _steps(first: pd.DataFrame, last: pd.DataFrame) -> list[Row]:

@@ -15,10 +15,8 @@ import json
 import math
 import signal
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import pandas as pd
 import torch
 
 from decaylab.disk import write_atomically
-from decaylab.errors import UserError
+from decaylab.errors import UserError, keeping
 from decaylab.maths.selection import progressive_budget
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts
@@ -36,8 +34,8 @@ from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.sampling import Engine, SamplingSettings
 from decaylab.rollouts.vllm_setup import require_installed
-from decaylab.runs import store
-from decaylab.runs.growing_csv import Table
+from decaylab.runs import store, train_results
+from decaylab.runs.train_results import TrainResult
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import Scorer, ScoringSettings
 from decaylab.trainer import validation
@@ -49,29 +47,13 @@ from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.machinery.metrics import denominator, record
 from decaylab.trainer.machinery.processes import Processes, one_speaks
 from decaylab.trainer.machinery.records import card, run_record
-from decaylab.trainer.machinery.resume import Kept, checkpoint_folder, remove_run
+from decaylab.trainer.machinery.resume import Kept, checkpoint_folder, kept_words, remove_run
 from decaylab.trainer.machinery.setup import TrainSetup, prepare_training
 from decaylab.trainer.machinery.sharding import by_kind, clip, own_part
 from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of
 
 WINDOW = 10
 """Number of steps whose mean behaviour is compared, if training rollouts are full."""
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished run: its folder and record, the rows of metrics.csv and validation.csv, notes.
-
-    is_main: whether this process reports for the run.
-    """
-
-    folder: Path
-    record: dict[str, Any]
-    metrics: pd.DataFrame
-    validation: pd.DataFrame
-    notes: tuple[str, ...]
-    alarms: tuple[str, ...]
-    is_main: bool = True
 
 
 def train(
@@ -97,7 +79,11 @@ def _train(
     if options.needs_vllm:
         require_installed()
     folder = store.RunFolder(Path(options.out or options.default_folder()).expanduser())
-    with Grader(workers=GRADING_WORKERS) as grader, ExitStack() as stack:
+    with (
+        keeping(lambda: kept_words(folder.path)),
+        Grader(workers=GRADING_WORKERS) as grader,
+        ExitStack() as stack,
+    ):
         with processes.agreeing():
             setup = prepare_training(processes.placed(options), grader)
             # Refuse a student that cannot be trained before making a folder.
@@ -108,7 +94,10 @@ def _train(
                 if options.overwrite:
                     remove_run(folder.path)
                 setup = _with_kept_prompts(setup, [] if options.overwrite else [folder.path])
-                folder.open(run_record(setup, command), overwrite=options.overwrite)
+                finished = bool((folder.record or {}).get("finished"))
+                folder.open(
+                    run_record(setup, command), overwrite=options.overwrite, complete=finished
+                )
                 kept_prompts.write(setup.pair, folder.path)
         setup = _with_kept_prompts(setup, [folder.path])  # the same in every process
         if (folder.record or {}).get("finished"):
@@ -123,7 +112,7 @@ def _train(
                 engines = training_engines(setup, trained, processes, reporter, stack)
             Run(setup, trained, engines, folder, processes, grader, reporter).go()
         processes.wait()
-    return _result(folder, processes.is_main)
+    return train_results.read(folder.path, processes.is_main)
 
 
 class Run:
@@ -181,14 +170,13 @@ class Run:
 
     def go(self) -> None:
         """Trains from the last checkpoint, if there is one, to the end."""
-        started = time.monotonic()
         steps = int(self.options.steps or 0)
         done = self.kept.resume(self.trained.parameters, self.optimizer)
         if not done and self.validation and not self.kept.validation.path.exists():
             self._validate(0)
         with (
             self.processes.tracking(self.folder, self.options) as track,
-            _finishing_the_step(self.interrupted),
+            _finishing_the_step(self.interrupted, self.reporter.note),
             self.reporter.stage("training", steps, "steps") as progress,
         ):
             progress.skip(done)
@@ -203,7 +191,7 @@ class Run:
                 if last:
                     self._keep(step)
                     raise KeyboardInterrupt
-        self.kept.finish(time.monotonic() - started)
+        self.kept.finish()
 
     def step(self, step: int, progress: StageProgress | None = None) -> tuple[dict[str, Any], bool]:
         """One step, from 1: rollouts, gradient, update.
@@ -367,7 +355,7 @@ class Run:
 
 
 @contextmanager
-def _finishing_the_step(asked: threading.Event) -> Iterator[None]:
+def _finishing_the_step(asked: threading.Event, tell: Callable[[str], None]) -> Iterator[None]:
     """The first Ctrl-C sets the event, so that the current step is finished; a second one stops."""
     if threading.current_thread() is not threading.main_thread():  # others get no signals
         yield
@@ -377,6 +365,7 @@ def _finishing_the_step(asked: threading.Event) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         signal.signal(signal.SIGINT, before)
         asked.set()
+        tell("Ctrl-C: finishes the step in flight and keeps it; Ctrl-C again stops at once")
 
     signal.signal(signal.SIGINT, ask)
     try:
@@ -388,15 +377,3 @@ def _finishing_the_step(asked: threading.Event) -> Iterator[None]:
 def _with_kept_prompts(setup: TrainSetup, folders: Sequence[Path]) -> TrainSetup:
     """The setup with the prompts with which the run was started."""
     return dataclasses.replace(setup, pair=kept_prompts.settled(setup.pair, folders))
-
-
-def _result(folder: store.RunFolder, is_main: bool) -> TrainResult:
-    """A finished run, read from its folder."""
-    path, record = folder.path, folder.record or {}
-    held_out = Table(path / "validation.csv")
-    rows = held_out.read() if held_out.path.exists() else pd.DataFrame()
-    raised = [
-        f"alarm at step {alarm['step']}: {alarm['alarm']}" for alarm in record.get("alarms", ())
-    ]
-    metrics = Table(path / "metrics.csv").read()
-    return TrainResult(path, record, metrics, rows, tuple(record["notes"]), tuple(raised), is_main)

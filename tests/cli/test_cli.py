@@ -27,7 +27,7 @@ Folders = Callable[[str], Path]
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A finished run with every control."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    return out, decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", out)
+    return out, decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", out, "--verbose")
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_results_go_to_standard_output_and_a_line_a_stage_to_standard_error(
         "swapped",
         "reverse",
     ]
-    assert [line.split(":")[0] for line in outcome.err.splitlines()] == stages
+    assert [line.split(":")[0] for line in outcome.err.splitlines()[1:]] == stages
     assert "\r" not in outcome.err and "\x1b" not in outcome.err + outcome.out
     assert f"measurements: {folder / 'measurements.csv'}" in outcome.out
     assert "nan" not in outcome.out.lower().replace("finance", "")
@@ -129,7 +129,7 @@ def test_notes_are_printed_once(tmp_path: Path) -> None:
     small = ("--samples", 1, "--prefix-lengths", "0,4", "--max-tokens", 16)
     outcome = decaylab("prefix-decay", *small, "--problems", problems, "--out", tmp_path / "run")
     assert (outcome.out + outcome.err).count("1 of 3 problems have no gold answer") == 1
-    assert "- note: 1 of 3 problems have no gold answer, left out\n" in outcome.out
+    assert "- note: 1 of 3 problems have no gold answer, left out; is --column" in outcome.out
 
 
 def test_json_holds_every_measurement_and_quiet_says_nothing(
@@ -169,11 +169,17 @@ def test_tables_fit_a_terminal_of_80_columns_whole(
 ) -> None:
     folder, wide = finished
     monkeypatch.setattr(terminal, "terminal", lambda: Console(width=80, highlight=False))
-    outcome = decaylab("prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--quiet")
-    narrow = outcome.out.split("\n- ")[0]
-    assert max(map(len, narrow.split("Unfinished rollouts")[1].splitlines())) <= 80
+    outcome = decaylab(
+        "prefix-decay", *SMALL, "--controls", "all", "--out", folder, "--quiet", "--verbose"
+    )
+
+    def tables(text: str) -> str:
+        return text.split("\nabacus-teacher on prefixes")[0].split("Unfinished rollouts")[1]
+
+    narrow = tables(outcome.out)
+    assert max(map(len, narrow.splitlines())) <= 80
     assert "…" not in narrow
-    wanted = re.findall(r"\[[^ ]+, [^ ]+\]", wide.out.split("\n- ")[0])
+    wanted = re.findall(r"\[[^ ]+, [^ ]+\]", tables(wide.out))
     assert sorted(re.findall(r"\[[^ ]+,[^ ]+\]", narrow)) == sorted(
         one.replace(", ", ",") for one in wanted
     )
@@ -429,7 +435,8 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_later(
 
     def fill_up(descriptor: int) -> None:
         written.append(descriptor)
-        if len(written) > 5:  # behind run.json, problems, prompts and two parts
+        # behind run.json, problems, prompts and two parts, with the time of the first in run.json
+        if len(written) > 6:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         synced(descriptor)
 
@@ -459,10 +466,12 @@ def test_a_file_size_limit_is_one_line_in_a_real_process(tmp_path: Path) -> None
 
 def test_libraries_keep_quiet_in_a_real_process(finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
-    process = start("prefix-decay", *SMALL, "--controls", "all", "--out", folder)
+    words = (*SMALL, "--controls", "all", "--out", folder, "--verbose")
+    process = start("prefix-decay", *words)
     out, err = process.communicate()
     assert (process.returncode, err) == (
         0,
+        "decaylab prefix-decay: loads torch and the models ...\n"
         f"{folder} holds this run, finished: nothing is sampled again (--overwrite redoes it)\n",
     )
     assert out == finished[1].out

@@ -104,7 +104,7 @@ def test_a_line_a_stage_goes_to_standard_error_and_only_for_what_was_done(
 ) -> None:
     _, outcomes = finished
     stages = {
-        command: [line.split(":")[0] for line in outcome.err.splitlines()]
+        command: [line.split(":")[0] for line in outcome.err.splitlines()[1:]]
         for command, outcome in outcomes.items()
     }
     assert stages["position-kl"] == [
@@ -265,7 +265,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     where = ("--cache", cache, "--out", tmp_path / "out", "--floor-problems", "0")
     first = decaylab("position-kl", "--rollouts", file, *where)
     assert first.code == 0
-    assert "rollouts of " in first.out and "samples at T" not in first.out
+    assert "problems of the rollouts in " in first.out and "samples at T" not in first.out
     assert (
         "1 of 3 rollouts hold no token, left out" in first.out
         and "were encoded from their text" in first.out

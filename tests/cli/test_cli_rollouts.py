@@ -787,7 +787,8 @@ def test_problems_that_the_set_does_not_have_are_refused_or_counted(
 
 def page(*arguments: object) -> str:
     outcome = decaylab("rollouts", *arguments)
-    assert outcome.code == 0 and outcome.err == ""
+    assert outcome.code == 0
+    assert outcome.err == "decaylab rollouts: loads the tokenizers ...\n"
     return outcome.out
 
 

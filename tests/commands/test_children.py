@@ -30,13 +30,23 @@ def job(folder: Path, name: str, *commands: str) -> Job:
     return Job(name, tuple((one,) for one in commands), folder / "logs" / f"{name}.log")
 
 
+class Ended(children.Watch):
+    """Keeps the name of each job that ended, what it said where it failed, whether it took time."""
+
+    def __init__(self, kept: list[tuple[str, str, bool]]) -> None:
+        self.kept = kept
+
+    def ended(self, job: Job, failure: str, seconds: float) -> None:
+        self.kept.append((job.name, failure, seconds > 0))
+
+
 def test_commands_of_a_job_follow_each_other_and_what_they_say_is_kept(tmp_path: Path) -> None:
-    ended = []
+    ended: list[tuple[str, str, bool]] = []
     one = job(tmp_path, "one", "print('first')", "import sys; print('second', file=sys.stderr)")
     failed = run(
         [one],
         workers=1,
-        on_end=lambda job, told, seconds: ended.append((job.name, told, seconds > 0)),
+        watch=Ended(ended),
     )
     assert failed == {} and ended == [("one", "", True)]
     said = one.log.read_text().splitlines()
@@ -57,8 +67,9 @@ def test_a_job_that_fails_stops_at_its_command_and_stops_no_other(tmp_path: Path
         job(tmp_path, "shot", "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"),
         job(tmp_path, "good", f"open({str(tmp_path / 'made')!r}, 'w')"),
     ]
-    told = {}
-    failed = run(jobs, workers=2, on_end=lambda job, said, seconds: told.setdefault(job.name, said))
+    ends: list[tuple[str, str, bool]] = []
+    failed = run(jobs, workers=2, watch=Ended(ends))
+    told = {name: said for name, said, _ in ends}
     assert failed == {
         "bad": "no problem is left",
         "mute": "exit code 3",
@@ -87,7 +98,7 @@ def test_so_many_work_at_a_time_and_no_more(tmp_path: Path) -> None:
         here.unlink()
     """)
     jobs = [job(tmp_path, f"job-{number}", code) for number in range(4)]
-    assert run(jobs, workers=2, on_end=lambda *more: None) == {}
+    assert run(jobs, workers=2) == {}
     counts = [int(one.log.read_text().splitlines()[-1]) for one in jobs]
     assert max(counts) == 2
 
@@ -100,10 +111,10 @@ def test_workers_share_cores_and_devices_unless_the_user_has_said(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     monkeypatch.setattr(children, "cores", lambda: 7)
     jobs = [job(tmp_path, f"job-{number}", code) for number in range(2)]
-    run(jobs, workers=2, on_end=lambda *more: None, devices=children.cuda_devices(2))
+    run(jobs, workers=2, devices=children.cuda_devices(2))
     assert [one.log.read_text().splitlines()[-1] for one in jobs] == ["3 4", "3 5"]
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run(jobs[:1], workers=2, on_end=lambda *more: None)
+    run(jobs[:1], workers=2)
     assert jobs[0].log.read_text().splitlines()[-1] == "1 4,5"
     assert (
         children.cuda_devices(1) == ()
@@ -118,7 +129,7 @@ from decaylab.commands import children
 children.PROGRAM = (sys.executable, "-S", "-c")
 code = ("import os, time, pathlib, signal, subprocess, sys; pathlib.Path({place!r}).write_text(str(os.getpid()));"
         "{more}time.sleep(300)")
-children.run([children.Job("one", ((code,),), Path({log!r}))], workers=1, on_end=lambda *more: None)
+children.run([children.Job("one", ((code,),), Path({log!r}))], workers=1)
 """  # noqa: E501
 
 
@@ -183,7 +194,7 @@ def test_a_second_ctrl_c_ends_a_child_that_does_not_listen(tmp_path: Path) -> No
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("")
     with pytest.raises(UserError, match="cannot write .*one.log"):
-        run([job(tmp_path, "one", "pass")], workers=1, on_end=lambda *more: None)
+        run([job(tmp_path, "one", "pass")], workers=1)
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,10 @@ from decaylab.errors import UserError
 from decaylab.options.comparing import CompareOptions
 from decaylab.pages import gallery, reporting
 from decaylab.paper import paper_items
+from decaylab.printing import rounded
 from decaylab.runs import found_runs, measurements
 from decaylab.runs.vocabulary import MEAN_KL, SECONDS_A_ROLLOUT, difference
-from decaylab.tables.compare import print_comparison
+from decaylab.tables.shown import print_run
 
 GOOD, FAIR = {20: 0.8, 40: 0.7}, {20: 0.6, 40: 0.4}
 
@@ -101,8 +102,10 @@ def test_problems_and_lengths_that_one_run_lacks_are_left_out_and_counted(runs: 
     made_decay.folder(runs / "few", rows, teacher="third", prefix_lengths=[0, 20, 60])
     result = compared("good", "few")
     assert result.notes[:2] == (
-        "50 of up to 80 problems are in all runs; others left out",
-        "prefix lengths that not all runs have, left out: 40, 60",
+        "50 of up to 80 problems are in all runs; others left out: run all with one --limit to "
+        "compare them too",
+        "prefix lengths that not all runs have, left out: 40, 60; run all with the same "
+        "--prefix-lengths to compare them too",
     )
     assert result.measurements.problems.max() == 50
     assert sorted(result.measurements.prefix_tokens.dropna().unique()) == [0, 20]
@@ -137,13 +140,18 @@ def test_the_terminal_shows_the_verdict_before_any_table(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = compared("good", "fair")
-    print_comparison(result)
+    print_run(found_runs.read(result.folder), verbose=True)
     printed = capsys.readouterr().out
     assert printed.index("Distil from large") < printed.index("large, the reference")
     accuracy = result.measurements.query("what == 'accuracy' and checkpoint == 'org/medium'")
     for value in accuracy.value:
         assert f"{100 * value:.1f}" in printed
     assert "0.25" in printed and "org/medium" in printed
+    print_run(found_runs.read(result.folder))
+    short = capsys.readouterr().out
+    ahead = result.measurements.query("what == 'teacher_advantage'").value
+    assert len(ahead) > 4 and all(rounded(100 * each, 1, signed=True) in short for each in ahead)
+    assert "large, the reference" not in short
 
 
 def test_python_has_the_verdict_too(runs: Path) -> None:

@@ -4,6 +4,7 @@ its folder."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -123,7 +124,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     outcome = decaylab(*COMMAND, "--out", folder)
     assert outcome.code == 0
     kept = 8 * len([path for path in done if path.name.startswith("student_rollouts")])
-    assert f"{kept} sequences were there already" in outcome.err.splitlines()[0]
+    assert f"{kept} sequences were there already" in outcome.err.splitlines()[1]
     total = len(store.read_table(folder / "rollouts.parquet", store.ROLLOUTS))
     assert sum(asked) <= total - 16  # what stood in at least two parts is not sampled again
     same_results(folder, undisturbed)
@@ -136,10 +137,13 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(
     folder = tmp_path / "run"
     code, said = stop_after(folder, 1, signal.SIGINT)
     assert code == 130
-    lines = [line for line in said.splitlines() if "tokens/s" not in line]
-    assert lines == [
-        "decaylab: interrupted; finished parts are kept, and the same command goes on from there"
-    ]
+    begun, told = [line for line in said.splitlines() if "tokens/s" not in line]
+    assert begun.endswith("loads torch and the models ...")
+    kept = re.fullmatch(
+        r"decaylab: interrupted; (\d+) rollouts are kept in (.*)\. To resume: decaylab (.*)", told
+    )
+    assert kept and kept[2] == str(folder) and kept[3].startswith("prefix-decay ")
+    assert 0 < int(kept[1]) == store.RunFolder(folder).finished_rollouts()
     assert decaylab(*COMMAND, "--out", folder).code == 0
     same_results(folder, undisturbed)
 

@@ -126,7 +126,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """run: a served-kl that nothing disturbed, of every id. cache: what it left for others."""
     root = tmp_path_factory.mktemp("undisturbed")
     outcome = decaylab(
-        "served-kl", *SMALL, "--top-ids", 520, "--cache", root / "cache", "--out", root / "run"
+        *("served-kl", *SMALL, "--top-ids", 520, "--verbose"),
+        *("--cache", root / "cache", "--out", root / "run"),
     )
     assert outcome.code == 0, outcome.err
     (root / "out.txt").write_text(outcome.out)

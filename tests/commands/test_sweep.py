@@ -17,7 +17,7 @@ import pytest
 from command_line import DATA, ENVIRONMENT, decaylab
 from stub_decaylab import chance_of
 
-from decaylab.commands import children, drawing, sweeps
+from decaylab.commands import children, drawing, sweep_runs, sweeps
 from decaylab.errors import UserError
 from decaylab.figures import style
 from decaylab.options.command_options import COMMANDS
@@ -64,7 +64,8 @@ def pick(frame: pd.DataFrame, what: str, arm: str, estimand: str) -> pd.Series:
 
 
 def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> None:
-    frame = sweeps.sweep(options(tmp_path)).measurements
+    result = sweeps.sweep(options(tmp_path))
+    frame = result.measurements
     runs = [f"{arm}-seed-{seed}" for seed in (0, 1) for arm in ("prefix-5", "prefix-20", "full")]
     assert calls(tmp_path) == [f"{what} {run}" for run in runs for what in ("train", "evaluate")]
     draws = np.random.default_rng(0).random(40)
@@ -75,18 +76,20 @@ def test_every_arm_is_trained_and_evaluated_with_every_seed(tmp_path: Path) -> N
         assert pick(frame, "avg_at_1_minus_base", arm, THESE_SEEDS)["value"] == pytest.approx(
             np.mean(seeds) - (draws < 0.3).mean()
         )
-    stored = measurements.read(tmp_path / "runs" / "rollout-length" / "measurements.parquet")
+    assert result.folder.parent == tmp_path / "runs"
+    stored = measurements.read(result.folder / "measurements.parquet")
     assert {"peak_minus_lowest", "seconds_per_step", "selected_kl_share"} <= set(stored["what"])
 
 
 def test_a_second_sweep_shares_the_runs_it_has_in_common(tmp_path: Path) -> None:
     sweeps.sweep(options(tmp_path, values="20,full", seeds=1))
     before = len(calls(tmp_path))
-    sweeps.sweep(
+    other = sweeps.sweep(
         options(tmp_path, over="selector", values="prefix,random,full", budget=20, seeds=1)
     )
     assert calls(tmp_path)[before:] == ["train random-20-seed-0", "evaluate random-20-seed-0"]
-    assert (tmp_path / "runs" / "selector" / "run.json").exists()
+    assert other.folder.parent == tmp_path / "runs" and other.folder.name.startswith("selector-")
+    assert (other.folder / "run.json").exists()
 
 
 def test_a_finished_sweep_starts_no_process(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
     assert set(rows[rows.checkpoint == "prefix-20"].training_seed.dropna()) == {1}, (
         "the others are measured"
     )
-    assert "1 of 4 runs failed, left out" in result.notes
+    assert any(note.startswith("1 of 4 runs failed, left out; ") for note in result.notes)
     log = (tmp_path / "runs" / "logs" / "prefix-20-seed-0.log").read_text().splitlines()
     assert log[0].startswith("$ decaylab train ") and log[1:] == [
         "something on the way",
@@ -154,10 +157,13 @@ def test_each_run_is_told_with_an_estimate_of_what_is_left(
     from decaylab.progress import Reporter
 
     sweeps.sweep(options(tmp_path, values="5", seeds=2), reporter=Reporter())
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].startswith("1 of 2 runs: prefix-5-seed-0 in ") and said[0].endswith(" s left")
-    assert said[1].startswith("2 of 2 runs: prefix-5-seed-1 in ") and "left" not in said[1]
-    assert said[2].startswith("sweep rollout-length: 2 runs in ") and "tokens" not in said[2]
+    first, one, second, two, summary = capsys.readouterr().err.splitlines()
+    logs = tmp_path / "runs" / "logs"
+    assert first == f"prefix-5-seed-0 begins; log: {logs / 'prefix-5-seed-0.log'}"
+    assert second == f"prefix-5-seed-1 begins; log: {logs / 'prefix-5-seed-1.log'}"
+    assert one.startswith("1 of 2 runs: prefix-5-seed-0 in ") and one.endswith(" s left")
+    assert two.startswith("2 of 2 runs: prefix-5-seed-1 in ") and "left" not in two
+    assert summary.startswith("sweep rollout-length: 2 runs in ") and "tokens" not in summary
 
 
 def test_checkpoints_that_are_not_evaluated_yet_are_and_those_that_are_stay(tmp_path: Path) -> None:
@@ -367,7 +373,7 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
     monkeypatch.setattr(loop, "train", kept)
     resolved = training.resolved()
     with pytest.raises(SystemExit):
-        main.main(["train", *sweeps._words(resolved)])
+        main.main(["train", *sweep_runs.train_words(resolved)])
     assert said == [resolved]
 
 
@@ -409,13 +415,12 @@ def test_bad_input_is_refused_in_one_line(
 
 def test_the_command_prints_every_arm_with_both_intervals_and_its_seeds(tmp_path: Path) -> None:
     words = ("sweep", "selector", "--values", "random,full", "--seeds", "2", "--test-limit", "40")
-    outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet")
+    outcome = decaylab(*words, "--runs", tmp_path / "runs", "--quiet", "--verbose")
     assert outcome.code == 0, outcome.err
-    assert (
-        "Sweep over selector: 2 seeds, 40 test problems x 1, answer rule last_boxed, last "
-        "checkpoint" in outcome.out
-    )
-    (line,) = [line for line in outcome.out.splitlines() if "random-40" in line][:1]
+    assert "\nSweep over selector\n" in outcome.out
+    measured = "2 seeds, 40 test problems x 1, answer rule last_boxed, last checkpoint"
+    assert f"\n{measured}\n" in outcome.out
+    (line,) = [line for line in outcome.out.splitlines() if "│ random-40" in line][:1]
     draws = np.random.default_rng(0).random(40)
     assert all(f"{100 * (draws < chance).mean():.1f}" in line for chance in (0.5, 0.55))
     assert line.count("[") == 1, "two seeds have no interval over seeds"
@@ -435,12 +440,12 @@ def test_both_checkpoint_rules_are_printed_side_by_side(tmp_path: Path) -> None:
         "--checkpoint-rule",
         "last,best",
     )
-    out = decaylab(*words, "--runs", tmp_path / "runs", "--quiet").out
+    out = decaylab(*words, "--runs", tmp_path / "runs", "--quiet", "--verbose").out
     assert "1 seed, 40 test problems x 1, answer rule last_boxed, last and best checkpoint" in out
     draws = np.random.default_rng(0).random(40)
     for view, step in (("last", 2), ("best", 1)):
         part = out.split(f"Accuracy, avg@1, %, {view} checkpoint")[1].split("Differences")[0]
-        (line,) = [line for line in part.splitlines() if "prefix-5" in line]
+        (line,) = [line for line in part.splitlines() if "│ prefix-5" in line]
         assert f"{100 * (draws < chance_of('prefix-5-seed-0', step)).mean():.1f}" in line
 
 
@@ -576,9 +581,9 @@ def test_every_option_of_a_sweep_arrives_where_it_concerns(
         "checkpoint_rule": "checkpoint_rule",
     }
     own = of_the_test.get(name, name)
-    if own in COMMANDS["evaluate"].names and name not in (*sweeps.TRAINING_PROBLEMS, "seed"):
+    if own in COMMANDS["evaluate"].names and name not in (*sweep_runs.TRAINING_PROBLEMS, "seed"):
         assert getattr(evaluation, own) == value
-    if name in sweeps.TRAINING_PROBLEMS:
+    if name in sweep_runs.TRAINING_PROBLEMS:
         untouched = {"limit": 40, "columns": {}}.get(name)
         assert getattr(evaluation, name) == untouched, (
             "the problems of the test are told by the run"

@@ -62,7 +62,9 @@ class Outcome:
         output."""
         assert self.code == 2, (self.code, self.err)
         assert self.out == ""
-        (line,) = self.err.splitlines()
+        # A line may come before it, that of a command that has begun.
+        line = [line for line in self.err.splitlines() if not line.endswith(" ...")][0]
+        assert line == self.err.splitlines()[-1]
         assert line.startswith("decaylab: ")
         return line.removeprefix("decaylab: ")
 

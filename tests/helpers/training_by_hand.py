@@ -11,6 +11,7 @@ import torch
 from command_line import _SharedGrader
 
 from decaylab.options.training import TrainOptions
+from decaylab.runs.train_results import TrainResult
 from decaylab.trainer import loop
 
 SHORT: dict[str, Any] = {
@@ -24,7 +25,7 @@ SHORT: dict[str, Any] = {
 MEASURED = ("seconds", "gib")
 
 
-def train(folder: Path, **options: Any) -> loop.TrainResult:
+def train(folder: Path, **options: Any) -> TrainResult:
     torch.set_num_threads(1)
     with mock.patch.object(loop, "Grader", _SharedGrader):
         return loop.train(TrainOptions(out=str(folder), **{**SHORT, **options}))

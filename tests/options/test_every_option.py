@@ -12,8 +12,8 @@ import typer
 
 import decaylab as dl
 from decaylab import notebook
-from decaylab.cli import main
-from decaylab.commands import sweeps
+from decaylab.cli import main, registering
+from decaylab.commands import sweep_runs
 from decaylab.errors import UserError
 from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
@@ -98,13 +98,13 @@ class Arrived(Exception):
 def arrived(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The options that a command was called with."""
     kept: dict[str, Any] = {}
-    make = main._options
+    make = registering._options
 
     def stop(kind: Any, values: Any) -> Any:
         kept["options"] = make(kind, values)
         raise Arrived
 
-    monkeypatch.setattr(main, "_options", stop)
+    monkeypatch.setattr(registering, "_options", stop)
     return kept
 
 
@@ -171,19 +171,19 @@ def test_a_changed_value_arrives_from_python(command: str) -> None:
 
 
 def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:
-    for name in set(COMMANDS["train"].names) - set(sweeps.OWN):
+    for name in set(COMMANDS["train"].names) - set(sweep_runs.OWN):
         value = changed(TrainOptions, name)
-        called("train", *sweeps._words(TrainOptions(**{name: value})))
+        called("train", *sweep_runs.train_words(TrainOptions(**{name: value})))
         assert getattr(arrived["options"], name) == value, name
 
 
 def test_a_changed_value_arrives_in_the_evaluations_of_a_sweep(arrived: dict[str, Any]) -> None:
     shared = set(COMMANDS["evaluate"].names) & set(COMMANDS["sweep"].names)
-    shared -= {*sweeps.OWN, *sweeps.TRAINING_PROBLEMS, "samples", "checkpoint_rule"}
+    shared -= {*sweep_runs.OWN, *sweep_runs.TRAINING_PROBLEMS, "samples", "checkpoint_rule"}
     assert len(shared) > 20
     for name in sorted(shared):
         value = changed(SweepOptions, name)
-        words = sweeps._evaluation(SweepOptions(**{name: value}), "last")
+        words = sweep_runs.evaluation_words(SweepOptions(**{name: value}), "last")
         called("evaluate", "run", *words)
         assert getattr(arrived["options"], name) == value, name
 
@@ -199,6 +199,7 @@ def test_an_option_names_another_run_if_and_only_if_it_is_declared_to(run: str) 
     assert not {"said", "scores"} & set(declared.identity(usual, run))
 
 
+SWEPT = {"rollout-length": "5,full", "selector": "prefix,full"}
 FOLDERS: dict[str, tuple[str, Any]] = {
     declared.DECAY: ("prefix-decay", lambda options: options.default_folder()),
     declared.DIAGNOSTIC: (
@@ -206,8 +207,22 @@ FOLDERS: dict[str, tuple[str, Any]] = {
         lambda options: options.folder_name("x", kinds=(declared.DIAGNOSTIC,)),
     ),
     declared.TRAINED: ("train", lambda options: options.default_folder()),
-    declared.SWEEP: ("sweep", lambda options: options.folder()),
+    declared.SWEEP: (
+        "sweep",
+        lambda options: replace(options, values=SWEPT[options.over], rollout_length=None).folder(),
+    ),
 }
+
+
+def test_the_folder_of_a_sweep_is_named_by_what_its_arms_share() -> None:
+    runs = Path("runs/sweep-abacus-teacher-abacus-student-abacus-train")
+    assert SweepOptions(values="5,full").folder() == runs / "rollout-length"
+    other = SweepOptions(values="full,20", over="rollout-length", seeds=2)
+    assert other.folder() == runs / "rollout-length-seeds-2", "the runs are shared"
+    selectors = SweepOptions(over="selector", values="suffix,prefix", budget=20)
+    assert selectors.folder() == runs / "selector"
+    longer = SweepOptions(values="5,full", steps=70, limit=30)
+    assert longer.folder_of_runs() == Path(f"{runs}-limit-30-steps-70")
 
 
 @pytest.mark.parametrize("run", FOLDERS)

@@ -16,7 +16,7 @@ import pytest
 from command_line import DATA, decaylab, write_lines
 from transformers.utils import chat_template_utils
 
-from decaylab.commands import diagnose, prefix_decay, sweeps
+from decaylab.commands import diagnose, prefix_decay, sweep_runs, sweeps
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
@@ -304,7 +304,7 @@ def test_thinking_without_effect_is_reported_by_every_command(tmp_path: Path) ->
     options = {**TRAIN, "student": str(student), "steps": 1, "out": str(tmp_path / "train")}
     trained = loop.train(TrainOptions(**options))
     assert told in trained.notes and told in trained.record["notes"]
-    job = sweeps.Job(TrainOptions(), tmp_path / "train")
+    job = sweep_runs.Job(TrainOptions(), tmp_path / "train")
     assert sweeps._notes(
         [job], [job], SweepOptions(over="selector", values="full", runs=str(tmp_path))
     ) == [told]
@@ -444,7 +444,7 @@ def test_what_training_was_told_of_prompts_reaches_children_and_measurements() -
         instruction="boxed",
         template_kwargs={"effort": "low"},
     )
-    words = sweeps._words(options)
+    words = sweep_runs.train_words(options)
     for flag, value in (
         ("--system", "Be brief."),
         ("--teacher-system", ""),

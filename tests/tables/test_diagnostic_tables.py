@@ -18,11 +18,12 @@ from rich.console import Console
 
 from decaylab.claims.advice import Advice
 from decaylab.claims.advice_next import Experiment
-from decaylab.commands.diagnose import DiagnosticResult
+from decaylab.runs.found_runs import FoundRun, Pair
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.tables import diagnostics, terminal
 from decaylab.tables.model import MARK, Table
+from decaylab.tables.shown import print_run
 from decaylab.tables.source import Source, columns, positions, shown
 
 RANKS = [column.of for column in columns("ranks")]
@@ -259,20 +260,20 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Any:
         **options: Any,
     ) -> str:
         identity = {"options": OPTIONS | options, "problems": {"name": "sums", "asked": 30}}
-        result = DiagnosticResult(
-            command,
-            Path("runs/one"),
-            {"identity": identity},
-            frame,
-            ("3 rollouts [were] cut",),
-            advice,
-            (Path("cache/a"),),
-        )
+        record: dict[str, Any] = {
+            "identity": identity,
+            "notes": ["3 rollouts [were] cut"],
+            "tokens": ["cache/a"],
+        }
+        if advice is not None and advice.experiment is not None:
+            record["advice"] = {"verdict": advice.verdict, "next": advice.experiment.words}
+        run = FoundRun(Path("runs/one"), "one", command, record, Pair("student", "teacher"))
+        run.__dict__["measurements"] = frame  # where the cached property keeps what it read
         out = io.StringIO()
         monkeypatch.setattr(
             terminal, "terminal", lambda: Console(width=width, file=out, highlight=False)
         )
-        diagnostics.print_diagnostic(result)
+        print_run(run, verbose=True)
         return out.getvalue()
 
     return printed
@@ -509,7 +510,8 @@ def test_signals_prints_n_with_the_horizon_of_its_own_curve(page: Any) -> None:
         one = value(frame, what="cumulative_kl_position", condition=curve, checkpoint="ckpt-20")
         assert numbers([row[1]]) == pytest.approx(three(one), abs=0.051)
         assert row[3] == horizon
-    assert text.index("Advice\nStop after 41 tokens [sic]. It is cheap.") < text.index("figure:")
+    first = text.index("Stop after 41 tokens [sic].\nIt is cheap.\nNext: Compare: ")
+    assert first < text.index("by response position"), "the advice is the verdict"
     assert "Next: Compare: `decaylab sweep` (1 h)." in text and "runs/one/advice.txt" in text
     assert "Advice" not in page("signals", frame)
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from decaylab.commands.diagnose import DiagnosticResult
-from decaylab.commands.sweeps import SweepResult
 from decaylab.printing import UNDEFINED
+from decaylab.runs.found_runs import FoundRun, Pair
 from decaylab.runs.measurements import Measurement, to_frame
-from decaylab.tables import diagnostics, sweep, terminal
+from decaylab.tables import terminal
 from decaylab.tables.model import Column, Form, Number, Table, to_csv, to_markdown
+from decaylab.tables.shown import print_run
 from decaylab.tables.source import GROUP, MODEL_NAME, Source, columns
 
 SHARE = Column("share_percent", "share (%)", "tenths")
@@ -98,6 +98,12 @@ def test_every_listed_column_has_a_form_and_a_quantity_or_takes_that_of_its_row(
 # Pages that no other test prints
 
 
+def found(command: str, folder: str, record: dict[str, Any], rows: list[Measurement]) -> FoundRun:
+    run = FoundRun(Path(folder), folder, command, record, Pair("student", "teacher"))
+    run.__dict__["measurements"] = to_frame(rows)  # where the cached property keeps what it read
+    return run
+
+
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> Any:
     out = io.StringIO()
@@ -120,8 +126,7 @@ def test_served_kl_names_its_bound_an_approximation_with_both_masses(printed: An
         rows.append(Measurement(f"mean_{what}", "all", 0.5 + place / 100, unit, **at, **whole))
     options = {"student": "s", "teacher": "t", "samples": 1, "temperature": 1, "max_tokens": 9}
     record = {"identity": {"options": options, "problems": {"name": "sums", "asked": 30}}}
-    result = DiagnosticResult("served-kl", Path("run"), record, to_frame(rows), ("cut",))
-    diagnostics.print_diagnostic(result)
+    print_run(found("served-kl", "run", {**record, "notes": ["cut"]}, rows), verbose=True)
     text = printed.getvalue()
     assert "approximated" in text and "Approximation: a lower bound" in text
     cells = {row[0]: row[1:] for row in rows_of(text)}
@@ -150,8 +155,8 @@ def test_a_sweep_prints_each_arm_over_problems_over_seeds_and_by_seed(printed: A
                 Measurement("avg_at_2", "boxed", value + seed / 100, "fraction", **at, **one)
             )
     options = {"over": "rollout-length", "samples": 2, "seeds": 2}
-    record = {"identity": {"options": options}}
-    sweep.print_sweep(SweepResult(Path("sweep"), record, to_frame(rows), ("one",)))
+    record = {"identity": {"options": options}, "notes": ["one"]}
+    print_run(found("sweep rollout-length", "sweep", record, rows), verbose=True)
     text = printed.getvalue()
     first, second = (re.split("points", text)[place] for place in (0, -1))
     assert rows_of(first)[0] == ["prefix-5", "50.0 [47.0, 53.0]", "50.0 [42.0, 58.0]", "50.0 51.0"]

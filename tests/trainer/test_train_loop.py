@@ -169,7 +169,9 @@ def test_a_run_killed_twice_and_interrupted_once_ends_as_one_that_nothing_distur
     with start(*SMALL, "--out", run, before=INTERRUPTED_AT_STEP_3) as process:
         _, told = process.communicate()
         assert rows() == 3  # the step in flight is finished
-        assert process.returncode == 130 and "the same command goes on from there" in told, told
+        assert process.returncode == 130, told
+        assert f"the first 3 steps are kept in {run}. To resume: decaylab train " in told, told
+        kept = json.loads((run / "run.json").read_text())["made"]
     with start(*SMALL, "--out", run) as process:
         assert process.wait() == 0
     for name in ("metrics.csv", "validation.csv"):
@@ -181,7 +183,10 @@ def test_a_run_killed_twice_and_interrupted_once_ends_as_one_that_nothing_distur
         assert {name for name in ours if ours[name] != theirs[name]} <= {
             "README.md"
         }  # which names the run
-    assert json.loads((run / "run.json").read_text())["finished"] and not (run / "resume").exists()
+    record = json.loads((run / "run.json").read_text())
+    assert record["finished"] and not (run / "resume").exists()
+    assert record["made"]["date"] == kept["date"], "of the first process"
+    assert record["made"]["seconds"] > kept["seconds"] > 0, "resumed runs add up"
 
 
 STALLED_AT_STEP_3 = """

@@ -76,6 +76,13 @@ class ResumeState:
             ) from error
         return step
 
+    def step(self) -> int:
+        """The step that the state is of, 0 if there is no file."""
+        if not self.path.exists():
+            return 0
+        with safe_open(self.path, framework="pt") as file:
+            return int(file.metadata()["step"])
+
     def remove(self) -> None:
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
@@ -111,6 +118,8 @@ class Kept:
     ) -> None:
         """Writes the state to resume from; every process waits for it."""
         self.state.write(step, parameters, optimizer, self.processes.is_main)
+        if self.processes.is_main:
+            self.folder.update({})  # the seconds up to here
         self.processes.wait()
 
     def add_alarms(self, step: int, sentences: list[str]) -> None:
@@ -120,11 +129,10 @@ class Kept:
             self.reporter.note(f"ALARM at step {step}: {sentence}")
             self.folder.update({"alarms": self.alarms})
 
-    def finish(self, seconds: float) -> None:
-        """Marks the run as finished. seconds: time that this process spent on it."""
+    def finish(self) -> None:
+        """Marks the run as finished."""
         if self.processes.is_main:
-            earlier = (self.folder.record or {}).get("seconds", 0.0)
-            self.folder.update({"finished": True, "seconds": earlier + seconds})
+            self.folder.update({"finished": True})
             self.state.remove()
         self.processes.wait()
 
@@ -134,6 +142,14 @@ class Kept:
         earlier = [launch for launch in record.get("launches", []) if launch["from_step"] < first]
         launch = {"from_step": first, "processes": count, "sharded": sharded}
         self.folder.update({"processes": count, "launches": [*earlier, launch]})
+
+
+def kept_words(path: Path) -> str:
+    """What stays of an interrupted training run."""
+    step = ResumeState(path).step()
+    if not step:
+        return f"no step is kept in {path} yet"
+    return f"the first {step:,} steps are kept in {path}"
 
 
 def remove_run(path: Path) -> None:

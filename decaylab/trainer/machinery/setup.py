@@ -130,7 +130,10 @@ def _without_test(
     """The training problems that are not in the test set, and notes."""
     notes = list(problem_set.notes)
     if options.test_problems == NO_PROBLEMS:
-        notes.append("no test problems are given, so overlap with them is not checked")
+        notes.append(
+            "no test problems are given, so overlap with them is not checked; --test-problems "
+            "names them"
+        )
         return list(problem_set.problems), notes
     spec = str(options.test_problems)
     try:

@@ -1,0 +1,281 @@
+"""What one run says, in at most three sentences with their numbers: the top of a command's output.
+
+    verdict(run)       # ("Alone, the teacher is ahead of the student by +22.3 points ...", ...)
+
+The sentences are those of the claims (`judge.RULES`) and of the advice where the run decides one,
+so that the terminal and the report say the same; where a command measures what nobody claims, a
+sentence names its main number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from decaylab.claims import on_decay, which_teacher
+from decaylab.claims.advice import advise
+from decaylab.claims.judge import RULES
+from decaylab.claims.on_decay import ahead_words
+from decaylab.claims.on_tokens import NATS
+from decaylab.claims.verdicts import (
+    CONTRADICTED,
+    HOLDS,
+    NOT_SUPPORTED,
+    NOT_TESTABLE,
+    UNDECIDED,
+    Style,
+    Verdict,
+    p_words,
+    percent,
+    pick,
+    points,
+)
+from decaylab.printing import rounded
+from decaylab.runs.found_runs import COMPARISON, FoundRun
+from decaylab.runs.measurements import Measurement
+from decaylab.runs.students import last_of_each, students
+from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS, TEACHER
+
+LINES, NAMED = 3, 3  # sentences, and students that one of them names
+SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
+TOKENS = Style(" tokens", 1)
+PHRASES: Mapping[Verdict, str] = {
+    HOLDS: "is shown",
+    CONTRADICTED: "is contradicted",
+    NOT_SUPPORTED: "is not supported",
+    UNDECIDED: "is undecided",
+    NOT_TESTABLE: "cannot be tested here",
+}
+Lines = Iterator[str]
+
+
+def verdict(run: FoundRun) -> tuple[str, ...]:
+    """The most important that a run says, first; none of a command that is not known."""
+    sentences = VERDICTS[run.command](run) if run.command in VERDICTS else ()
+    return tuple(sentence for sentence in sentences if sentence)[:LINES]
+
+
+def judged(run: FoundRun, claim: str, called: str) -> str:
+    """What the rule of a claim finds in the run, after the verdict in words; "" where the run does
+    not hold what it needs.
+
+    The first sentence has the numbers. Where nothing is decided, the last says why or what would.
+
+    called: the claim as the subject of a sentence.
+    """
+    found = RULES[claim](run)
+    if found is None:
+        return ""
+    sentences = SENTENCE.split(found.sentence)
+    kept = sentences[:2]
+    if found.verdict in (NOT_TESTABLE, UNDECIDED):
+        kept = list(dict.fromkeys([sentences[0], sentences[-1]]))
+    return f"{called} {PHRASES[found.verdict]}. {' '.join(kept)}"
+
+
+# Decay and comparisons
+
+
+def _decay(run: FoundRun) -> Lines:
+    yield ahead_words(run)
+    yield judged(run, "teacher-decay", "Teacher decay")
+    yield _control(run)
+
+
+def _control(run: FoundRun) -> str:
+    found = on_decay.machinery(run)
+    if found is None:
+        return "The control was not measured: add --controls own-prefix."
+    if found.verdict == CONTRADICTED:
+        return f"THE CONTROL FAILED: {found.sentence}"
+    lead = "The control holds" if found.verdict == HOLDS else "The control decides nothing"
+    return f"{lead}. {found.sentence}"
+
+
+def _comparison(run: FoundRun) -> Lines:
+    yield from which_teacher.verdict(run.measurements)
+
+
+# Scored tokens
+
+
+def _position(run: FoundRun) -> Lines:
+    yield _mean_kl(run)
+    yield judged(run, "cascade", "That training on a prefix lowers the KL behind it")
+    yield judged(run, "early-kl", "That the KL is highest at the first tokens")
+
+
+def _mean_kl(run: FoundRun) -> str:
+    """The mean reverse KL before training, and of the last checkpoints after it."""
+    before = _first(run, MEAN_KL, condition=ALL, view=FRESH, checkpoint=BASE, category="")
+    if before is None:
+        return ""
+    after = []
+    for student in _last(run):
+        row = _first(run, MEAN_KL, condition=ALL, view=FRESH, checkpoint=student, category="")
+        if row is not None:
+            after.append(f"{NATS.number(row)} ({student})")
+    trained = f"; after it {_few(after)}" if after else ""
+    return (
+        f"The reverse KL is {NATS.number(before)} a token before training, over "
+        f"{before.rollouts:,} rollouts{trained}."
+    )
+
+
+def _categories(run: FoundRun) -> Lines:
+    rows = pick(run.measurements, "kl_share", view=FRESH, checkpoint=BASE)
+    if known := [row for row in rows if not math.isnan(row.value)]:
+        most = max(known, key=lambda row: row.value)
+        share = _first(run, "token_share", view=FRESH, checkpoint=BASE, category=most.category)
+        of_tokens = f", which are {percent(share)} of the tokens" if share else ""
+        yield (
+            f"The largest part of the reverse KL is in {_plain(most.category)} tokens: "
+            f"{percent(most)}"
+            f"{of_tokens}."
+        )
+    means = pick(run.measurements, MEAN_KL, view=FRESH, checkpoint=BASE, condition=ALL)
+    frequent = run.options.get("min_count", 0)  # a mean over a handful of tokens leads nobody
+    kinds = [row for row in means if row.category and row.tokens >= frequent]
+    if kinds:
+        highest = max(kinds, key=lambda row: row.value)
+        yield (
+            f"The highest mean is that of {_plain(highest.category)} tokens: "
+            f"{NATS.number(highest)} over {highest.tokens:,} tokens."
+        )
+    tokens = pick(run.measurements, "token_mean_reverse_kl", view=FRESH, checkpoint=BASE)
+    if tokens:
+        token = max(tokens, key=lambda row: row.value)
+        yield (
+            f"Of the frequent tokens {token.token!r} has the highest mean: {NATS.number(token)} "
+            f"over {token.tokens:,}."
+        )
+
+
+def _plain(category: str) -> str:
+    return category.replace("_", " ")
+
+
+def _submode(run: FoundRun) -> Lines:
+    yield judged(run, "sub-mode", "That training commits the student to the teacher's second mode")
+    at = {"condition": "own", "view": FRESH, "checkpoint": BASE}
+    first, second, modes = (
+        _first(run, what, **at)
+        for what in ("equals_teacher_top1", "in_teacher_top2to5", "two_mode_share")
+    )
+    if first and second:
+        yield (
+            "Before training, where the reverse KL is highest, the student's most likely token is "
+            f"the teacher's first choice in {percent(first)} of the cases and its second to fifth "
+            f"in {percent(second)}."
+        )
+    if modes:
+        yield f"At {percent(modes)} of these tokens the teacher has a second mode."
+
+
+def _signals(run: FoundRun) -> Lines:
+    """The advice where it was asked for, else where the KL lies."""
+    advice = run.record.get("advice") or {}
+    if advice.get("verdict"):
+        yield from advice["verdict"]
+        if advice.get("next"):
+            yield f"Next: {advice['next']}"
+        return
+    yield judged(run, "early-kl", "That the KL is highest at the first tokens")
+    yield judged(run, "concentrated-kl", "That few tokens hold the KL")
+    at = {"view": FRESH, "checkpoint": BASE}
+    for curve in (SURVIVORS, MASS):
+        length = _first(run, "cumulative_kl_position", condition=curve, **at)
+        share = _first(run, "cumulative_kl_threshold", condition=curve, **at)
+        if length and share:
+            yield (
+                f"{rounded(100 * share.value)} % of the KL lies in the first "
+                f"{TOKENS.number(length)} of a rollout."
+            )
+            return
+
+
+def _served(run: FoundRun) -> Lines:
+    bound = _first(run, "mean_reverse_kl_bound", view=FRESH, checkpoint=BASE)
+    if bound:
+        yield (
+            f"The reverse KL is at least {NATS.number(bound)} a token before training, over "
+            f"{bound.rollouts:,} rollouts: an approximation, since vLLM returns few probabilities."
+        )
+
+
+# Rollouts
+
+
+def _behaviour(run: FoundRun) -> Lines:
+    yield judged(run, "shorter-responses", "That early stopping shortens responses")
+    yield judged(run, "longer-responses", "That full rollouts lengthen responses")
+    yield judged(run, "several-boxes", "That full rollouts make the student box several answers")
+    for checkpoint, called in ((BASE, "Before training the student"), (TEACHER, "The teacher")):
+        at = {"checkpoint": checkpoint, "view": FRESH}
+        length, stops, correct = (
+            _first(run, what, **at)
+            for what in ("response_tokens_mean", "natural_stop_share", "accuracy")
+        )
+        if length and stops and correct:
+            yield (
+                f"{called} writes {TOKENS.number(length)} on average, stops by itself in "
+                f"{percent(stops)} of its responses and is correct in {percent(correct)}."
+            )
+
+
+def _evaluation(run: FoundRun) -> Lines:
+    what = f"avg_at_{run.options.get('samples')}"
+    own = [_first(run, what, checkpoint=name) for name in (BASE, TEACHER)]
+    if own[0] and own[1]:
+        yield (
+            f"The untrained student is correct in {percent(own[0])}, the teacher in "
+            f"{percent(own[1])}, over {own[0].problems:,} problems."
+        )
+    taken = []
+    for student in _last(run):
+        row = _first(run, f"{what}_minus_base", checkpoint=student)
+        if row:
+            taken.append(f"{student} by {points(row)}{p_words(row)}")
+    if taken:
+        yield f"Training changes the accuracy of {_few(taken)}."
+    yield judged(run, "collapse", "That full rollouts lose what they had gained")
+
+
+def _sweep(run: FoundRun) -> Lines:
+    yield from advise([run]).verdict
+    yield judged(run, "selectors-worse", "That selectors by KL or entropy are worse than a prefix")
+    yield judged(run, "early-stopping-beats-full", "That early stopping beats full rollouts")
+    yield judged(run, "first-beats-last", "That the first tokens teach more than the last")
+
+
+VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
+    "prefix-decay": _decay,
+    COMPARISON: _comparison,
+    "position-kl": _position,
+    "category-kl": _categories,
+    "submode": _submode,
+    "signals": _signals,
+    "served-kl": _served,
+    "behaviour": _behaviour,
+    "evaluate": _evaluation,
+    "sweep rollout-length": _sweep,
+    "sweep selector": _sweep,
+}
+
+
+def _few(parts: Sequence[str]) -> str:
+    """What is said of each student, for as many as a sentence holds."""
+    more = [f"{len(parts) - NAMED} more in the table"] * (len(parts) > NAMED)
+    return "; ".join([*parts[:NAMED], *more])
+
+
+def _last(run: FoundRun) -> list[str]:
+    """The last checkpoint of each training, as the run's rows name it."""
+    return [student.label for student in last_of_each(students(run))]
+
+
+def _first(run: FoundRun, what: str, **at: object) -> Measurement | None:
+    """The first row at these coordinates that has a value; None where there is none."""
+    rows = pick(run.measurements, what, **at)
+    return next((row for row in rows if not math.isnan(row.value)), None)

@@ -1,0 +1,92 @@
+"""How results leave a command: tables or JSON on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from decaylab.progress import Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from decaylab.runs.train_results import TrainResult
+
+
+@dataclass(frozen=True)
+class Output:
+    """What was asked of a command's output. verbose: every table and note, not the verdict and its
+    table alone."""
+
+    as_json: bool
+    quiet: bool
+    verbose: bool = False
+
+    @property
+    def reporter(self) -> Reporter:
+        return Reporter(quiet=self.quiet)
+
+    def run(self, result: Any, **more: str | list[str]) -> None:
+        """A finished run: its page, or its measurements in full with what else is given."""
+        if self.as_json:
+            print_json(result, **more)
+            return
+        from decaylab.runs import found_runs
+        from decaylab.tables.shown import print_run
+
+        print_run(found_runs.read(result.folder), verbose=self.verbose)
+
+
+def print_json(result: Any, **more: Any) -> None:
+    """A run with its notes and measurements as one JSON object."""
+    record = {"run": str(result.folder), "notes": list(result.notes), **more}
+    print(json.dumps(record | {"measurements": rows(result.measurements)}))
+
+
+def print_training(result: TrainResult) -> None:
+    """A training run as one JSON object."""
+    record = {
+        "run": str(result.folder),
+        "notes": list(result.notes),
+        "alarms": list(result.alarms),
+        "metrics": rows(result.metrics),
+        "validation": rows(result.validation),
+    }
+    print(json.dumps(record))
+
+
+def rows(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Numbers in full. JSON has no undefined, which is null, and no infinity, which is "inf"."""
+    records = frame.to_dict("records")
+    return [{name: _plain(value) for name, value in row.items()} for row in records]
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else str(value)
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["decaylab", *sys.argv[1:]])
+
+
+def hush(quiet: bool) -> None:
+    """Silences library logging. The hub's download bars stay where a person watches."""
+    from huggingface_hub import utils
+    from transformers.utils import logging
+
+    hub: Any = utils
+    transformers: Any = logging
+    transformers.set_verbosity_error()
+    # Of what peft calls.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    transformers.disable_progress_bar()  # the hub's too, in passing
+    if sys.stderr.isatty() and not quiet:
+        hub.enable_progress_bars()

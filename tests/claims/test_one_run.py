@@ -1,0 +1,197 @@
+"""The verdict of one run: three sentences at most, with the numbers of its rows and no ids."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from made_runs import arm, made, row
+from test_claims import changes, control
+
+from decaylab.claims.judge import CLAIMS, judge
+from decaylab.claims.one_run import LINES, VERDICTS, verdict
+from decaylab.runs.measurements import Measurement
+from decaylab.tables.shown import PAGES
+
+DECAY = [
+    row("teacher_advantage", 0.223, 0.04, "student-prefix"),
+    row("half_decay_length", 31.0, 6.0, "student-prefix", unit="tokens"),
+]
+WHOLE = {"position_low": 0.0, "position_high": math.inf, "view": "fresh", "checkpoint": "base"}
+
+
+def said(command: str, rows: Sequence[Measurement], **options: Any) -> list[str]:
+    lines = list(verdict(made(command, rows, **options)))
+    assert len(lines) <= LINES
+    for line in lines:
+        assert line.endswith((".", ")")) and "\n" not in line
+        assert not re.search(r"\bnan\b|\bNone\b|\binf\b", line)
+        words = re.sub(r"--\S+ \S+", "", line)  # without options and their values
+        assert not any(claim.name in words for claim in CLAIMS if "-" in claim.name), "no ids"
+    return lines
+
+
+def test_every_command_with_a_page_has_a_verdict() -> None:
+    assert set(VERDICTS) == set(PAGES)
+
+
+def test_a_decay_run_says_the_advantage_the_fall_and_the_control() -> None:
+    rows = [*DECAY, *changes(-0.05, -0.2), *control(0.01, -0.01)]
+    advantage, decay, control_line = said("prefix-decay", rows)
+    assert advantage == (
+        "Alone, the teacher is ahead of the student by +22.3 points [+18.3, +26.3] over 300 "
+        "problems."
+    )
+    assert decay.startswith(
+        "Teacher decay is shown. A fall is shown from a prefix of 10 student tokens on: -5.0 "
+        "points [-8.0, -2.0]; the largest is -20.0 points [-23.0, -17.0] at 20 tokens. Half of its "
+        "advantage over the student is gone after 31 tokens [25, 37]."
+    )
+    assert control_line.startswith("The control holds. After prefixes of its own")
+
+
+def test_the_sentence_is_the_one_that_the_report_prints_of_the_claim() -> None:
+    run = made("prefix-decay", [*DECAY, *changes(-0.05, -0.2), *control(0.01, -0.01)])
+    (finding,) = (one for one in judge([run]) if one.claim.name == "teacher-decay")
+    words = verdict(run)[1].removeprefix("Teacher decay is shown. ")
+    assert finding.sentence.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([], "The control was not measured: add --controls own-prefix."),
+        (control(0.01, 0.05, p_value_holm=0.001), "THE CONTROL FAILED: "),
+        (control(0.01, 0.03, p_value_holm=0.3), "The control decides nothing. "),
+    ],
+)
+def test_a_control_that_does_not_hold_is_said(rows: list[Measurement], told: str) -> None:
+    assert said("prefix-decay", [*DECAY, *changes(-0.05, -0.2), *rows])[2].startswith(told)
+
+
+def test_a_teacher_behind_its_student_is_not_called_ahead() -> None:
+    behind = row("teacher_advantage", -0.1, 0.02, "student-prefix")
+    assert said("prefix-decay", [behind])[0] == (
+        "Alone, the teacher is behind the student: -10.0 points [-12.0, -8.0] over 300 problems."
+    )
+
+
+def test_what_cannot_be_tested_says_what_would_test_it() -> None:
+    few = changes(-0.02, 0.02, problems=8)
+    (decay, _) = said("prefix-decay", few)
+    assert decay.startswith("Teacher decay cannot be tested here. No fall is shown")
+    assert decay.endswith("8 problems are too few: at least 30 are needed.")
+
+
+def test_position_kl_begins_with_the_mean_before_and_after_training() -> None:
+    rows = [row("mean_reverse_kl", 0.2, 0.01, "all", unit="nats", **WHOLE)]
+    after = {**WHOLE, "checkpoint": "esr"}
+    rows.append(row("mean_reverse_kl", 0.1, 0.02, "all", unit="nats", **after))
+    assert said("position-kl", rows)[0] == (
+        "The reverse KL is 0.200 nats [0.190, 0.210] a token before training, over 1,200 rollouts; "
+        "after it 0.100 nats [0.080, 0.120] (esr)."
+    )
+
+
+def test_category_kl_names_the_largest_share_and_the_highest_frequent_mean() -> None:
+    rows = []
+    numbers = {"math_number": (0.5, 0.4, 0.1, 900), "planning": (0.3, 0.1, 0.3, 200)}
+    for kind, (share, of_tokens, mean, tokens) in {**numbers, "rare": (0.0, 0.0, 9, 3)}.items():
+        at = {**WHOLE, "category": kind, "tokens": tokens}
+        rows += [
+            row("kl_share", share, 0.1, "all", **at),
+            row("token_share", of_tokens, 0.1, "all", **at),
+            row("mean_reverse_kl", mean, 0.01, "all", unit="nats", **at),
+        ]
+    for token, mean in (("=", 0.7), (" the", 0.2)):
+        at = {**WHOLE, "category": "planning", "token": token, "tokens": 60}
+        rows.append(row("token_mean_reverse_kl", mean, math.nan, "all", unit="nats", **at))
+    share, mean_line, token_line = said("category-kl", rows, min_count=50)
+    assert share == (
+        "The largest part of the reverse KL is in math number tokens: 50.0 % [40.0, 60.0], which "
+        "are 40.0 % [30.0, 50.0] of the tokens."
+    )
+    assert "planning tokens: 0.300 nats" in mean_line and "over 200 tokens" in mean_line
+    assert token_line.startswith("Of the frequent tokens '=' has the highest mean: 0.700 nats")
+
+
+def test_signals_says_the_advice_where_it_was_asked_for() -> None:
+    words = {"verdict": ["Stop at 40 tokens.", "It is shown."], "next": "Run it.", "runs": []}
+    run = made("signals", [], record={"identity": {"options": {}}, "advice": words})
+    assert verdict(run) == ("Stop at 40 tokens.", "It is shown.", "Next: Run it.")
+    at = {"view": "fresh", "checkpoint": "base", "condition": "survivors"}
+    rows = [
+        row("cumulative_kl_position", 32.8, 2.0, unit="tokens", **at),
+        row("cumulative_kl_threshold", 0.45, math.nan, **at),
+    ]
+    assert said("signals", rows) == [
+        "45 % of the KL lies in the first 32.8 tokens [30.8, 34.8] of a rollout."
+    ]
+
+
+def test_behaviour_compares_the_student_with_its_teacher() -> None:
+    rows = []
+    for name, length, stops, correct in (("base", 110.3, 0.4, 0.2), ("teacher", 90.0, 0.9, 0.8)):
+        at = {"view": "fresh", "checkpoint": name}
+        rows += [
+            row("response_tokens_mean", length, 1.0, unit="tokens", **at),
+            row("natural_stop_share", stops, 0.05, **at),
+            row("accuracy", correct, 0.05, "last_boxed", **at),
+            row("accuracy", 0.99, 0.0, "anywhere", **at),
+        ]
+    student, teacher = said("behaviour", rows)
+    assert student == (
+        "Before training the student writes 110.3 tokens [109.3, 111.3] on average, stops by "
+        "itself in 40.0 % [35.0, 45.0] of its responses and is correct in 20.0 % [15.0, 25.0]."
+    )
+    assert teacher.startswith("The teacher writes 90.0 tokens")
+
+
+def test_an_evaluation_says_what_training_changed() -> None:
+    rows = [
+        row("avg_at_4", value, 0.02, "last_boxed", checkpoint=name, view="fresh")
+        for name, value in (("base", 0.3), ("teacher", 0.8), ("esr", 0.4))
+    ]
+    changed = {"checkpoint": "esr", "view": "fresh", "p_value_holm": 0.004}
+    rows.append(row("avg_at_4_minus_base", 0.1, 0.03, "last_boxed", **changed))
+    untrained, trained = said("evaluate", rows, samples=4)
+    assert untrained == (
+        "The untrained student is correct in 30.0 % [28.0, 32.0], the teacher in 80.0 % [78.0, "
+        "82.0], over 300 problems."
+    )
+    assert trained == (
+        "Training changes the accuracy of esr by +10.0 points [+7.0, +13.0], p = 0.004 by Holm."
+    )
+
+
+def test_of_many_students_a_few_are_named_and_the_others_counted() -> None:
+    rows = [row("mean_reverse_kl", 0.2, 0.01, "all", unit="nats", **WHOLE)]
+    for place in range(40):
+        at = {**WHOLE, "checkpoint": f"run-{place}"}
+        rows.append(row("mean_reverse_kl", 0.1, 0.01, "all", unit="nats", **at))
+    (line,) = said("position-kl", rows)
+    assert "(run-0); " in line and "(run-2); 37 more in the table." in line and len(line) < 400
+
+
+@pytest.mark.parametrize("command", sorted(VERDICTS))
+def test_a_run_without_a_number_says_nothing_wrong(command: str) -> None:
+    """No rows, or rows of NaN: no sentence with a number that is not there."""
+    nothing = {"view": "fresh", "checkpoint": "base", "note": "no tokens"}
+    rows = [
+        row(what, math.nan, math.nan, condition, **nothing)
+        for what in ("mean_reverse_kl", "kl_share", "accuracy", "response_tokens_mean", "avg_at_1")
+        for condition in ("all", "last_boxed")
+    ]
+    if command != "compare":
+        said(command, rows, samples=1, over="rollout-length", seeds=1)
+
+
+def test_a_sweep_says_the_advice_of_its_own_runs_and_the_claim_behind_it() -> None:
+    rows = [*arm("prefix-20", -0.1, share=0.2), *arm("full", 0.0)]
+    lines = said("sweep rollout-length", rows, over="rollout-length", samples=1, seeds=3)
+    assert len(lines) == 3
+    assert lines[2].startswith("That early stopping beats full rollouts ")
+    assert "-10.0 points" in lines[2]
