@@ -336,7 +336,8 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
     monkeypatch.chdir(tmp_path)
     small: dict[str, Any] = {"limit": 2, "samples": 1, "max_tokens": 16}
     found = diagnose.diagnose("behaviour", DiagnosticOptions(**small))
-    assert found.folder == Path("runs/behaviour-abacus-teacher-abacus-student-abacus")
+    named, given = "behaviour-abacus-teacher-abacus-student", "limit-2-samples-1-max-tokens-16"
+    assert found.folder == Path(f"runs/{named}-abacus-{given}")
     assert (tmp_path / "runs" / "cache").is_dir()
     prefix_decay.prefix_decay(Options(**small, prefix_lengths=(0, 4), controls=(), out="runs/mine"))
     found = diagnose.diagnose(
@@ -349,7 +350,7 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
     found = diagnose.diagnose(
         "behaviour", DiagnosticOptions(checkpoints=("mine/step-5",), **small, **pair)
     )
-    assert found.folder == Path("runs/behaviour-abacus-teacher-abacus-student-step-5-abacus")
+    assert found.folder == Path(f"runs/{named}-mine-step-5-abacus-{given}")
 
 
 # Advice
