@@ -445,7 +445,7 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"test_problems": "no.jsonl"},
-            "--test-problems no.jsonl: no such file: no.jsonl; say none to train without",
+            "--test-problems no.jsonl: no such file: no.jsonl; use --test-problems none",
         ),
         (
             {"track": "tensorboard"},
