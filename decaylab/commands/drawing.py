@@ -22,7 +22,7 @@ from decaylab.runs import measurements, store
 from decaylab.runs.vocabulary import FULL
 
 if TYPE_CHECKING:
-    from decaylab.trainer.loop import TrainResult
+    from decaylab.runs.train_results import TrainResult
 
 
 @dataclass(frozen=True)
