@@ -61,7 +61,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
     _check(measurements, published)
     known = looks(measurements)
     strip = strip_inches(len(NAMES) * (len(known) + APART) - APART)
-    block = Block([[SHARE], [POSITION]], [1.65, strip], left=0.72, apart=0.06)
+    block = Block([[SHARE], [POSITION]], [1.65, strip], left=0.72, apart=0.06, fixed=[POSITION])
 
     def draw(axes: dict[str, Axes]) -> None:
         _draw(axes[SHARE], axes[POSITION], measurements)

@@ -40,7 +40,8 @@ class Block:
 
     mosaic: names of panels row by row, ``.`` for a hole. heights: of the rows. widths: of the
     columns, in any unit. left, right: from the page's edges. between: columns, beside: rows.
-    above, below: for titles and for the names of axes.
+    above, below: for titles and for the names of axes. fixed: panels that keep their height where
+    others shrink, such as strips with a line of text.
     """
 
     mosaic: Sequence[Sequence[str]] = ()
@@ -52,6 +53,7 @@ class Block:
     apart: float = 0.75
     above: float = 0.28
     below: float = 0.45
+    fixed: Sequence[str] = ()
 
     @property
     def inches(self) -> float:
@@ -64,11 +66,11 @@ class Block:
         return self.above + self.inches + self.below
 
     def scaled(self, share: float) -> Block:
-        """The same with panels of this share of their height; gaps stay."""
-        heights = [
-            height * (share if set(row) != {"."} else 1.0)
-            for row, height in zip(self.mosaic, self.heights, strict=True)
-        ]
+        """The same with panels of this share of their height; gaps and fixed panels stay."""
+        heights = []
+        for row, height in zip(self.mosaic, self.heights, strict=True):
+            stays = set(row) == {"."} or any(name in self.fixed for name in row)
+            heights.append(height if stays else share * height)
         return replace(self, heights=heights)
 
 

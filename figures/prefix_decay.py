@@ -245,7 +245,7 @@ def _filled(template: str, alone: pd.Series, **fields: Any) -> str:
 
 STRIP = 0.36  # inches
 TALL, TALL_PAGE, TALLEST = 2.05, 3.16, 4.4  # of both; on a page, beside two and three others
-PLACE = Block(right=1.1)
+PLACE = Block(right=1.1, fixed=["open"])
 BETWEEN = 0.08  # of panel and strip
 ROOM = 0.12  # above panel a, for the half-decay length
 

@@ -153,7 +153,7 @@ def _blocks(count: int) -> list[Block]:
     curves = [["d", "e", ".", "f"], ["d.N", "e.N", ".", "f"]]  # names stand left of f
     return [
         bins.signal_row("abc"),
-        Block(curves, tall, apart=0.06, widths=[1.7, 1.7, 0.02, 1.5]),
+        Block(curves, tall, apart=0.06, widths=[1.7, 1.7, 0.02, 1.5], fixed=["d.N", "e.N"]),
         Block([["g", "h", "i"]], [2.0], left=1.45, between=0.34, widths=[1.1, 1.1, 2]),
     ]
 
@@ -169,7 +169,8 @@ def _cumulative_part(frame: pd.DataFrame, panel: str) -> Part:
         cumulative_kl.draw_lengths(below, frame, known, {condition: panel})
         below.set_ylabel("N", rotation=0, ha="right", va="center")
 
-    return Part(title, replace(block, apart=0.06), draw, bins.handles(known))
+    block = replace(block, apart=0.06, fixed=[f"{panel}.N"])
+    return Part(title, block, draw, bins.handles(known))
 
 
 def _dots_part(frame: pd.DataFrame, panel: str) -> Part:

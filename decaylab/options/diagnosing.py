@@ -55,6 +55,8 @@ class ScoredFields:
 class DiagnosticOptions(ScoredFields, PairOptions):
     """The options of all diagnostics. Each command accepts those it uses."""
 
+    names_folder = (*PairOptions.names_folder, "checkpoints")
+
     checkpoints: Paths = common(
         "ahead of all panels",
         "Trained students: adapter, model or run folders. Without any, only the base student is "

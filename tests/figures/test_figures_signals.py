@@ -188,12 +188,11 @@ def test_what_is_undefined_is_not_drawn(stored: pd.DataFrame) -> None:
 def test_a_single_bin_has_no_shares_but_still_n() -> None:
     frame = frame_of(("base",), (0,))
     figure = signals.draw(frame)
-    assert len(artist(figure, "reverse_kl.base").get_xdata()) == 1
-    assert artist(figure, "d.base").get_xydata().tolist() == [[0, 0], [50, 100]]
-    assert (
-        artist(figure, "d.base.N").get_xdata()
-        == rows(frame, "cumulative_kl_position", "survivors", "base").value.tolist()
-    )
+    assert len(artist(figure, "c.base").get_xdata()) == 1
+    (length,) = rows(frame, "cumulative_kl_position", "survivors", "base").value
+    expected = [[0, 0], [length, 45], [50, 100]]
+    np.testing.assert_allclose(artist(figure, "d.base").get_xydata(), expected)
+    assert artist(figure, "d.base.N").get_xdata() == [length]
 
 
 def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.DataFrame) -> None:

@@ -89,7 +89,12 @@ def part(title: str, height: float = 1.0, **more: object) -> Part:
     """A panel of its own name, which draws a line."""
     name = title.split()[0]
     block = Block([[name]], [height])
-    return Part(title, block, lambda axes: axes[name].plot([0, 1])[0].set_gid(name), **more)
+
+    def draw(axes: dict[str, Axes]) -> None:
+        axes[name].plot([0, 1])
+        axes[name].set(xticks=[], yticks=[])
+
+    return Part(title, block, draw, **more)
 
 
 def test_a_page_has_all_panels_with_letters_and_a_panel_alone_has_none() -> None:
@@ -135,3 +140,10 @@ def test_a_title_is_folded_within_the_room_of_its_panel() -> None:
     sheet = Sheet(parts, [Block([["one", "other"]], [1.0], between=0.6, above=0.8)])
     apart_on_the_page(sheet.draw("page"))
     apart_on_the_page(sheet.panels()["a"])
+
+
+def test_strips_keep_their_height_where_panels_shrink() -> None:
+    block = Block([["a"], ["strip"]], [20.0, 0.3], apart=0.1, fixed=["strip"])
+    with style.context():
+        _, axes = page("page", [block], room=style.PAGE_HEIGHT)
+    assert inches(axes["strip"])[3] == pytest.approx(0.3) and inches(axes["a"])[3] < 8.0
