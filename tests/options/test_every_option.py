@@ -204,7 +204,9 @@ FOLDERS: dict[str, tuple[str, Any]] = {
     declared.DECAY: ("prefix-decay", lambda options: options.default_folder()),
     declared.DIAGNOSTIC: (
         "position-kl",
-        lambda options: options.folder_name("x", kinds=(declared.DIAGNOSTIC,)),
+        lambda options: options.folder_name(
+            "x", *options.checkpoints, kinds=(declared.DIAGNOSTIC,)
+        ),
     ),
     declared.TRAINED: ("train", lambda options: options.default_folder()),
     declared.SWEEP: (
