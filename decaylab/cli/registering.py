@@ -76,7 +76,7 @@ def command(function: Any) -> Command:
         output = Output(as_json, values.get("quiet", as_json), values.get("verbose", False))
         options = _options(kind, values | {"said": frozenset(said)})
         # Before anything that takes longer than a second to import.
-        if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+        if not output.quiet and os.environ.get("RANK", "0") == "0":  # of several, one process
             first = STARTING.get(name, "loads torch and the models")
             output.reporter.note(f"decaylab {name}: {first} ...")
         try:

@@ -367,7 +367,7 @@ def test_retained_advantage_is_undefined_without_an_advantage(by_hand: pd.DataFr
     # 2 of it.
     undefined(by_hand.loc[("retained_advantage", "student-prefix", "open", 2)], NO_ADVANTAGE)
     half = by_hand.loc[("half_decay_length", "student-prefix", "open")].iloc[0]
-    undefined(half, "at prefix length 2: advantage")
+    undefined(half, "at prefix length 2: the teacher's advantage")
 
 
 def test_half_decay_is_interpolated_and_censored() -> None:

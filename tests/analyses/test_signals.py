@@ -286,7 +286,7 @@ def test_rollouts_without_kl_are_left_out_and_counted() -> None:
         row.problems,
         row.tokens,
     ) == (2, 2, 4)
-    assert row.note == "1 rollouts without KL left out"
+    assert row.note == "1 rollouts without KL, left out"
     nothing = only(
         signals.measure([by_hand([[0, 0], [0]], [0, 1])], SETTINGS),
         "kl_concentration",
@@ -294,7 +294,7 @@ def test_rollouts_without_kl_are_left_out_and_counted() -> None:
     )
     assert (
         math.isnan(nothing.value)
-        and nothing.note == "nothing to average; 2 rollouts without KL left out"
+        and nothing.note == "nothing to average; 2 rollouts without KL, left out"
     )
 
 
@@ -326,7 +326,7 @@ def test_selector_overlap_by_hand() -> None:
     position = frame[frame.what == "selector_mean_position"].set_index("condition").value
     assert position[named].tolist() == [0.5, 8.5, 4.5, 4]
     assert len(overlap) == 45 and len(covered) == len(position) == 10
-    left_out = "1 rollouts of at most 2 tokens left out"
+    left_out = "1 rollouts of at most 2 tokens, left out"
     assert set(overlap.note) == {left_out, f"the same in every problem: no interval; {left_out}"}
     assert set(overlap.rollouts) == {2}
 
@@ -368,7 +368,7 @@ def test_selectors_are_undefined_where_no_rollout_is_longer_than_the_budget() ->
     frame = signals.measure([scored()], signals.Settings(EDGES, budget=29))
     rows = frame[frame.what.str.startswith("selector_")]
     assert len(rows) == 65 and rows.value.isna().all() and set(rows.rollouts) == {0}
-    assert set(rows.note) == {"nothing to average; 40 rollouts of at most 29 tokens left out"}
+    assert set(rows.note) == {"nothing to average; 40 rollouts of at most 29 tokens, left out"}
 
 
 def test_the_random_selector_repeats_with_its_seed() -> None:

@@ -70,9 +70,9 @@ def test_the_share_of_a_rollout_that_stops_with_its_selection_is_undefined_and_o
         [run("prefix-20", **outside), run("prefix-mask-20"), run("full", **outside)], Settings()
     )
     stopped = number(frame, "selected_kl_share", "prefix-20", 0)
-    assert math.isnan(stopped.value) and "was not sampled" in stopped.note
+    assert math.isnan(stopped.value) and "nothing else was sampled" in stopped.note
     mean = number(frame, "selected_kl_share", "prefix-20")
-    assert math.isnan(mean.value) and "was not sampled" in mean.note
+    assert math.isnan(mean.value) and "nothing else was sampled" in mean.note
     assert number(frame, "selected_kl_share", "prefix-mask-20", 0).value == 0.75
     assert number(frame, "selected_kl_share", "full", 0).value == 1
     assert number(frame, "mean_selected_position", "prefix-20", 0).value == 5

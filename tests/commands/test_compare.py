@@ -176,7 +176,7 @@ def test_the_gallery_and_the_report_have_its_figure_and_tables(runs: Path) -> No
         *(".md", ".tex", ".csv"),
     }
     captions = [path.read_text() for path in (runs / "drawn").rglob("compare.txt")]
-    assert len(captions) == 2 and all(text.startswith("Distil from large") for text in captions)
+    assert len(captions) == 2 and all("\n\nDistil from large" in text for text in captions)
     page = reporting.report_page(["good", "both"])
     assert "teachers large, org/medium" in page
     assert 'id="figure-compare"' in page and "Distil from large" in page

@@ -325,7 +325,7 @@ def test_the_result_is_what_stands_in_the_folder(root: Path) -> None:
     result = diagnose.diagnose("position-kl", replace(options, out=str(root / "run")))
     stored = measurements.read(root / "run" / "measurements.parquet")
     pd.testing.assert_frame_equal(result.measurements, stored, check_dtype=False)
-    assert (result.command, result.folder, result.advice) == ("position-kl", root / "run", "")
+    assert (result.command, result.folder, result.advice) == ("position-kl", root / "run", None)
     assert list(result.measurements.columns) == list(measurements.COLUMNS)
     assert not result.measurements[KEY].duplicated().any()
 
