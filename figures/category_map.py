@@ -34,7 +34,7 @@ CELL, UPRIGHT_CELL = 12.0, 20.0  # points up; the second where numbers must stan
 NUMBER = 17.0  # points across that a number takes
 HALF = Block(left=0.92, right=0.2, between=1.16)  # of maps that share a page
 PLACE = ["view", "checkpoint", "category", "position_low"]
-MOST_MAPS = 6  # of measured models: more do not fit a page
+MOST_MAPS = 5  # of measured models: more do not fit a page
 LONGEST_NAME = 15  # characters of a checkpoint's name above a map
 CAPTION = """Mean reverse KL in nats of the tokens of each category, by position. Italics: the
     interval of the winsorised mean is wider than that mean, or there is none; hatched: under twice

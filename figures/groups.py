@@ -29,8 +29,8 @@ GAP = 4.0  # points between groups
 NAME = 8.4  # points that a line of a name takes
 ALONE = 125.0  # points that a panel alone has for its groups
 MOST_DENSE = 1.6  # times that room of a panel in a column
-LOWEST = 0.76  # of the height of other panels, whose names need their room too
-KEYS = 0.5  # inches of a page that the key may take
+LOWEST = 0.72  # of the height of other panels, whose names need their room too
+KEYS = 0.75  # inches of a page that the key may take
 COLUMNS = (30, 62)  # points right of the dots where each column of texts ends
 COLUMNS_INCHES = 0.7  # that they take
 
