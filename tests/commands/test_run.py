@@ -237,8 +237,8 @@ def test_a_finished_run_is_read_and_not_sampled(
     outcome = decaylab(*COMMAND, "--out", undisturbed)
     assert asked == []
     assert (
-        outcome.err
-        == f"{undisturbed} holds this run, finished: nothing is sampled again (--overwrite redoes "
+        outcome.err == "decaylab prefix-decay: loads torch and the models ...\n"
+        f"{undisturbed} holds this run, finished: nothing is sampled again (--overwrite redoes "
         "it)\n"
     )
     assert contents(undisturbed) == before
@@ -341,7 +341,6 @@ def test_folders_of_ones_own_and_a_problem_file_are_measured(tmp_path: Path) -> 
     result = prefix_decay.prefix_decay(options)
     assert result.record["identity"]["teacher"]["source"] == "folder"
     assert result.record["identity"]["problems"]["version"] == "local file"
-    assert all(figure.exists() for figure in result.figures)
     conditions = set(result.measurements["condition"])
     assert (
         not {"correct-so-far", "already-wrong"} & conditions

@@ -115,9 +115,17 @@ def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, but the lock."""
+    """Every file below a folder, but the lock; records without when and how fast they were made."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {str(path.relative_to(folder)): _without_times(path) for path in files}
+
+
+def _without_times(path: Path) -> bytes:
+    if path.name != "run.json":
+        return path.read_bytes()
+    record = json.loads(path.read_text())
+    timed = {name: value for name, value in record.items() if name not in ("made", "sampled")}
+    return json.dumps(timed).encode()
 
 
 def write_lines(path: Path, *rows: object) -> Path:
