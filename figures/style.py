@@ -7,6 +7,7 @@ inside ``with context():``.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -160,8 +161,9 @@ def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
     """Writes each label right of the axes at the height of its curve's end, moved apart where they
     would overlap.
 
-    The limits of the axes must be set before.
+    The limits of the axes must be set before. A curve that ends undefined has no label.
     """
+    labels = [label for label in labels if math.isfinite(label.y)]
     across, up = size_points(axes)
     low, high = axes.get_ylim()
     ordered = sorted(labels, key=lambda label: (label.y, label.text))

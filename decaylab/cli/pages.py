@@ -139,12 +139,11 @@ def report(
     paper: Paper = False,
     quiet: Quiet = False,
 ) -> None:
-    """One self-contained page of everything that these runs measured: summary, claims, figures,
-    tables, token view.
+    """One self-contained page of what these runs measured, the answer first: how to train the
+    pair, the decay figure, and the claims that decide it.
 
-    It opens from disk in any browser, without network. The summary is computed from the
-    measurements: how to train the pair, half-decay length, which of the paper's claims hold on
-    this pair and which are undecided. The runs must be of one pair.
+    Then a section per question, with one figure, two sentences, and its table folded. The page
+    opens from disk in any browser, without network. The runs must be of one pair.
 
     `decaylab report runs/decay runs/esr runs/full --out report.html`
     """

@@ -104,18 +104,16 @@ class Sections:
         if _undefined(merged):
             return None, [*notes, "No number that these runs measured of it is defined."]
         try:
-            (narrow, _), (wide, caption) = (
-                gallery.draw(merged.entry, published=self.published, width=width)
-                for width in gallery.WIDTHS
-            )
+            made = gallery.drawn(merged.entry, published=self.published)
+            drawings = _svg(made.sheet.draw("page")), _svg(made.sheet.draw("column"))
         except UserError as error:
             return None, [*notes, f"No figure: {error.__cause__ or error}."]
         rows = pd.DataFrame()
         if run and item.commands != (VIEWED,) and not tabled:
             rows = item.rows(run.measurements).drop(columns=list(PROVENANCE))
+        caption = f"{made.caption} {made.details}".strip()
         caption = caption if named else f"{item.title}. {caption}"
         alt = f"{item.title}. {item.question}"
-        drawings = (_svg(wide), _svg(narrow))
         return ReportFigure(item.name, item.title, *drawings, caption, alt, rows), notes
 
 
