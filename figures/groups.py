@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 REACH = 2.5
 # Room for names on the left in half a page
 PLACE = Block(left=0.92, right=0.2, between=1.2, above=0.3, below=0.42)
+DASH = 7.0  # points from the dash of an undefined number to that of the next model
 PITCH = 6.0  # points a dot
 GAP = 4.0  # points between groups
 NAME = 8.4  # points that a line of a name takes
@@ -205,14 +206,15 @@ def draw_panel(axes: Axes, panel: Panel) -> None:
     if panel.change:
         axes.axvline(0.0, color=style.INK, linewidth=0.6, zorder=1)
     for i, series in enumerate(panel.series):
-        _draw_series(axes, panel, series, panel.dots(i))
+        _draw_series(axes, panel, series, i)
     middles = (np.arange(len(panel.groups)) + 0.5) * panel.step
     axes.set_yticks(middles, list(panel.groups.values()), linespacing=1.1)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(panel.axis)
 
 
-def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> None:
+def _draw_series(axes: Axes, panel: Panel, series: Series, which: int) -> None:
+    places = panel.dots(which)
     rows = series.rows.reindex(list(panel.groups))
     gid = f"{panel.gid}.{series.name}"
     value = rows.value.to_numpy(dtype=float) * panel.scale
@@ -229,7 +231,7 @@ def _draw_series(axes: Axes, panel: Panel, series: Series, places: Floats) -> No
         if "at least:" in str(row.note) and math.isfinite(number):
             _mark(axes, "\u2265", (number, place), (-4, 0), "right")
         elif row.name in series.rows.index and math.isnan(number):
-            _mark(axes, "\u2013", (axes.get_xlim()[0], place), (2, 0), "left")
+            _mark(axes, "\u2013", (axes.get_xlim()[0], place), (2 + DASH * which, 0), "left")
 
 
 def _mark(

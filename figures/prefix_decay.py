@@ -289,6 +289,7 @@ def _headline(axes: Axes, strip: Axes, measurements: pd.DataFrame) -> None:
 
 def _open_share(strip: Axes, share: pd.DataFrame, lengths: list[float]) -> None:
     """The share of rollouts that is unfinished at each length."""
+    share = share.dropna(subset="value")
     percent = [printing.percent(value) for value in share.value]
     at = share.prefix_tokens.tolist()
     length_axis(strip, lengths)
