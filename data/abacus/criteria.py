@@ -318,7 +318,7 @@ def _wanted(what: str, role: str) -> str:
     least, most = (in_unit(end, _unit(what)) for end in RANGES[what][role])
     if RANGES[what][role][1] in (1, np.inf):
         return f">= {least}"
-    return f"{least} to {most}{', either way' if 'less' in what else ''}"
+    return f"{least} to {most}{', either way' if 'minus' in what else ''}"
 
 
 def main() -> None:
