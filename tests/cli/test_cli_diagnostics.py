@@ -92,7 +92,7 @@ def test_each_command_writes_its_measurements_its_figure_and_its_caption(
 ) -> None:
     folder = finished[0] / command
     frame = measurements.read(folder / "measurements.parquet")
-    assert {"base", "step-7"} <= set(frame["checkpoint"]) and set(frame["run"]) == {command}
+    assert {"base", "train0/step-7"} <= set(frame["checkpoint"]) and set(frame["run"]) == {command}
     assert len(pd.read_csv(folder / "measurements.csv")) == len(frame)
     assert image.imread(folder / f"{command}.png").ndim == 3
     assert b"<svg" in (folder / f"{command}.svg").read_bytes()
@@ -111,11 +111,11 @@ def test_a_line_a_stage_goes_to_standard_error_and_only_for_what_was_done(
         "student rollouts",
         "scoring base",
         "scoring base again",
-        "step-7 rollouts",
-        "scoring step-7",
-        "scoring step-7 again",
-        "scoring step-7 on base rollouts",
-        "scoring step-7 on base rollouts again",
+        "train0/step-7 rollouts",
+        "scoring train0/step-7",
+        "scoring train0/step-7 again",
+        "scoring train0/step-7 on base rollouts",
+        "scoring train0/step-7 on base rollouts again",
     ]
     assert [stages[command] for command in ("category-kl", "submode", "signals")] == [[], [], []]
     assert (stages["behaviour"], stages["evaluate"]) == (["teacher rollouts"], [])
@@ -233,7 +233,7 @@ def test_an_option_that_says_its_default_goes_before_what_a_run_knows(
     )
     assert (said.code, said.complaint) == (
         2,
-        "--samples 4: the rollouts of the run were sampled with 1; say --samples 1",
+        "--samples 4: the rollouts of the run were sampled with 1; use --samples 1",
     )
 
 

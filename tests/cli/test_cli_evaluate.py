@@ -199,7 +199,7 @@ def test_checkpoints_of_several_runs_are_told_apart_and_their_results_stand_in_n
     monkeypatch.chdir(tmp_path)
     outcome = evaluated(root, root / "esr", other)
     (folder,) = Path("runs").iterdir()
-    assert folder.name.startswith("evaluate-abacus-teacher-abacus-student-step-000010")
+    assert folder.name.startswith("evaluate-abacus-teacher-abacus-student-esr-step-000010")
     frame = measurements.read(folder / "measurements.parquet")
     names = [f"{run}/step-0000{step}" for run in ("esr", "again") for step in (10, 20)]
     assert frame["checkpoint"].unique().tolist() == ["base", *names, "teacher"]

@@ -59,7 +59,7 @@ def pair(tmp_path: Path) -> list[str]:
 def test_the_embedded_pair_fits_here_and_says_so() -> None:
     found = decaylab("plan", "--memory", "8GB")
     assert found.code == 0
-    assert "It fits: at most" in found.out and "hours: unknown; measure rates" in found.out
+    assert "It fits: at most" in found.out and "Hours: unknown; measure rates" in found.out
 
 
 def test_what_does_not_fit_ends_with_1_and_names_a_flag_that_helps(pair: list[str]) -> None:
