@@ -205,7 +205,7 @@ def test_checkpoints_of_several_runs_are_told_apart_and_their_results_stand_in_n
     assert frame["checkpoint"].unique().tolist() == ["base", *names, "teacher"]
     assert set(frame[frame["view"] == "last"]["checkpoint"]) == {names[1], names[3]}
     assert set(frame[frame["view"] == "best"]["checkpoint"]) == {names[0]}
-    assert f"note: {other} holds no validation.csv" in outcome.out
+    assert f"note: {other} has no validation.csv" in outcome.out
 
 
 @pytest.mark.usefixtures("no_model")

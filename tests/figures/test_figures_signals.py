@@ -206,7 +206,7 @@ def test_captions_hold_estimands_level_counts_and_what_was_left_out(stored: pd.D
         "percentile bootstrap",
         f"base {PROBLEMS} problems, {3 * PROBLEMS} rollouts, {counted:,} tokens",
         "1.0e-02 nats",
-        f"base {PROBLEMS} rollouts of at most 10 tokens left out",
+        f"base {PROBLEMS} rollouts of at most 10 tokens, left out",
     )
     for part in parts:
         assert part in text, part
