@@ -28,6 +28,7 @@ from .colours import looks
 from .page import Block, Part, Sheet, drawing
 
 SHARE, POSITION = "cumulative_kl_share", "cumulative_kl_position"
+LONGEST = 4.6  # inches of a page's strip
 HORIZON, THRESHOLD = "cumulative_kl_horizon", "cumulative_kl_threshold"
 SURVIVORS, MASS = "survivors", "mass"
 NAMES = {SURVIVORS: "survivors", MASS: "all tokens"}
@@ -68,7 +69,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
 
     title = "Where the KL of a rollout lies"
     part = Part(title, block, draw, [*bins.handles(known), *_handles()])
-    return Sheet({"a": part}, [replace(block, heights=[2.3, strip])])
+    return Sheet({"a": part}, [replace(block, heights=[2.3, min(strip, LONGEST)])])
 
 
 draw = drawing(sheet)
@@ -190,10 +191,11 @@ def draw_shares(
     style.name_y_axis(axes, "share of KL (%)")
     threshold = threshold_of(frame, condition)
     dots: dict[str, Any] = {"color": style.INK, "linewidth": 0.8, "linestyle": ":", "zorder": 0}
-    axes.axhline(threshold, gid=f"{gid}.threshold", **dots)
-    left = axes.get_yaxis_transform()
-    number = axes.annotate(f"{threshold:g} %", (0, threshold), (3, 1.5), left, "offset points")
-    number.set_fontsize(style.SMALL)
+    if not np.isnan(threshold):
+        axes.axhline(threshold, gid=f"{gid}.threshold", **dots)
+        left = axes.get_yaxis_transform()
+        number = axes.annotate(f"{threshold:g} %", (0, threshold), (3, 1.5), left, "offset points")
+        number.set_fontsize(style.SMALL)
     for name, look in known.items():
         rows = curve_of(frame, name, condition)
         at = rows.position_high.to_numpy(dtype=float)

@@ -50,7 +50,7 @@ CASCADE, SURVIVORS = "cascade_ratio", "survivors"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
 LABEL = 17  # characters a line of those names
-MARGIN = 20  # characters of a name beside a ratio
+MARGIN = 17  # characters of a name beside a ratio
 PLACE = Block(right=1.15, between=1.65, above=0.4)
 
 CAPTION = """Reverse KL of the student from the teacher by response position{ratio}. Lines:
@@ -321,7 +321,8 @@ def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
         artists.draw(axes, heights, drawn, look, gid, upright=False)
         colour = style.darker(look.colour)
         if room > style.SMALL:
-            name = short(look.name, MARGIN) + ("" if len(drawn) else ": undefined")
+            undefined = "" if len(drawn) else " –"
+            name = short(look.name, MARGIN - len(undefined)) + undefined
             artists.beside(axes, height, name, 9, colour=colour, align="left")
     for low in every.position_low.head(1):
         axes.set_xlabel(f"reverse KL from {low:g} on, after / before")

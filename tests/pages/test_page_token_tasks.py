@@ -203,20 +203,20 @@ def test_the_strip_shows_kl_steps_and_where_the_teacher_took_over(
         "all => all.map(one => [Number(one.getAttribute('x')), "
         "Number(one.getAttribute('width')), one.classList[1]])"
     )
-    assert lanes == [[0, 9, "tv-lane-right"], [10, 9, "tv-lane-wrong"]]
+    assert lanes == [[0, 9, "tv-lane-right"], [10, 9, "tv-lane-wrong"], [20, 9, "tv-lane-wrong"]]
     over = strip.locator(".tv-taken-over").evaluate_all(
         "all => all.map(one => [one.getAttribute('x1'), one.classList.contains('tv-now')])"
     )
     assert over == [["10", True], ["20", False]]
     assert strip.get_attribute("aria-label") == (
-        "Whole rollout of base: reverse KL, 2 steps read, 1 of them wrong"
+        "Whole rollout of base: reverse KL, 3 steps read, 2 of them wrong"
     )
     signs = (
         page.locator("article")
         .first.locator(".tv-step")
         .evaluate_all("all => all.map(one => [one.textContent, one.nextSibling.dataset?.at])")
     )
-    assert [sign for sign, _ in signs] == ["✓", "✗"]
+    assert [sign for sign, _ in signs] == ["✓", "✗", "✗"]
 
 
 def test_the_strip_moves_by_pointer_and_by_keyboard(page: Page, text: str, tmp_path: Path) -> None:
