@@ -80,7 +80,7 @@ def test_figures_are_matplotlib_figures_and_tables_are_data_frames(decay, kl) ->
 def test_a_run_draws_first_what_its_command_measures(decay, kl) -> None:
     titles = {axes.get_title(loc="left") for axes in kl.figure().axes}
     assert any("Reverse KL" in title or "entropy" in title for title in titles), titles
-    assert any("unfinished at k" in axes.get_title(loc="left") for axes in decay.figure().axes)
+    assert any("after k tokens" in axes.get_title(loc="left") for axes in decay.figure().axes)
     study = kl.figure("case-study", width="column")
     assert study.get_size_inches()[0] == 3.4 and not {
         axes.get_title(loc="left") for axes in study.axes

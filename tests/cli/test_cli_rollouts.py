@@ -576,7 +576,9 @@ def test_a_checkpoint_is_compared_with_rollouts_of_a_file_whose_ends_are_unknown
         pair = ("--student", "abacus-student", "--teacher", "abacus-teacher")
         outcome = decaylab(command, checkpoint, *pair, *options, "--out", tmp_path / command)
         assert outcome.code == 0, outcome.err
-    change = value(tmp_path / "behaviour", "natural_stop_share_change", checkpoint=f"{tmp_path.name}/step-1")
+    change = value(
+        tmp_path / "behaviour", "natural_stop_share_change", checkpoint=f"{tmp_path.name}/step-1"
+    )
     assert (
         change.problems == 2 and "1 of 3 problems have no value for base" in change.note
     )  # the ids of two end

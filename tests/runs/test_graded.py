@@ -210,7 +210,7 @@ def test_behaviour_looks_for_answers_and_boxes_behind_thoughts_and_counts_those_
         "--samples",
         1,
     )
-    outcome = decaylab("behaviour", "--rollouts", theirs, *place)
+    outcome = decaylab("behaviour", "--rollouts", theirs, *place, "--verbose")
     assert outcome.code == 0
     told = " ".join(outcome.out.split())
     assert (
