@@ -618,7 +618,7 @@ def test_vocabularies_that_disagree_are_refused_before_anything_is_run() -> None
         byte_tokenizer(shift=1),
         PolicyIdentity("", "folder", "", ""),
     )
-    with pytest.raises(UserError, match=r"id 5 is '!' to small and .* to rotated"):
+    with pytest.raises(UserError, match=r"id 5 is '!' in small and .* in rotated"):
         Scorer(policy(0, "small"), other)
 
 
