@@ -451,7 +451,10 @@ def test_a_teacher_of_another_vocabulary_is_refused(tmp_path: Path) -> None:
             {"track": "tensorboard"},
             "--track tensorboard needs a package that is not installed: pip install tensorboard",
         ),
-        ({"max_tokens": 2000}, "tokens plus --max-tokens 2000 exceeds the context of the "),
+        (
+            {"max_tokens": 2000},
+            "problem abacus-2-001222: its prompt of 83 tokens plus --max-tokens 2000 ",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(

@@ -322,7 +322,7 @@ def test_a_sharded_run_of_which_a_process_was_killed_goes_on_with_any_number_of_
     shutil.copytree(tmp_path / "two", tmp_path / "one")
     done = launch("-m", "decaylab", *WORDS, "--out", tmp_path / "two")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Training: ") == 1  # one of them speaks
+    assert done.stdout.count("\nTraining\n") == 1  # one of them speaks
     alone(*WORDS, "--out", tmp_path / "one")
     for count in ("one", "two"):
         told = json.loads((tmp_path / count / "run.json").read_text())
