@@ -260,6 +260,8 @@ def draw_problems(
 class MemoryFolder:
     """The part of a run folder that Collector uses, without the disk."""
 
+    record = None
+
     def read_rollouts(self) -> pa.Table | None:
         return None
 
