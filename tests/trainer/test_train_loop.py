@@ -299,7 +299,7 @@ def test_training_problems_that_stand_in_the_test_set_are_dropped_and_counted(
     told = refused(tmp_path / "none", problems=str(file), columns=columns, validation_problems=0)
     assert (
         told
-        == "mine.jsonl: no training problem is left (of 3, 3 stand in the test set and 0 are held "
+        == "mine.jsonl: no training problem is left (of 3, 3 are in the test set and 0 are held "
         "out)"
     )
 
