@@ -16,7 +16,7 @@ demo: $(INSTALLED)  ## measures teacher decay on the pair that ships with the re
 	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40,80 --samples 4 --controls all --out runs/demo
 
 test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped where there is none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
 
 test-fast: $(INSTALLED)  ## without the simulations and the real model
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
