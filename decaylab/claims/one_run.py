@@ -89,7 +89,7 @@ def _control(run: FoundRun) -> str:
         return "The control was not measured: add --controls own-prefix."
     if found.verdict == CONTRADICTED:
         return f"THE CONTROL FAILED: {found.sentence}"
-    lead = "The control holds" if found.verdict == HOLDS else "The control decides nothing"
+    lead = "The control holds" if found.verdict == HOLDS else "The control is inconclusive"
     return f"{lead}. {found.sentence}"
 
 

@@ -150,11 +150,20 @@ def _highest(run: FoundRun) -> list[str]:
 
 
 def _reached(asked: Asked) -> str:
-    """By how much the KL fell behind the trained positions."""
-    ratios = _by_student(asked, "cascade_ratio", RATIO, condition=EVERY, view=FRESH)
-    if not ratios:
+    """By how much the KL fell behind the trained positions.
+
+    Merged runs may begin at different positions: only students measured from the first one count.
+    """
+    at = {"condition": EVERY, "view": FRESH}
+    rows = [
+        row
+        for label in asked.trained
+        for row in pick(asked.run.measurements, "cascade_ratio", checkpoint=label, **at)
+    ]
+    if not rows:
         return _untrained("position-kl", "whether training reaches it")
-    start = pick(asked.run.measurements, "cascade_ratio", condition=EVERY)[0].position_low
+    start = rows[0].position_low
+    ratios = _by_student(asked, "cascade_ratio", RATIO, position_low=start, **at)
     return (
         f"From position {start:g} on, the reverse KL after training is this share of that before, "
         f"each student on its own rollouts: {ratios}."

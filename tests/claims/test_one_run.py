@@ -65,7 +65,7 @@ def test_the_sentence_is_the_one_that_the_report_prints_of_the_claim() -> None:
     [
         ([], "The control was not measured: add --controls own-prefix."),
         (control(0.01, 0.05, p_value_holm=0.001), "THE CONTROL FAILED: "),
-        (control(0.01, 0.03, p_value_holm=0.3), "The control decides nothing. "),
+        (control(0.01, 0.03, p_value_holm=0.3), "The control is inconclusive. "),
     ],
 )
 def test_a_control_that_does_not_hold_is_said(rows: list[Measurement], told: str) -> None:

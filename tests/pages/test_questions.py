@@ -57,6 +57,21 @@ def test_decay_is_told_by_the_advantage_and_the_half_decay_length() -> None:
     ]
 
 
+def test_a_ratio_from_another_position_is_not_told_as_from_the_first() -> None:
+    rows = [
+        row("cascade_ratio", value, 0.05, "all", checkpoint=label, view="fresh", position_low=start)
+        for label, value, start in (
+            ("prefix-20-seed-0", 0.8, 20.0),
+            ("full-seed-0", 0.4, 20.0),
+            ("prefix-40-seed-0", 0.6, 40.0),
+        )
+    ]
+    told = answer("kl", made("position-kl", rows))[-1]
+    assert told.startswith("From position 20 on") and told.endswith(
+        "0.80 [0.75, 0.85] (prefix-20-seed-0) and 0.40 [0.35, 0.45] (full-seed-0)."
+    )
+
+
 def test_lengths_are_told_by_training_and_what_it_says_of_the_suggested_one() -> None:
     sweep = made("sweep rollout-length", [*arm("prefix-40", -0.1), *arm("prefix-80", 0.0)])
     first, second = answer("lengths", sweep, decay_run())
