@@ -253,7 +253,7 @@ def test_rollouts_are_listed_with_what_they_are_sorted_and_filtered_by(
     view: Page, shown: tuple[pd.DataFrame, ...]
 ) -> None:
     open_list(view)
-    rows = view.locator(".tv-pair").all_inner_texts()
+    rows = view.locator(".tv-pair").all_text_contents()
     base = shown[0][shown[0]["checkpoint"] == "base"]
     means = shown[1][shown[1]["checkpoint"] == "base"].groupby("rollout_id")["reverse_kl"].mean()
     for row, rollout in zip(rows, base.to_dict("records"), strict=True):
@@ -290,7 +290,7 @@ def test_the_list_is_sorted_by_a_number_and_those_without_one_come_last(
     wanted = rollouts.assign(mean_kl=rollouts["rollout_id"].map(means)).sort_values(
         column, ascending=ascending, kind="stable", na_position="last"
     )
-    names = page.locator(".tv-pair bdi").all_inner_texts()
+    names = page.locator(".tv-pair bdi").all_text_contents()
     assert names == list(wanted["problem_id"])
     page.select_option("#tv-order", "given")
     least = 0.1
@@ -301,10 +301,10 @@ def test_the_list_is_sorted_by_a_number_and_those_without_one_come_last(
     page.fill("#tv-least-kl", "")
     page.fill("#tv-least-tokens", "5")
     page.press("#tv-least-tokens", "Tab")
-    assert page.locator(".tv-pair bdi").all_inner_texts() == ["p0", "p2", "p5"]
+    assert page.locator(".tv-pair bdi").all_text_contents() == ["p0", "p2", "p5"]
     page.fill("#tv-words", "IS P2")
     page.press("#tv-words", "Enter")
-    assert page.locator(".tv-pair bdi").all_inner_texts() == ["p2"]
+    assert page.locator(".tv-pair bdi").all_text_contents() == ["p2"]
 
 
 def test_filters_count_and_leave_what_they_say(view: Page) -> None:
@@ -692,7 +692,7 @@ def test_hostile_texts_do_nothing_and_are_shown_as_they_are_written(
     assert tokens_of(page) == [visible(one) for one in HOSTILE]
     assert tokens_of(page, 1) == ["E2 82", "\u20ac", *map(visible, HOSTILE[:3])]
     open_list(page)
-    assert "<script>window.pwned=1</script>" in page.inner_text(".tv-pair")
+    assert "<script>window.pwned=1</script>" in (page.locator(".tv-pair").first.text_content() or "")
     for at in range(len(HOSTILE)):
         token(page, at).focus()
     page.keyboard.press("Enter")
