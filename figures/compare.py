@@ -41,7 +41,7 @@ CAPTION = """Accuracy of each {role} after the first k tokens of the student's r
     {outcome}, and its difference from {reference} on the same problems. {problems} problems,
     answer rule {rule}. Bars: {level} intervals, problem-clustered."""
 DETAILS = """(a) Accuracy of each {role} after the first k tokens of the student's
-    rollouts; dashed: {outcome}. (b) The same less that of {reference}, paired on the same problems.
+    rollouts; dashed: {outcome}. (b) Its difference from {reference}, paired on the same problems.
     {problems} problems, answer rule {rule}, {estimand}. Bars: pointwise {level} intervals
     ({methods})."""
 

@@ -43,15 +43,27 @@ class Output:
 
 
 def print_json(result: Any, **more: Any) -> None:
-    """A run with its notes and measurements as one JSON object."""
-    record = {"run": str(result.folder), "notes": list(result.notes), **more}
-    print(json.dumps(record | {"measurements": rows(result.measurements)}))
+    """A run with its verdict, notes and measurements as one JSON object."""
+    from decaylab.claims import one_run
+    from decaylab.runs import found_runs
+
+    record = {
+        "run": str(result.folder),
+        "verdict": list(one_run.verdict(found_runs.read(result.folder))),
+        "notes": list(result.notes),
+        **more,
+        "measurements": rows(result.measurements),
+    }
+    print(json.dumps(record))
 
 
 def print_training(result: TrainResult) -> None:
     """A training run as one JSON object."""
+    from decaylab.tables import training
+
     record = {
         "run": str(result.folder),
+        "verdict": list(training.verdict(result.validation)),
         "notes": list(result.notes),
         "alarms": list(result.alarms),
         "metrics": rows(result.metrics),

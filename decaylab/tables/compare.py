@@ -45,7 +45,7 @@ def page(run: FoundRun) -> Page:
     return Page(
         f"Which {CALLED[compared]}?",
         f"{' or '.join(names)}; {shared} {run.record['pair'][shared]['name']}; "
-        f"{problems['name']}, {problems['asked']} problems x {options['samples']} samples, "
+        f"{problems['name']}, {problems['asked']} problems x {options['samples']}, "
         f"T = {options['temperature']}, budget {options['max_tokens']} tokens, "
         f"answer rule {options['answer_rule']}; \u0394: from {names[0]}, on the same problems",
         one_run.verdict(run),

@@ -146,7 +146,7 @@ def submode(source: Source) -> Iterator[Row]:
         two_modes = source.line(columns("two-modes"), at)
         yield {**labels, **two_modes, **source.line(columns("submode"), at)}
         if len(source.rows(change(TOP1), at)):
-            labels[MODEL] = f"{spoken(checkpoint)}, less base"
+            labels[MODEL] = f"{spoken(checkpoint)}, change from base"
             yield {**labels, **source.line(columns("submode"), at, ending="_change")}
 
 

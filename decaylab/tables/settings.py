@@ -21,7 +21,7 @@ PROBLEMS = Column("problems", "problems", "whole", (6,))
 RUN = Column("run", "run", place=(7,))
 TITLE = "Every setting compared with full rollouts"
 CAPTION = (
-    "Accuracy less that of full rollouts. Expected if chosen: corrected for the choice among "
+    "Difference in accuracy from full rollouts. Expected if chosen: corrected for the choice among "
     "{among} settings. Tokens and seconds: over those of full rollouts."
 )
 

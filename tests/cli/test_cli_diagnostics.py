@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,8 @@ def test_json_holds_every_measurement_and_nothing_else_is_said(
     stored = measurements.read(folder / "measurements.parquet")
     assert printed["run"] == str(folder)
     assert printed["notes"] == json.loads((folder / "run.json").read_text())["notes"] != []
+    shown = re.sub(r"\s+", " ", finished[1][command].out)
+    assert printed["verdict"] and all(line in shown for line in printed["verdict"])
     assert list(printed["measurements"][0]) == list(measurements.COLUMNS)
     assert [row["what"] for row in printed["measurements"]] == stored["what"].tolist()
     values = [

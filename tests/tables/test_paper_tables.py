@@ -400,11 +400,11 @@ def test_submode_has_the_common_set_and_its_change() -> None:
         "in_teacher_top2to5_percent",
         pick(frame, what="in_teacher_top2to5", **at),
     )
-    change = row_of(table, tokens_are="common", model="full-seed-0, less base")
+    change = row_of(table, tokens_are="common", model="full-seed-0, change from base")
     same(
         change, "equals_teacher_top1_percent", pick(frame, what="equals_teacher_top1_change", **at)
     )
-    text = table.text[table.text.model == "full-seed-0, less base"].iloc[0]
+    text = table.text[table.text.model == "full-seed-0, change from base"].iloc[0]
     assert text["teacher's top 1 (%)"].startswith("+") and text[
         "teacher's top 2 to 5 (%)"
     ].startswith("-")

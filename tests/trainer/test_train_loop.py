@@ -487,6 +487,8 @@ def test_the_command_prints_the_run_and_json_holds_every_row(tmp_path: Path) -> 
     )
     found = json.loads(outcomes[1])
     assert [row["step"] for row in found["metrics"]] == [1, 2] and len(found["validation"]) == 2
+    printed = " ".join(outcomes[0].split())
+    assert found["verdict"] and all(line in printed for line in found["verdict"])
 
 
 def _spoken(main: Any, *words: str) -> str:
