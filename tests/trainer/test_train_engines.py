@@ -115,22 +115,10 @@ def test_a_rank_beyond_the_engines_is_refused_in_one_line() -> None:
 @engine_test
 @pytest.mark.slow
 def test_a_run_through_vllm_learns_and_ends_alike_after_a_kill(tmp_path: Path) -> None:
-    words = [
-        word
-        for name, value in SHORT.items()
-        for word in (f"--{name.replace('_', '-')}", str(value))
-    ]
-    words = [
-        "train",
-        "--engine",
-        "vllm",
-        *words,
-        "--steps",
-        "20",
-        "--checkpoint-every",
-        "10",
-        "--quiet",
-    ]
+    longer = {**SHORT, "steps": 20, "checkpoint_every": 10, "validation_problems": 64}
+    words = ["train", "--engine", "vllm", "--quiet"]
+    for name, value in longer.items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
     whole = start(*words, "--out", tmp_path / "whole")
     assert whole.wait() == 0, whole.communicate()
     killed = start(*words, "--out", tmp_path / "killed")
