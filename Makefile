@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast test-engines mutants check docs report bench bench-gpu experiment pair clean
+.PHONY: demo test test-fast test-engines mutants check docs report bench bench-gpu rates experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -70,22 +70,28 @@ bench-gpu: $(INSTALLED)  ## throughput and memory on one GPU; REAL="--student ..
 	test -z '$(REAL)' || $(BIN)/python benchmarks/gpu.py $(REAL)
 	! $(BIN)/python -c 'import vllm' 2> /dev/null || $(BIN)/python benchmarks/vllm_overhead.py --device cuda
 
-# Sweeps over N and selectors with 3 seeds, 800 test problems; hours on two cores, resuming. The numbers of
-# docs/embedded-pair.md are those of the first edition of the pair, which was measured with smaller N.
-TRAINED := runs/experiment/runs
-SWEEP := --seeds 3 --test-limit 800 --samples 1 --workers 2 --runs $(TRAINED)
-SELECTORS := prefix,prefix-mask,suffix,middle,random,after-teacher-prefix,progressive,full,importance,rising,$\
-top-reverse-kl,top-student-entropy,top-teacher-entropy,top-reverse-kl-x-student-entropy,$\
-top-teacher-entropy-x-student-entropy,top-all-three,top-reverse-kl-and-student-entropy,$\
-top-reverse-kl-or-student-entropy,top-teacher-entropy-and-student-entropy,top-teacher-entropy-or-student-entropy
-STUDENTS := $(TRAINED)/prefix-40-seed-0 $(TRAINED)/full-seed-0
+# What docs/embedded-pair.md says of the pair, in the order in which it is measured; hours on two cores, resuming.
+MEASURED := runs/experiment
+TRAINED := $(MEASURED)/runs
+SWEEP := --test-limit 800 --samples 1 --workers 2 --runs $(TRAINED)
+SELECTORS := prefix,suffix,middle,random,after-teacher-prefix,full,importance,$\
+top-reverse-kl,top-student-entropy,top-teacher-entropy,top-all-three
+STUDENTS := $(foreach seed,0 1 2,$(TRAINED)/prefix-40-seed-$(seed) $(TRAINED)/full-seed-$(seed))
 
-experiment: $(INSTALLED)  ## trains and measures the embedded pair's students: sweeps over N and selectors, and the diagnostics
-	$(BIN)/decaylab sweep rollout-length --values 10,20,40,80,120,full $(SWEEP) --out runs/experiment/rollout-length
-	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 40 $(SWEEP) --out runs/experiment/selector
-	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out runs/experiment/evaluate
+rates: $(INSTALLED)  ## full rollouts at four learning rates; the one with the lowest held-out KL is the preset's, chosen before anything else
+	for rate in 5e-5 3e-4 1e-3 3e-3; do \
+		$(BIN)/decaylab train --selector full --learning-rate $$rate --out $(MEASURED)/rates/$$rate || exit; done
+
+experiment: $(INSTALLED)  ## decay, token statistics, sweeps over N and selectors, and what training did; hours, resuming
+	$(BIN)/decaylab prefix-decay --limit 300 --prefix-lengths 0,10,20,40,60,80,120,160 --controls all --out $(MEASURED)/prefix-decay
+	for command in position-kl category-kl submode; do \
+		$(BIN)/decaylab $$command --limit 300 --out $(MEASURED)/$$command || exit; done
+	$(BIN)/decaylab sweep rollout-length --values 10,20,40,80,120,full --seeds 3 $(SWEEP) --out $(MEASURED)/rollout-length
+	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 40 --seeds 3 $(SWEEP) --out $(MEASURED)/selector
+	$(BIN)/decaylab signals --limit 300 --advise --evidence $(MEASURED) --out $(MEASURED)/signals
 	for command in position-kl submode behaviour; do \
-		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out runs/experiment/$$command || exit; done
+		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out $(MEASURED)/trained-$$command || exit; done
+	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out $(MEASURED)/trained-evaluate
 
 pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour or more on two cores, resuming
 	$(BIN)/python -m decaylab.data.abacus.recipe all --out build/pair
