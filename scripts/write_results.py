@@ -1,0 +1,129 @@
+"""Writes docs/embedded-pair.md and its figures from docs/embedded-pair.md.jinja and the committed runs.
+
+    python scripts/write_results.py
+
+Every number of the page comes from docs/measurements: the answers to the report's questions, the
+verdicts on the claims, the tables. A test compares the page with what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from decaylab.claims.summary import Summary, summary
+from decaylab.claims.verdicts import POINTS_OF, RATIO, Finding, Style, pick
+from decaylab.pages import gallery, questions
+from decaylab.pages.questions import Asked, Question
+from decaylab.runs import found_runs
+from decaylab.runs.found_runs import FoundRun
+from decaylab.tables.model import Table, seen, to_markdown
+from decaylab.tables.settings import settings
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
+TEMPLATE, PAGE = "embedded-pair.md.jinja", DOCS / "embedded-pair.md"
+FIRST = MEASURED / "first-edition.csv"
+STYLES = {"points": POINTS_OF, "ratio": RATIO, "nats": Style(" nats", 3), "tokens": Style("", 0)}
+
+
+class Results:
+    """What the page says, in Markdown."""
+
+    def __init__(self, runs: list[FoundRun]) -> None:
+        self.runs = {run.name: run for run in runs}
+        self.found: Summary = summary(runs)
+
+    def question(self, name: str) -> str:
+        """A question as a heading, its answer, its figure, and its tables folded."""
+        (question,) = [one for one in questions.ASKED if one.name == name]
+        merged = question.source(list(self.runs.values()))
+        if merged is None or merged.run is None:
+            raise ValueError(f"no run answers {question.heading}")
+        answer = question.answer(Asked(merged.run, list(self.runs.values()), self.found.advice))
+        made = gallery.drawn(merged.entry)
+        image = f"figures/embedded-pair-{merged.item.name}.png"
+        parts = [
+            f"## {question.heading}",
+            " ".join(answer[:2]),
+            f"![{merged.item.title}]({image})",
+            f"*{made.caption}*",
+            *self._folded(question),
+        ]
+        return "\n\n".join(parts)
+
+    def figures(self) -> Iterator[tuple[str, bytes]]:
+        """The file name and the picture of each question's figure."""
+        from decaylab.figures import style
+
+        for question in questions.ASKED:
+            merged = question.source(list(self.runs.values()))
+            if merged is not None and merged.run is not None:
+                figure = gallery.drawn(merged.entry).sheet.draw("page")
+                yield f"embedded-pair-{merged.item.name}.png", bytes(style.encoded(figure, "png"))
+
+    def _folded(self, question: Question) -> Iterator[str]:
+        tables: list[Table] = []
+        if question is questions.LENGTHS and len(self.found.advice.candidates):
+            tables.append(settings(self.found.advice.candidates))
+        for item in question.items:
+            for entry in gallery.entries(list(self.runs.values()), [item]):
+                if entry.run:
+                    tables.append(gallery.table(entry))
+        for table in tables:
+            yield folded(table.title, to_markdown(table))
+
+    @cached_property
+    def claims(self) -> str:
+        """The verdict on each claim, first edition and second, with the sentence of the second."""
+        first = pd.read_csv(FIRST).set_index("claim")
+        lines = ["| claim of the literature | first edition | second edition | the second in numbers |"]
+        lines.append("|:--|:--|:--|:--|")
+        for finding in (*self.found.controls, *self.found.claims):
+            before = first["verdict"].get(finding.claim.name, "not a claim then")
+            lines.append(
+                f"| {cell(finding.claim.text)} | {before} | **{finding.verdict}** | "
+                f"{cell(finding.sentence)} |"
+            )
+        return "\n".join(lines)
+
+    def finding(self, name: str) -> Finding:
+        (found,) = [each for each in self.found.findings if each.claim.name == name]
+        return found
+
+    def number(self, run: str, what: str, style: str, **at: object) -> str:
+        """A measured number with its interval."""
+        rows = pick(self.runs[run].measurements, what, **at)
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} rows of {run} are {what} at {at}")
+        return STYLES[style].number(rows[0])
+
+
+def folded(title: str, text: str) -> str:
+    return f'<details markdown="1">\n<summary>{title}</summary>\n\n{text}\n</details>'
+
+
+def cell(text: str) -> str:
+    return seen(text).replace("|", "\\|")
+
+
+def page() -> str:
+    """The page as it should be."""
+    results = Results(found_runs.find([MEASURED]))
+    loader = FileSystemLoader(DOCS)
+    environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
+    return environment.get_template(TEMPLATE).render(results=results)
+
+
+def main() -> None:
+    PAGE.write_text(page())
+    for name, picture in Results(found_runs.find([MEASURED])).figures():
+        (FIGURES / name).write_bytes(picture)
+
+
+if __name__ == "__main__":
+    main()
