@@ -21,11 +21,13 @@ from decaylab.claims.verdicts import (
     apart,
     decided,
     listed,
+    lowered,
     p_words,
     pick,
     points,
     remedy,
     side,
+    too_few,
     usable,
     widened,
 )
@@ -86,11 +88,14 @@ def machinery(run: FoundRun) -> Judged | None:
 def _control(
     rows: Sequence[Measurement], after_student: Sequence[Measurement]
 ) -> tuple[Verdict, str]:
-    """The verdict on the control and the end of its sentence."""
+    """The verdict on the control and the end of its sentence.
+
+    Lengths at which few problems are left do not count, unless the decay is judged by them.
+    """
     if off := [row for row in rows if side(row)]:
         worst = max(off, key=lambda row: abs(row.value))
         return CONTRADICTED, (
-            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}. The measurement "
+            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}; the measurement "
             "is unsound: do not trust the decay results of this run"
         )
     if missing := [row for row in rows if not row.low <= 0 <= row.high]:
@@ -99,13 +104,33 @@ def _control(
             f"; the interval at {_at(missing)} is missing or excludes 0, as one in twenty does by "
             "chance"
         )
+    counted = [row for row in rows if usable(row)]
+    if not counted:
+        return NOT_TESTABLE, f"; {_unusable(rows)}"
     if blunt := _blunt(rows, after_student):
         return NOT_TESTABLE, (
             f"; every interval contains 0, but that at {blunt.prefix_tokens:g} tokens, "
             f"{points(blunt)}, is wide enough to contain the decay too"
         )
-    widest = max(rows, key=lambda row: row.high - row.low)
-    return HOLDS, f"; every interval contains 0, and the widest is {points(widest)}"
+    widest = max(counted, key=lambda row: row.high - row.low)
+    most = POINTS_OF.text(-FALL.counts).removeprefix("+")
+    if any(row.low <= FALL.counts or row.high >= -FALL.counts for row in counted):
+        return NOT_TESTABLE, (
+            f"; every interval contains 0, but the widest, {points(widest)} at "
+            f"{widest.prefix_tokens:g} tokens, does not exclude a change of {most} points"
+        )
+    words = f"; every interval contains 0, and the widest is {points(widest)}"
+    if few := [row for row in rows if not usable(row)]:
+        words += f"; at {_at(few)} too few problems are left to judge it"
+    return HOLDS, words
+
+
+def _unusable(rows: Sequence[Measurement]) -> str:
+    """Why none of these numbers can decide."""
+    most = max(rows, key=lambda row: row.problems)
+    if most.problems < LEAST_PROBLEMS:
+        return lowered(too_few(most).removesuffix("."))
+    return "its intervals are at less than 95 %"
 
 
 def content(run: FoundRun) -> Judged | None:
@@ -211,9 +236,13 @@ def ahead_words(run: FoundRun) -> str:
         return ""
     gap = rows[0]
     over = f"{points(gap)} over {gap.problems:,} problems"
-    if gap.value < 0:
+    shown = side(gap)
+    if shown > 0:
+        return f"Alone, the teacher is ahead of the student by {over}."
+    if shown < 0:
         return f"Alone, the teacher is behind the student: {over}."
-    return f"Alone, the teacher is ahead of the student by {over}."
+    few = f"; at least {LEAST_PROBLEMS} are needed" if gap.problems < LEAST_PROBLEMS else ""
+    return f"Alone, the teacher is not shown to be ahead of the student: {over}{few}."
 
 
 def half_decay_words(half: Measurement, longest: float) -> str:
@@ -286,7 +315,7 @@ def _blunt(rows: Sequence[Measurement], after_student: Sequence[Measurement]) ->
         return None
     largest = min(falls, key=lambda row: row.value)
     beside = [row for row in rows if row.prefix_tokens == largest.prefix_tokens]
-    return next((row for row in beside if row.low <= largest.value), None)
+    return next((row for row in beside if not usable(row) or row.low <= largest.value), None)
 
 
 def _range(rows: Sequence[Measurement]) -> str:
@@ -294,6 +323,8 @@ def _range(rows: Sequence[Measurement]) -> str:
     low, high = POINTS_OF.text(min(values)), POINTS_OF.text(max(values))
     if len(rows) == 1:
         return f"{low} points at {rows[0].prefix_tokens:g} tokens"
+    if low == high:
+        return f"{low} points at each of {len(rows)} lengths"
     return f"{low} to {high} points at {len(rows)} lengths"
 
 

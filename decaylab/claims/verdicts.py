@@ -332,13 +332,22 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
     """A sentence on the problems needed to detect the smallest effect that counts, by the widest
     interval."""
-    few = [row.problems for row in rows if 0 < row.problems < LEAST_PROBLEMS]
+    few = [row for row in rows if 0 < row.problems < LEAST_PROBLEMS]
     if few:
-        return f"{min(few)} problems are too few: at least {LEAST_PROBLEMS} are needed."
+        return too_few(min(few, key=lambda row: row.problems))
     needed = problems_needed(effect, rows)
     if not needed:
         return ""
     return f"About {needed:,} problems would detect the smallest effect that counts."
+
+
+def too_few(row: Measurement) -> str:
+    """A sentence on a number over fewer problems than a verdict needs."""
+    noun, verb = ("problem", "has") if row.problems == 1 else ("problems", "have")
+    which = ""
+    if row.prefix_tokens > 0:
+        which = f" {verb} rollouts unfinished at {row.prefix_tokens:g} tokens"
+    return f"Only {row.problems} {noun}{which}; at least {LEAST_PROBLEMS} are needed."
 
 
 def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:
@@ -412,8 +421,9 @@ class Style(NamedTuple):
         value, interval = f"{self.text(row.value)}{self.unit}", self.interval(row)
         if interval == NO_INTERVAL:
             return f"{value} ({interval})"
-        level = "" if row.level == LEAST_LEVEL else f" at {100 * row.level:g} %"
-        return f"{value} {interval}{level}"
+        if row.level != LEAST_LEVEL:
+            interval = f"[{100 * row.level:g} %: {interval[1:]}"
+        return f"{value} {interval}"
 
     def over_seeds(self, number: Number) -> str:
         """The interval over seeds, or each seed's number if there is none; "" for one seed."""
@@ -464,3 +474,10 @@ def listed(items: Iterable[object]) -> str:
 def sentence(text: str) -> str:
     """Text with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
+
+
+def lowered(text: str) -> str:
+    """A sentence as it goes on behind a colon: its first letter small, unless that is a name or an
+    abbreviation."""
+    small = text[1:2].islower() or text.startswith("A ")
+    return text[0].lower() + text[1:] if small else text
