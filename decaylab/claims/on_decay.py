@@ -212,14 +212,11 @@ def _guarded(
     rows: tuple[Measurement, ...],
 ) -> Judged:
     """The verdict, with what would test the claim; undecided if the control fails."""
-    sentences = list(words)
-    if verdict == NOT_TESTABLE:
-        sentences.append(remedy(FALL, numbers))
+    why = remedy(FALL, numbers) if verdict == NOT_TESTABLE else ""
     control = machinery(run)
     if control and control.verdict == CONTRADICTED:
-        verdict = UNDECIDED
-        sentences.append("The control of this run fails, so the claim is undecided.")
-    return Judged(verdict, " ".join(filter(None, sentences)), rows)
+        verdict, why = UNDECIDED, "The control of this run fails, so the claim is undecided."
+    return Judged(verdict, " ".join(filter(None, [*words, why])), rows, why)
 
 
 def differences(run: FoundRun, condition: str) -> list[Measurement]:

@@ -53,14 +53,16 @@ NO_INTERVAL = "no interval"
 class Claim:
     """A claim of the literature that measurements can support or contradict.
 
-    name: its id. text: the claim in one sentence. place: its source. rule: which number is compared
-    with the claimed effect, and what size counts. needs: the command that measures it. commands:
-    the commands whose runs can contain the measurement. figure: the registry's item that shows it.
-    control: whether it is a condition for trusting the others instead of a published claim.
+    name: its id. text: the claim in one sentence. question: the same as a question. place: its
+    source. rule: which number is compared with the claimed effect, and what size counts. needs: the
+    command that measures it. commands: the commands whose runs can contain the measurement. figure:
+    the registry's item that shows it. control: whether it is a condition for trusting the others
+    instead of a published claim.
     """
 
     name: str
     text: str
+    question: str
     place: str
     rule: str
     needs: str
@@ -81,11 +83,13 @@ class Finding:
 
 
 class Judged(NamedTuple):
-    """One run's verdict on a claim. rows: the numbers behind it, at least one."""
+    """One run's verdict on a claim. rows: the numbers behind it, at least one. why: the sentence
+    that says why nothing is decided, or what would decide it; "" if there is none."""
 
     verdict: Verdict
     sentence: str
     rows: tuple[Measurement, ...]
+    why: str = ""
 
 
 Rule = Callable[[FoundRun], Judged | None]  # None: the run lacks the measurement
@@ -296,14 +300,17 @@ def fewest(steps: Iterable[float]) -> float:
     return min((count for count in steps if not math.isnan(count)), default=math.nan)
 
 
+def steps_words(numbers: Sequence[Number]) -> list[str]:
+    """A sentence on training steps that are too few."""
+    short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
+    if not short:
+        return []
+    return [f"Trained for {min(short):g} steps; a verdict needs at least {LEAST_STEPS}."]
+
+
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
     """Sentences on training steps or seeds that are too few."""
-    sentences = []
-    short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
-    if short:
-        sentences.append(
-            f"Trained for {min(short):g} steps; a verdict needs at least {LEAST_STEPS}."
-        )
+    sentences = steps_words(numbers)
     if any(number.seeds < len(number.over_problems) for number in numbers):
         sentences.append(
             "Students with the same or an unknown training seed do not count as several seeds."
@@ -324,6 +331,18 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
             f"({LEAST_SEEDS} seeds: {least} %)."
         )
     return sentences
+
+
+def why_open(verdict: Verdict, numbers: Sequence[Number], others: Sequence[str]) -> str:
+    """The sentence that says why a claim on trained students is not decided, as in `Judged.why`.
+
+    Steps and problems come first if it cannot be tested, seeds if it is undecided. others:
+    sentences on problems and intervals.
+    """
+    sentences = [*seeds_words(numbers), *others]
+    if verdict == NOT_TESTABLE:
+        sentences = [*steps_words(numbers), *others, *sentences]
+    return next(filter(None, sentences), "")
 
 
 # What would test it

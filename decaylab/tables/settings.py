@@ -21,8 +21,8 @@ PROBLEMS = Column("problems", "problems", "whole", (6,))
 RUN = Column("run", "run", place=(7,))
 TITLE = "Every setting compared with full rollouts"
 CAPTION = (
-    "Difference in accuracy from full rollouts. Expected if chosen: corrected for the choice among "
-    "{among} settings. Tokens and seconds: over those of full rollouts."
+    "Difference in accuracy from full rollouts. Expected if chosen: for other problems and seeds"
+    "{corrected}. Tokens and seconds: over those of full rollouts."
 )
 
 
@@ -31,7 +31,9 @@ def settings(candidates: pd.DataFrame) -> Table:
     the order of the measured difference."""
     rows = candidates.sort_values("measured_gain", ascending=False, kind="stable")
     lines = [_line(row) for row in rows.to_dict("records")]
-    caption = CAPTION.format(among=candidates["among"].max())
+    among = candidates["among"].max()
+    corrected = f", corrected for the choice among {among} settings" if among > 1 else ""
+    caption = CAPTION.format(corrected=corrected)
     return Table.of(TITLE, lines, name="settings", caption=caption)
 
 

@@ -465,7 +465,9 @@ def test_p_values_are_told_with_three_places(p: float, words: str) -> None:
 
 
 def test_a_claim_is_no_control_unless_it_says_so() -> None:
-    assert not Claim("name", "text", "place", "rule", "needs", ("command",), "figure").control
+    assert not Claim(
+        "name", "text", "question", "place", "rule", "needs", ("command",), "figure"
+    ).control
 
 
 def test_lists_read_aloud() -> None:
