@@ -51,7 +51,7 @@ RULE = (
     "from the noncentral t at 0.05 over the numbers compared, for 80 % power and an effect of "
     f"{SHOWN_IN_SDS:g} standard deviations between seeds. Every verdict needs at least "
     f"{LEAST_PROBLEMS} problems and {LEAST_STEPS} training steps. Intervals at less than 95 % and "
-    "numbers under twice their noise floor decide nothing. If several runs measured a claim, the "
+    "numbers under twice their noise floor are not used. If several runs measured a claim, the "
     "run with the most problems among those that can decide it counts; if another one disagrees, "
     "the claim is undecided."
 )

@@ -43,8 +43,8 @@ def _length_words(rows: Rows, before: Sequence[Measurement]) -> str:
         changes.append(f"{TOKENS.number(row)} ({student.label}{note})")
     length, tenth = (rounded(share * before[0].value, 1) for share in (1, TENTH))
     return (
-        f"The mean length, {length} tokens before training, changes by {'; '.join(changes)}, where "
-        f"{tenth} tokens count."
+        f"The mean length, {length} tokens before training, changes by {'; '.join(changes)}; a "
+        f"change of {tenth} tokens counts."
     )
 
 

@@ -663,7 +663,7 @@ def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
         "longer-responses",
         made("behaviour", lengths("full-seed-0", 30.0, note="3 rollouts were cut off")),
     )
-    assert "(full-seed-0, 3 rollouts were cut off), where 10.0 tokens count." in cut.sentence
+    assert "(full-seed-0, 3 rollouts were cut off); a change of 10.0 tokens counts." in cut.sentence
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def test_every_claim_that_is_undecided_has_its_numbers_and_the_reason() -> None:
     (line,) = said("behaviour", rows)
     assert line == (
         "Undecided (one training seed is not enough; the mean length, 125.7 tokens before "
-        "training, changes by +7.6 tokens [+4.5, +10.7] (prefix-20-seed-0), where 12.6 tokens "
-        "count): does early stopping shorten responses?"
+        "training, changes by +7.6 tokens [+4.5, +10.7] (prefix-20-seed-0); a change of 12.6 "
+        "tokens counts): does early stopping shorten responses?"
     )
 
 
