@@ -9,7 +9,7 @@ Only sweeps decide. They compare each setting with full rollouts, over problems 
 is recommended
 
     if its gain over full rollouts, corrected for the choice, is above 0 (`Gain`)
-    or if it is as accurate within 2 points and samples at least a tenth fewer tokens.
+    or if it is at most 2 points less accurate and samples at least a tenth fewer tokens.
 
 Otherwise full rollouts are recommended. Nothing is recommended if no sweep was run, if seeds, steps
 or problems are too few, if the evidence contradicts itself, or if the best setting does not improve
@@ -25,7 +25,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from decaylab.claims import advice_evidence
-from decaylab.claims.advice_candidates import Compared, Setting
+from decaylab.claims.advice_candidates import Setting
+from decaylab.claims.advice_compared import Compared, compare
 from decaylab.claims.advice_decision import decide
 from decaylab.claims.advice_gain import Gain
 from decaylab.claims.advice_lengths import suggest
@@ -44,7 +45,7 @@ class Advice:
     sentences. on_training: the sentences on training, lengths first. gain: of the recommended
     setting over full rollouts, or None. experiment: the next one, None if none would change the
     advice. candidates: one row per setting that sweeps compared, with the columns
-    `advice_candidates.COLUMNS`. used: the runs that were read.
+    `advice_compared.COLUMNS`. used: the runs that were read.
     """
 
     recommended: Setting | None
@@ -71,8 +72,8 @@ class Advice:
         following = self.experiment.words if self.experiment else ""
         parts = [
             ("Evidence", " ".join(self.evidence)),
-            ("Expected gain", self.expected_gain),
-            ("Expected cost", self.expected_cost),
+            ("Gain", self.expected_gain),
+            ("Cost", self.expected_cost),
             ("What would change the advice", self.would_change),
             ("Next experiment", following),
             ("Runs read", self.runs_read),
@@ -92,13 +93,13 @@ def advise(runs: Sequence[FoundRun]) -> Advice:
         runs: runs of one pair, of any command; runs without relevant results are ignored.
     """
     read = Read.of(runs)
-    compared = Compared.of(read.sweeps)
+    compared, *otherwise = compare(read.sweeps) or [Compared()]
     suggestion = suggest(read.signals, read.decay)
     decision = decide(read, compared, suggestion)
     return Advice(
         decision.recommended,
         decision.verdict,
-        tuple(advice_evidence.evidence(read, compared, suggestion, decision)),
+        tuple(advice_evidence.evidence(read, compared, suggestion, decision, otherwise)),
         advice_evidence.expected_gain(compared, decision),
         advice_evidence.expected_cost(compared, decision),
         decision.would_change,

@@ -1,13 +1,11 @@
-"""The settings that a pair's sweeps compared with full rollouts: gain, cost, contradictions."""
+"""A setting that sweeps compared with full rollouts: its gain, its cost, its contradictions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from decaylab.claims.advice_gain import Gain
 from decaylab.claims.sweep_arms import Arms
@@ -19,19 +17,22 @@ from decaylab.claims.verdicts import (
     Effect,
     Number,
     decided,
+    fewest,
+    held,
     listed,
     pick,
     points,
     side,
     widened,
 )
-from decaylab.maths.seeds import DISAGREE
+from decaylab.maths.seeds import DISAGREE, apart_by, over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.vocabulary import BASE, FULL, ONE_RUN, THESE_SEEDS, minus
+from decaylab.runs.vocabulary import FULL, THESE_SEEDS
 
 BETTER, WORSE, AS_GOOD, OPEN = "better", "worse", "as good", "not decided"
-MORE, CHEAPER = Effect(0.0, POINTS), Effect(1.0, 0.9)
+NOT_AHEAD = "not ahead"
+MORE, CHEAPER = Effect(0.0, POINTS), Effect(1.0, 0.9, reached=True)
 PREFIX = "prefix"
 
 
@@ -60,17 +61,62 @@ class Setting:
 FULL_ROLLOUTS = Setting(FULL, math.inf, FULL)
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A setting with its results in one sweep. rivals: number of settings that this sweep compared
-    with full rollouts. among: the number over all sweeps."""
+class Measured(NamedTuple):
+    """A setting in one sweep. what: the compared difference. number: its results. rivals: how many
+    settings this sweep compared with full rollouts."""
 
-    setting: Setting
     run: FoundRun
     arms: Arms
+    arm: str
+    what: str
     number: Number
     rivals: int
+
+    @property
+    def problems(self) -> int:
+        return self.number.over_problems[0].problems
+
+    @property
+    def by_seed(self) -> dict[float, Measurement]:
+        return self.arms.by_seed(self.arm, self.what)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting with its results. parts: the sweeps behind them, the first one decides on costs;
+    the others trained with other seeds. rivals: number of settings that the first sweep compared
+    with full rollouts. among: the number over all comparable sweeps. next_seed: above the training
+    seeds of all of them."""
+
+    setting: Setting
+    parts: tuple[Measured, ...]
+    number: Number
     among: int
+    next_seed: int
+
+    @classmethod
+    def of(
+        cls, setting: Setting, found: Sequence[Measured], among: int, next_seed: int
+    ) -> Candidate:
+        """The results of the most precise sweep, together with sweeps of other training seeds on
+        as many problems."""
+        parts: list[Measured] = []
+        for each in sorted(found, key=_precision, reverse=True):
+            if not parts or _joins(each, parts):
+                parts.append(each)
+        return cls(setting, tuple(parts), _pooled(parts), among, next_seed)
+
+    @property
+    def run(self) -> FoundRun:
+        return self.parts[0].run
+
+    @property
+    def arms(self) -> Arms:
+        return self.parts[0].arms
+
+    @property
+    def rivals(self) -> int:
+        return self.parts[0].rivals
 
     @property
     def gain(self) -> Gain:
@@ -79,18 +125,28 @@ class Candidate:
     @property
     def verdict(self) -> str:
         """Better, or as good within the smallest relevant difference, by the corrected gain; worse
-        by that gain or by the rule of the claims."""
+        by that gain or by the rule of the claims; not ahead by a relevant difference."""
         gain = self.gain
         if gain.low > 0:
             return BETTER
         if self.number.decided(MORE, self.rivals) == CONTRADICTED or gain.high < 0:
             return WORSE
-        return AS_GOOD if gain.low > -POINTS else OPEN
+        if gain.low > -POINTS:
+            return AS_GOOD
+        return NOT_AHEAD if self.excluded else OPEN
 
     @property
     def promising(self) -> bool:
         """Whether it may still be ahead by a relevant difference."""
-        return self.verdict in (AS_GOOD, OPEN) and not self.gain.high < POINTS
+        return self.verdict in (AS_GOOD, OPEN) and not self.excluded
+
+    @property
+    def excluded(self) -> bool:
+        """Whether the interval of its gain excludes a relevant difference. It is not corrected, as
+        this excludes each setting for itself; without an interval over seeds, that over problems
+        counts."""
+        alone = Gain.of(self.number, 1)
+        return (alone if alone.known else self.number.over_problems[0]).high < POINTS
 
     @property
     def cheaper(self) -> bool:
@@ -114,16 +170,10 @@ class Candidate:
     def torn(self) -> str:
         """How its seeds contradict each other, or "". They do if one shows it ahead of full
         rollouts, and another shows it behind or the seeds disagree."""
-        rows = [
-            widened(row, self.rivals * max(self.number.seeds, 1))
-            for row in self.arms.pick(
-                self.number.over_problems[0].what,
-                **self.arms.at,
-                checkpoint=self.setting.arm,
-                estimand=ONE_RUN,
-            )
+        numbers = self.rivals * max(self.number.seeds, 1)
+        sides = [
+            side(widened(row, numbers)) for part in self.parts for row in part.by_seed.values()
         ]
-        sides = [side(row) for row in rows]
         over = self.number.over_seeds
         disagree = -1 in sides or (over is not None and DISAGREE in over.note)
         if 1 not in sides or not disagree:
@@ -133,80 +183,33 @@ class Candidate:
 
     @property
     def opposed(self) -> str:
-        """The answer rule and checkpoint rule by which it is behind full rollouts, or ""."""
-        reported = self.number.over_problems[0]
-        rows = pick(
-            self.run.measurements,
-            reported.what,
-            checkpoint=self.setting.arm,
-            estimand=THESE_SEEDS,
-        )
-        for row in rows:
-            if side(widened(row, max(len(rows) - 1, 1))) < 0:
+        """How another answer rule or checkpoint rule shows the opposite of what the reported rules
+        show of it, or ""."""
+        reported, shown = self.number.over_problems[0], self.verdict
+        if shown not in (BETTER, AS_GOOD, WORSE):
+            return ""
+        here, there, opposite = "ahead of", "behind", -1
+        if shown == WORSE:
+            here, there, opposite = "behind", "ahead", 1
+        for row in self._by_other_rules():
+            if side(row) == opposite:
+                as_good = "as accurate as" if shown == AS_GOOD else here
                 return (
-                    f"{self.setting.arm} is ahead of full rollouts by the answer rule "
-                    f"{reported.condition} at the {reported.view} checkpoint, but behind by "
+                    f"{self.setting.arm} is {as_good} full rollouts by the answer rule "
+                    f"{reported.condition} at the {reported.view} checkpoint, but {there} by "
                     f"{row.condition} at the {row.view} checkpoint, {points(row)}"
                 )
         return ""
 
-
-@dataclass(frozen=True)
-class Compared:
-    """The results of a pair's sweeps.
-
-    candidates: each setting once, in the order of the runs, without full rollouts. full: accuracy
-    of full rollouts against the untrained student, or None. conflicts: settings on which two sweeps
-    disagree, with a description. notes: which run was used if several measured a setting.
-    """
-
-    candidates: tuple[Candidate, ...]
-    full: Candidate | None
-    conflicts: Mapping[Setting, str]
-    notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, sweeps: Sequence[FoundRun]) -> Compared:
-        """If several sweeps measured a setting, the one with the most problems counts, then the one
-        with the most seeds."""
-        every: dict[Setting, list[tuple[FoundRun, Arms, Number, int]]] = {}
-        full = []
-        for run in sweeps:
-            arms = Arms.of(run)
-            if arms is None:
-                continue
-            numbers = arms.numbers(list(arms.selectors))
-            for arm, number in numbers.items():
-                setting = Setting(arms.selectors[arm], arms.lengths[arm], arm)
-                every.setdefault(setting, []).append((run, arms, number, len(numbers)))
-            base = arms.number(FULL, minus(arms.what, BASE)) if FULL in arms.selectors else None
-            if base is not None:
-                full.append((run, arms, base, 1))
-        candidates, conflicts, notes = [], {}, []
-        for setting, found in every.items():
-            run, arms, number, rivals = max(found, key=_size)
-            candidates.append(Candidate(setting, run, arms, number, rivals, len(every)))
-            if conflict := _conflict(setting, found):
-                conflicts[setting] = conflict
-            others = [other.name for other, _, theirs, _ in found if _differs(theirs, number)]
-            if others:
-                notes.append(
-                    f"for {setting.arm} the run {run.name} is used, which has the most problems, "
-                    f"instead of {listed(others)}"
-                )
-        reference = None
-        if full:
-            run, arms, number, rivals = max(full, key=_size)
-            reference = Candidate(FULL_ROLLOUTS, run, arms, number, rivals, 1)
-        return cls(tuple(candidates), reference, conflicts, tuple(notes))
-
-    def those(self, verdict: str) -> list[Candidate]:
-        return [each for each in self.candidates if each.verdict == verdict]
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per candidate."""
-        return pd.DataFrame([_row(each) for each in self.candidates], columns=list(COLUMNS))
+    def _by_other_rules(self) -> Iterator[Measurement]:
+        """Its difference by each answer rule and checkpoint rule that is not reported, corrected
+        for their number and for the number of settings."""
+        reported = self.number.over_problems[0]
+        at = {"checkpoint": self.setting.arm, "estimand": THESE_SEEDS}
+        rows = pick(self.run.measurements, reported.what, **at)
+        for row in rows:
+            if (row.condition, row.view) != (reported.condition, reported.view):
+                yield widened(row, (len(rows) - 1) * self.among)
 
 
 def largest(
@@ -217,60 +220,62 @@ def largest(
     return max(candidates, key=key, default=None)
 
 
-def _size(found: tuple[FoundRun, Arms, Number, int]) -> tuple[int, int]:
-    return found[2].over_problems[0].problems, found[2].seeds
+# One setting in several sweeps
 
 
-def _differs(one: Number, other: Number) -> bool:
-    """Whether two numbers come from different training runs. Sweeps may share runs."""
-    return one.by_seed != other.by_seed
+def _precision(found: Measured) -> tuple[bool, float, int, int]:
+    """Whether the gain is known, then how narrow its interval is, then problems and seeds."""
+    gain = Gain.of(found.number, 1)
+    width = round(gain.high - gain.low, 6) if gain.known else math.inf
+    return gain.known, -width, found.problems, found.number.seeds
 
 
-def _conflict(setting: Setting, found: Sequence[tuple[FoundRun, Arms, Number, int]]) -> str:
-    """How one sweep shows a setting to be better and another shows it to be worse, or ""."""
-    shown: dict[str, str] = {}
-    for run, _, number, rivals in found:
-        verdict = number.decided(MORE, rivals)
-        if verdict in (HOLDS, CONTRADICTED):
-            shown[verdict] = f"{points(number.over_problems[0])} in {run.name}"
-    if len(shown) < 2:
-        return ""
-    return f"two sweeps disagree on {setting.arm}: {listed(shown.values())}"
+def _joins(other: Measured, parts: Sequence[Measured]) -> bool:
+    """Whether its training seeds are known and new, and its problems and level are the same."""
+    first = parts[0]
+    taken = {seed for part in parts for seed in part.by_seed}
+    seeds = set(other.by_seed)
+    return (
+        bool(seeds)
+        and not any(map(math.isnan, seeds | taken))
+        and not seeds & taken
+        and other.problems == first.problems
+        and other.number.over_problems[0].level == first.number.over_problems[0].level
+    )
 
 
-COLUMNS = (
-    "arm",
-    "selector",
-    "rollout_length",
-    "verdict",
-    "measured_gain",
-    "expected_if_chosen",
-    "low",
-    "high",
-    "among",
-    "seeds",
-    "problems",
-    "tokens_ratio",
-    "seconds_ratio",
-    "run",
-)
+def _pooled(parts: Sequence[Measured]) -> Number:
+    """The mean over the training seeds of all parts, which were tested on the same problems.
 
+    The interval over problems is the mean of theirs, weighted by seeds. It covers at least as often
+    as they do, however their errors are correlated: a standard deviation of a weighted sum is at
+    most the weighted sum of the standard deviations.
+    """
+    first = parts[0].number
+    if len(parts) == 1:
+        return first
+    weights = [part.number.seeds for part in parts]
+    rows = [part.number.over_problems[0] for part in parts]
 
-def _row(each: Candidate) -> dict[str, Any]:
-    gain, tokens, seconds = each.gain, each.tokens, each.seconds
-    return {
-        "arm": each.setting.arm,
-        "selector": each.setting.selector,
-        "rollout_length": each.setting.rollout_length,
-        "verdict": each.verdict,
-        "measured_gain": gain.measured,
-        "expected_if_chosen": gain.expected,
-        "low": gain.low,
-        "high": gain.high,
-        "among": gain.among,
-        "seeds": each.number.seeds,
-        "problems": each.number.over_problems[0].problems,
-        "tokens_ratio": tokens.value if tokens else math.nan,
-        "seconds_ratio": seconds.value if seconds else math.nan,
-        "run": each.run.name,
-    }
+    def mean(values: Iterable[float]) -> float:
+        return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+    over_problems = replace(
+        rows[0],
+        value=mean(row.value for row in rows),
+        low=mean(row.low for row in rows),
+        high=mean(row.high for row in rows),
+        standard_error=math.nan,
+        p_value=math.nan,
+        p_value_holm=math.nan,
+        method="mean of the intervals of several sweeps",
+        under_floor=any(row.under_floor for row in rows),
+    )
+    single = [row for part in parts for row in part.by_seed.values()]
+    values = tuple(row.value for row in single)
+    over = first.over_seeds
+    if over is not None and all(map(math.isfinite, values)):
+        errors = apart_by([row.standard_error for row in single])
+        pooled = over_seeds(values, level=over.level, apart=errors)
+        over = held(replace(over, p_value=math.nan, p_value_holm=math.nan, note=""), pooled)
+    return Number((over_problems,), over, values, fewest(part.number.steps for part in parts))

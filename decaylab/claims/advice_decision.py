@@ -14,16 +14,20 @@ from decaylab.claims.advice_candidates import (
     PREFIX,
     WORSE,
     Candidate,
-    Compared,
     Setting,
     largest,
 )
+from decaylab.claims.advice_compared import RULES_DIFFER, Compared
 from decaylab.claims.advice_gain import Gain
 from decaylab.claims.advice_lengths import Suggestion
 from decaylab.claims.advice_next import Experiment
 from decaylab.claims.advice_runs import Read
 from decaylab.claims.verdicts import (
     CONTRADICTED,
+    LEAST_LEVEL,
+    LEAST_PROBLEMS,
+    LEAST_STEPS,
+    NO_INTERVAL,
     NOT_SUPPORTED,
     POINTS,
     RATIO,
@@ -31,7 +35,7 @@ from decaylab.claims.verdicts import (
     seeds_words,
     sentence,
 )
-from decaylab.maths.seeds import LEAST_SEEDS
+from decaylab.maths.seeds import ALIKE
 from decaylab.printing import percent
 from decaylab.runs.vocabulary import BASE, FULL, minus
 
@@ -58,8 +62,11 @@ def decide(read: Read, compared: Compared, suggestion: Suggestion) -> Decision:
     torn = any(each.torn for each in candidates) or compared.conflicts
     if not torn and not any(each.gain.known or each.verdict == WORSE for each in candidates):
         return _too_little(candidates)
-    best = largest(compared.those(BETTER), key=lambda each: each.gain.expected)
-    cheap = [each for each in compared.those(AS_GOOD) if each.cheaper]
+    sound = [each for each in candidates if not each.opposed]
+    best = largest(
+        [each for each in sound if each.verdict == BETTER], key=lambda each: each.gain.even_odds
+    )
+    cheap = [each for each in sound if each.verdict == AS_GOOD and each.cheaper]
     chosen = best or largest(cheap, key=lambda each: -each.tokens.value if each.tokens else 0.0)
     if contradiction := _contradiction(compared, best, chosen):
         return contradiction
@@ -70,15 +77,16 @@ def decide(read: Read, compared: Compared, suggestion: Suggestion) -> Decision:
     gain = chosen.gain
     setting = chosen.setting
     if chosen is best:
-        reason = f"It is expected to gain {gain.words} over full rollouts{_chosen_among(gain)}."
+        reason = f"It gains {gain.words} over full rollouts{chosen_among(gain)}."
         change_of_mind = (
             "A repeat with other seeds or problems in which it is not ahead of full rollouts."
         )
     else:
         tokens = RATIO.number(chosen.tokens) if chosen.tokens else ""
         reason = (
-            f"No setting is shown to be better than full rollouts. This one is as accurate within "
-            f"{percent(POINTS):g} points, {gain.words}, and samples {tokens} of the tokens."
+            f"No setting is shown to be better than full rollouts. This one is at most "
+            f"{percent(POINTS):g} points less accurate, {gain.words}, and samples {tokens} of the "
+            "tokens."
         )
         change_of_mind = (
             f"A repeat that shows a loss of more than {percent(POINTS):g} points against full "
@@ -119,10 +127,7 @@ def _untried(read: Read, suggestion: Suggestion) -> Decision:
 
 
 def _too_little(candidates: Sequence[Candidate]) -> Decision:
-    seeds = max(each.number.seeds for each in candidates)
-    reason = " ".join(seeds_words([each.number for each in candidates]))
-    reason = reason or "They have too few problems, or intervals at less than 95 %."
-    few = seeds < LEAST_SEEDS
+    reason, following = _lacking(candidates)
     return Decision(
         None,
         (
@@ -131,41 +136,83 @@ def _too_little(candidates: Sequence[Candidate]) -> Decision:
             reason,
         ),
         "More training seeds, problems or steps.",
-        advice_next.more_seeds(candidates) if few else None,
+        following,
     )
+
+
+def _lacking(candidates: Sequence[Candidate]) -> tuple[str, Experiment]:
+    """What these results lack for a decision, and the experiment that supplies it."""
+    numbers = [each.number for each in candidates]
+    rows = [number.over_problems[0] for number in numbers]
+    problems, level = min(row.problems for row in rows), min(row.level for row in rows)
+    if few := " ".join(seeds_words(numbers)):
+        if min(number.steps for number in numbers) < LEAST_STEPS:
+            return few, advice_next.with_more_steps(candidates[0], LEAST_STEPS)
+        return few, advice_next.more_seeds(candidates)
+    if problems < LEAST_PROBLEMS:
+        words = f"Only {problems} problems were tested; at least {LEAST_PROBLEMS} are needed."
+        return words, advice_next.on_all_problems(candidates[0])
+    if level < LEAST_LEVEL:
+        words = (
+            f"The intervals are at {100 * level:g} %; at least {100 * LEAST_LEVEL:g} % is needed."
+        )
+        return words, advice_next.at_level(candidates[0], LEAST_LEVEL)
+    notes = dict.fromkeys(
+        f"{each.setting.arm} is {note}" if note == ALIKE else f"{each.setting.arm}: {note}"
+        for each in candidates
+        if (note := each.number.over_seeds.note if each.number.over_seeds else NO_INTERVAL)
+    )
+    leader = largest(candidates)
+    assert leader is not None
+    purpose = f"Repeat {leader.setting.arm} and full rollouts with new seeds"
+    return sentence("; ".join(notes) or NO_INTERVAL), advice_next.repeat(leader, purpose)
 
 
 def _contradiction(
     compared: Compared, best: Candidate | None, chosen: Candidate | None
 ) -> Decision | None:
-    """The decision if the evidence contradicts itself: that of the best setting if one is shown to
-    be better, otherwise that of any setting."""
+    """The decision if the evidence contradicts itself: that of the recommended setting, or that of
+    any setting if none is."""
     asked = [best] if best else list(compared.candidates)
-    found: dict[str, Candidate] = {}
+    seeds: dict[str, Candidate] = {}
+    rules: dict[str, Candidate] = {}
     for each in asked:
-        for words in (each.torn, compared.conflicts.get(each.setting, "")):
+        conflict = compared.conflicts.get(each.setting, "")
+        by_rule = RULES_DIFFER in conflict
+        for words, found in (
+            (each.torn, seeds),
+            (conflict, rules if by_rule else seeds),
+            (each.opposed if chosen is None else "", rules),
+        ):
             if words:
                 found[words] = each
-    if chosen and (words := chosen.opposed):
-        found[words] = chosen
-    if not found:
+    disputed = largest({**seeds, **rules}.values())
+    if disputed is None:
         return None
-    disputed = largest(found.values())
-    assert disputed is not None
-    purpose = f"Repeat {disputed.setting.arm} and full rollouts with new seeds"
+    would_change = f"More seeds of {disputed.setting.arm}, with results that agree."
+    following = None
+    if seeds:
+        purpose = f"Repeat {disputed.setting.arm} and full rollouts with new seeds"
+        following = advice_next.repeat(disputed, purpose)
+    else:
+        would_change = (
+            "A choice of the rule that grades these responses correctly: read responses on which "
+            "the rules differ. More seeds cannot settle it."
+        )
     return Decision(
         None,
         (
             "No setting is recommended: the evidence contradicts itself.",
-            sentence("; ".join(found)),
+            sentence("; ".join({**seeds, **rules})),
         ),
-        f"More seeds of {disputed.setting.arm}, with results that agree.",
-        advice_next.repeat(disputed, purpose),
+        would_change,
+        following,
     )
 
 
 def _useless(compared: Compared, chosen: Candidate | None) -> Decision | None:
-    """The decision if the recommended setting is shown not to improve the student enough."""
+    """The decision if the recommended setting is shown not to improve the student enough. If it is
+    full rollouts, another setting may."""
     if compared.full is None:
         return None
     arms = chosen.arms if chosen else compared.full.arms
@@ -176,12 +223,27 @@ def _useless(compared: Compared, chosen: Candidate | None) -> Decision | None:
     if number.decided(MORE) not in (CONTRADICTED, NOT_SUPPORTED):
         return None
     words = chosen.setting.words if chosen else FULL_ROLLOUTS.words
+    changed = f"With {words}, its accuracy changes by {arm_points(number)}."
+    leader = None if chosen else largest(each for each in compared.candidates if each.promising)
+    if leader:
+        return Decision(
+            None,
+            (
+                "No setting is recommended yet: full rollouts do not improve this student by "
+                f"{percent(POINTS):g} points, and {leader.setting.arm} is not decided.",
+                f"{changed} Against them, {leader.setting.arm} gains {leader.gain.words}.",
+            ),
+            f"A comparison that shows whether {leader.setting.arm} improves the student.",
+            advice_next.repeat(
+                leader, f"Repeat {leader.setting.arm} and full rollouts with new seeds"
+            ),
+        )
     return Decision(
         None,
         (
             "No setting is recommended: even the best setting does not improve this student by "
             f"{percent(POINTS):g} points.",
-            f"With {words}, its accuracy changes by {arm_points(number)}.",
+            changed,
         ),
         "Training with more steps, another teacher or other problems that improves the student.",
     )
@@ -219,8 +281,7 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     else:
         would_change = (
             "A comparison on other seeds and problems that shows another setting ahead. The first "
-            f"candidate is {leader.setting.arm}, with an expected difference of "
-            f"{leader.gain.words}."
+            f"candidate is {leader.setting.arm}: {leader.gain.words}."
         )
         following = advice_next.repeat(
             leader, f"Compare {leader.setting.arm} alone with full rollouts, with new seeds"
@@ -230,7 +291,8 @@ def _full(compared: Compared, suggestion: Suggestion) -> Decision:
     return Decision(FULL_ROLLOUTS, verdict, would_change, following, None, none)
 
 
-def _chosen_among(gain: Gain) -> str:
+def chosen_among(gain: Gain) -> str:
+    """That the gain is corrected for a choice, if there was one."""
     return f", corrected for the choice among {gain.among}" if gain.among > 1 else ""
 
 

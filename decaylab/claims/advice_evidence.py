@@ -11,11 +11,11 @@ from decaylab.claims.advice_candidates import (
     PREFIX,
     WORSE,
     Candidate,
-    Compared,
     Setting,
     largest,
 )
-from decaylab.claims.advice_decision import Decision, nearest
+from decaylab.claims.advice_compared import Compared
+from decaylab.claims.advice_decision import Decision, chosen_among, decide, nearest
 from decaylab.claims.advice_lengths import Suggestion, decay_at
 from decaylab.claims.advice_runs import Read, problems_of
 from decaylab.claims.of_students import of_selector
@@ -37,12 +37,24 @@ from decaylab.runs.vocabulary import FULL, OVER_SEEDS, change
 
 
 def evidence(
-    read: Read, compared: Compared, suggestion: Suggestion, decision: Decision
+    read: Read,
+    compared: Compared,
+    suggestion: Suggestion,
+    decision: Decision,
+    otherwise: Sequence[Compared] = (),
 ) -> Iterator[str]:
-    """The evidence in sentences, training first."""
+    """The evidence in sentences, training first. otherwise: sweeps that trained or tested in
+    another way."""
     yield from _of_lengths(compared)
     yield from _of_selectors(compared)
-    torn = [each.torn for each in compared.candidates if each.torn]
+    for other in otherwise:
+        verdict = decide(read, other, suggestion).verdict[0].rstrip(".")
+        yield (
+            f"{other.names} cannot be compared with {compared.names} ({other.differs(compared)}); "
+            f'read alone: "{verdict}".'
+        )
+    candidates = compared.candidates
+    torn = [words for each in candidates for words in (each.torn, each.opposed) if words]
     for words in (*torn, *compared.conflicts.values()):
         if words[1:] not in decision.verdict[1]:
             yield sentence(words)
@@ -156,9 +168,9 @@ def expected_gain(compared: Compared, decision: Decision) -> str:
         words.append(f"{gain.words} over full rollouts.")
     elif rival := _rival(compared):
         words.append(
-            f"Full rollouts are the reference. The largest measured difference from them is that "
-            f"of {rival.setting.arm}; corrected for the choice among {rival.gain.among}, the "
-            f"expected change of accuracy is {rival.gain.words}."
+            f"Full rollouts are the reference. Of the settings with an interval, "
+            f"{rival.setting.arm} has the largest measured gain: {rival.gain.words}"
+            f"{chosen_among(rival.gain)}."
         )
     if compared.full:
         words.append(
@@ -168,7 +180,7 @@ def expected_gain(compared: Compared, decision: Decision) -> str:
 
 
 def _rival(compared: Compared) -> Candidate | None:
-    """The setting with the largest measured gain among those with an interval."""
+    """The setting with the largest measured gain of those with an interval."""
     known = [each for each in compared.candidates if each.gain.known and each.verdict != WORSE]
     return largest(known)
 

@@ -1,4 +1,4 @@
-"""The expected gain over full rollouts of a setting chosen as the best of several."""
+"""The gain over full rollouts of a setting chosen as the best of several."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ class Gain:
     of one setting chosen among several.
 
     measured: the mean difference; choosing the largest biases it upwards. low, high: the 95 %
-    interval of the true gain, valid whichever setting is chosen. expected: shrunk so that it
-    exceeds the true gain in at most half of the cases, whichever setting is chosen. among: number
-    of settings to choose from, without full rollouts.
+    interval of the true gain, valid whichever setting is chosen. even_odds: the true gain is at
+    least this in at least half of the cases, whichever setting is chosen; a bound, not an
+    expectation, and far below ``measured`` if there were many settings. among: number of settings
+    to choose from, without full rollouts.
 
-    Interval and expected gain use the half-widths over problems and over seeds (Student's t, with
+    Interval and bound use the half-widths over problems and over seeds (Student's t, with
     the degrees of freedom of each) at a tail of 2.5 % or 50 % divided by ``among`` (Bonferroni),
     added in quadrature. Simultaneous intervals hold under any rule of choice. The sum in quadrature
     covers at least as often as its parts if errors are normal and independent of the estimated
     variances. Sampling error is in both parts, which widens the interval.
 
     Source: Banerjee 1960 (the sum), Zou and Donner 2008 (of sides that differ), Benjamini and
-    Yekutieli 2005 (simultaneous intervals after a choice). Shrinking to the median bound is ours.
+    Yekutieli 2005 (simultaneous intervals after a choice). The bound at even odds is ours.
     """
 
     measured: float
-    expected: float
+    even_odds: float
     low: float
     high: float
     among: int
@@ -45,8 +46,8 @@ class Gain:
         if not known or over is None or math.isnan(over.low) or not usable(number.over_problems[0]):
             return cls(measured, math.nan, math.nan, math.nan, among)
         low, high = _ends(number, ALPHA / 2 / among)
-        expected, _ = _ends(number, 0.5 / among)
-        return cls(measured, expected, low, high, among)
+        even_odds, _ = _ends(number, 0.5 / among)
+        return cls(measured, even_odds, low, high, among)
 
     @property
     def known(self) -> bool:
@@ -54,14 +55,13 @@ class Gain:
 
     @property
     def words(self) -> str:
-        """``+3.1 points [+0.8, +5.9] (measured: +4.0)``, or only the measured gain."""
+        """``+4.0 points [+0.8, +5.9] (at least +3.1 at even odds)``: the measured gain, the
+        corrected interval, and the bound if there was a choice."""
         text = POINTS_OF.text
         if not self.known:
-            return f"measured {text(self.measured)} points (no interval for other seeds)"
-        return (
-            f"{text(self.expected)} points [{text(self.low)}, {text(self.high)}] (measured: "
-            f"{text(self.measured)})"
-        )
+            return f"{text(self.measured)} points (no interval for other seeds)"
+        bound = f" (at least {text(self.even_odds)} at even odds)" if self.among > 1 else ""
+        return f"{text(self.measured)} points [{text(self.low)}, {text(self.high)}]{bound}"
 
 
 def _ends(number: Number, tail: float) -> tuple[float, float]:

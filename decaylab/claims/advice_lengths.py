@@ -139,8 +139,9 @@ def _by_kl(signals: pd.DataFrame) -> _Length:
     none = _Length(CUMULATIVE_KL)
     if position is None or horizon is None or threshold is None:
         return none._replace(obstacle="the KL of the base student was not measured")
-    if math.isnan(position.value):
-        return none._replace(obstacle=f"the cumulative KL is undefined ({position.note})")
+    if not math.isfinite(position.value):
+        reason = f" ({position.note})" if position.note else ""
+        return none._replace(obstacle=f"the cumulative KL is undefined{reason}")
     found = (
         f"{percent(threshold.value):.3g} % of the base student's reverse KL over the first "
         f"{horizon.value:g} tokens lies in the first {rounded(position.value)}"

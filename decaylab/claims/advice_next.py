@@ -20,6 +20,7 @@ from decaylab.runs.vocabulary import FULL, OVER_SEEDS
 CHOSEN = ("--values", "--seeds", "--seed", "--out", "--budget")
 FLAGS = ("--quiet", "--overwrite", "--paper", "--json")
 MOST_SEEDS = MOST_SPREAD**2
+MOST_PROPOSED = 10  # seeds of one experiment
 PAIR = ("teacher", "student", "problems")
 
 
@@ -39,19 +40,19 @@ class Experiment:
 
 
 def repeat(candidate: Candidate, purpose: str) -> Experiment:
-    """Repeats a setting and full rollouts with new seeds, enough to detect the smallest relevant
-    difference."""
+    """Repeats a setting and full rollouts with new seeds: as many as detect the smallest relevant
+    difference, at most `MOST_PROPOSED`."""
     needed = seeds_needed(MORE, [candidate.number])
-    seeds = max(LEAST_SEEDS, needed or LEAST_SEEDS)
-    options, setting = candidate.run.options, candidate.setting
-    first = int(options.get("seed") or 0) + int(options.get("seeds") or candidate.number.seeds)
+    wanted = max(LEAST_SEEDS, needed or LEAST_SEEDS)
+    seeds = min(wanted, MOST_PROPOSED) if needed is not None else MOST_PROPOSED
+    setting = candidate.setting
     over, value, budget = "rollout-length", f"{setting.rollout_length:g}", []
     if setting.selector != PREFIX:
         over, value = "selector", setting.selector
         length = setting.arm.removeprefix(f"{setting.selector}-").split("-")[0]
         budget = ["--budget", length] if length.isdigit() else []
     chosen = ["--values", f"{value},{FULL}", *budget]
-    chosen += ["--seeds", str(seeds), "--seed", str(first)]
+    chosen += ["--seeds", str(seeds), "--seed", str(candidate.next_seed)]
     command = ["decaylab", "sweep", over, *chosen, *kept_options(candidate.run)]
     seconds = _seconds(candidate, seeds)
     runs, steps = 2 * seeds, candidate.number.steps
@@ -63,8 +64,40 @@ def repeat(candidate: Candidate, purpose: str) -> Experiment:
     if problems := problems_needed(MORE, candidate.number.over_problems):
         cost += f"; detecting a difference of 2 points takes about {problems:,} test problems"
     if needed is None:
-        cost += f"; its seeds vary so much that certainty would take more than {MOST_SEEDS} of them"
+        cost += f"; at this spread between seeds, certainty would take more than {MOST_SEEDS} seeds"
+    elif wanted > seeds:
+        cost += f"; at this spread between seeds, certainty would take about {wanted} seeds"
     return Experiment(shlex.join(command), purpose, cost, seconds)
+
+
+def with_more_steps(candidate: Candidate, steps: int) -> Experiment:
+    """The same sweep with the default number of steps."""
+    purpose = f"Train the same sweep for at least {steps} steps"
+    return _again(candidate, ("--steps",), [], purpose, "the default number of steps")
+
+
+def on_all_problems(candidate: Candidate) -> Experiment:
+    """The same sweep, tested on every test problem."""
+    purpose = "Test the same students on every test problem"
+    return _again(candidate, ("--test-limit",), [], purpose, "no training: its runs are kept")
+
+
+def at_level(candidate: Candidate, level: float) -> Experiment:
+    """The same sweep with intervals at another level."""
+    options = ["--level", f"{level:g}"]
+    purpose = "Compute the intervals again"
+    return _again(candidate, ("--level",), options, purpose, "no training: its runs are kept")
+
+
+def _again(
+    candidate: Candidate, drop: Sequence[str], add: Sequence[str], purpose: str, cost: str
+) -> Experiment:
+    run = candidate.run
+    command = _words(run, drop=(*drop, "--out")) or [
+        *("decaylab", "sweep", run.command.removeprefix("sweep ")),
+        *_training_options(run),
+    ]
+    return Experiment(shlex.join([*command, *add]), purpose, cost)
 
 
 def first_sweep(tokens: int, run: FoundRun | None) -> Experiment:
@@ -76,7 +109,7 @@ def first_sweep(tokens: int, run: FoundRun | None) -> Experiment:
     runs = LEAST_SEEDS * (len(lengths) + 1)
     cost = (
         f"{runs} training runs; their duration is unknown, since none was timed: `decaylab plan "
-        "--only train` estimates it"
+        "--only train --probe` estimates it"
     )
     return Experiment(shlex.join(command), "Compare the length with full rollouts", cost)
 

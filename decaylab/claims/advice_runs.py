@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decaylab.claims.verdicts import listed
+from decaylab.claims.on_decay import machinery
+from decaylab.claims.verdicts import CONTRADICTED, listed
 from decaylab.runs.found_runs import FoundRun
 
 
@@ -39,19 +40,44 @@ class Read:
 
 
 def most_problems(runs: Sequence[FoundRun], command: str) -> tuple[FoundRun | None, str]:
-    """The run of a command with the most problems (the first of equals), and a sentence on the runs
-    left out."""
+    """The run of a command with the most problems (the first of equals), of decay runs first those
+    with the control; and a sentence on the runs left out."""
     of_command = [run for run in runs if run.command == command]
     if not of_command:
         return None, ""
-    taken = max(of_command, key=problems_of)
-    others = [f"{run.name} ({problems_of(run):,})" for run in of_command if run is not taken]
+    controls = {run.name: machinery(run) for run in of_command}
+    taken = max(of_command, key=lambda run: (controls[run.name] is not None, problems_of(run)))
+    others = [run for run in of_command if run is not taken]
     if not others:
         return taken, ""
-    return taken, (
-        f"Of {len(of_command)} {command} runs, {taken.name} is used, which has the most problems "
-        f"({problems_of(taken):,}), instead of {listed(others)}."
+    most = max(map(problems_of, others))
+    reason = "which has the most problems"
+    if most > problems_of(taken):
+        reason = "which has the control"
+    elif most == problems_of(taken):
+        reason = "the first of those with the most problems"
+    failed = [
+        run.name
+        for run in others
+        if (control := controls[run.name]) and control.verdict == CONTRADICTED
+    ]
+    note = (
+        f"Of {len(of_command)} {command} runs, {taken.name} is used, {reason} "
+        f"({problems_of(taken):,}), instead of {listed(_beside(run, taken) for run in others)}."
     )
+    if failed:
+        note += f" The control of {listed(failed)} fails."
+    return taken, note
+
+
+def _beside(other: FoundRun, taken: FoundRun) -> str:
+    """A run that is not used: its name, problems, and the settings that differ."""
+    parts = [f"{problems_of(other):,}"]
+    for name in ("temperature", "max_tokens", "answer_rule"):
+        value = other.options.get(name)
+        if value != taken.options.get(name):
+            parts.append(f"{name.replace('_', ' ')} {value}")
+    return f"{other.name} ({', '.join(parts)})"
 
 
 def problems_of(run: FoundRun) -> int:

@@ -125,10 +125,11 @@ def by_seeds(
         return Number(tuple(rows), None, values[: max(len(known), 1)], steps)
     if len(rows) < 2 or not np.isfinite(values).all() or (log and min(values) <= 0):
         return Number(tuple(rows), None, values, steps)
+    level = min(row.level for row in rows)
     if log:
-        mean = ratios_over_seeds(values, np.ones(len(values)))
+        mean = ratios_over_seeds(values, np.ones(len(values)), level=level)
     else:
-        mean = over_seeds(values, apart=apart)
+        mean = over_seeds(values, level=level, apart=apart)
     over = replace(
         rows[0],
         checkpoint="",
@@ -139,6 +140,7 @@ def by_seeds(
         p_value_holm=math.nan,
         training_seed=math.nan,
         under_floor=False,
+        level=level,
     )
     return Number(tuple(rows), held(over, mean), values, steps)
 

@@ -132,8 +132,8 @@ class _Trace(NamedTuple):
         last, best = self.last, self.best
         lead = f"{self.name} {style.number(last)} at step {last.step:g}, its last checkpoint"
         if best is last:
-            return f"{lead} and its best"
-        return f"{lead}, and {style.number(best)} at step {best.step:g}, its best"
+            return f"{lead} and the most accurate of them"
+        return f"{lead}, and {style.number(best)} at step {best.step:g}, the most accurate of them"
 
 
 def collapse(run: FoundRun) -> Judged | None:

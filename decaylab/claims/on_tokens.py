@@ -60,6 +60,7 @@ def early(run: FoundRun) -> Judged | None:
     ratios = [_ratio(first, row) for row in later]
     verdicts = [decided(HIGHEST, ratio, len(later), each=True) for ratio in ratios]
     above = [row for row, verdict in zip(later, verdicts) if verdict == CONTRADICTED]
+    open_ratios = [row for row, verdict in zip(ratios, verdicts) if verdict == NOT_TESTABLE]
     verdict = CONTRADICTED if above else every(verdicts)
     last = max(above or later, key=lambda row: -math.inf if math.isnan(row.value) else row.value)
     reached = ""
@@ -70,7 +71,7 @@ def early(run: FoundRun) -> Judged | None:
         f"Of {len(later)} later bins, {verdicts.count(HOLDS)} are shown to be below the first and "
         f"{len(above)} above.",
     ]
-    weak = [*unusable([first, *later]), would_test(verdict, HIGHEST, ratios)]
+    weak = [*unusable([first, *later]), would_test(verdict, HIGHEST, open_ratios)]
     return _judged(verdict, words, weak, (first, *later))
 
 

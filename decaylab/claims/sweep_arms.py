@@ -76,13 +76,13 @@ class Arms(NamedTuple):
         these = self.pick(what, **at, estimand=THESE_SEEDS)
         if not these:
             return None
-        single = [*self._by_seed(arm, what).values()]
+        single = [*self.by_seed(arm, what).values()]
         values = tuple(row.value for row in single)
-        over = self.pick(what, **at, estimand=OVER_SEEDS)
-        if all(map(math.isfinite, values)):
-            mean = over_seeds(values, apart=apart_by([row.standard_error for row in single]))
-            over = [held(row, mean) for row in over]
-        return Number((these[0],), next(iter(over), None), values, self.trained[arm])
+        over = next(iter(self.pick(what, **at, estimand=OVER_SEEDS)), None)
+        if over is not None and all(map(math.isfinite, values)):
+            errors = [row.standard_error for row in single]
+            over = held(over, over_seeds(values, level=over.level, apart=apart_by(errors)))
+        return Number((these[0],), over, values, self.trained[arm])
 
     def less(self, arm: str, other: str, what: str) -> Number:
         """One arm's number minus another's, both against one reference, over their common seeds.
@@ -108,16 +108,17 @@ class Arms(NamedTuple):
             under_floor=first.under_floor or second.under_floor,
             note="",
         )
-        by_seed, others = self._by_seed(arm, what), self._by_seed(other, what)
+        by_seed, others = self.by_seed(arm, what), self.by_seed(other, what)
         errors = [row.standard_error for row in by_seed.values()]
         values = [by_seed[seed].value - others[seed].value for seed in others if seed in by_seed]
         over = None
         if all(map(math.isfinite, values)):
-            mean = over_seeds(values, apart=apart_by(errors))
+            mean = over_seeds(values, level=apart.level, apart=apart_by(errors))
             over = held(replace(apart, estimand=OVER_SEEDS, method=mean.method), mean)
         return Number((apart,), over, tuple(values), fewest([mine.steps, theirs.steps]))
 
-    def _by_seed(self, arm: str, what: str) -> dict[float, Measurement]:
+    def by_seed(self, arm: str, what: str) -> dict[float, Measurement]:
+        """The number of each training seed of an arm."""
         rows = self.pick(what, **self.at, checkpoint=arm, estimand=ONE_RUN)
         return {row.training_seed: row for row in rows}
 
@@ -130,7 +131,7 @@ class Arms(NamedTuple):
             return None
         over, values = ratio[0], tuple(first / second for first, second in both)
         if len(both) > 1:
-            over = held(over, ratios_over_seeds(*zip(*both)))
+            over = held(over, ratios_over_seeds(*zip(*both), level=over.level))
         return Number((), over, values, self.trained[arm])
 
     def _seconds_by_seed(self, arm: str) -> dict[float, float]:

@@ -144,13 +144,13 @@ def widened(row: Measurement, numbers: int, count: int = 0) -> Measurement:
 def at_tail(row: Measurement, tail: float, count: int = 0) -> Measurement:
     """The row with the interval at this tail probability on each side.
 
-    Each side of the 95 % interval is scaled by the ratio of Student's t quantiles.
+    Each side of the interval at the row's level is scaled by the ratio of Student's t quantiles.
 
     count: of problems or seeds; 0 takes the row's problems. Without either, the normal distribution
     is used.
     """
     degrees = (count or row.problems or math.inf) - 1
-    factor = float(stdtrit(degrees, 1 - tail) / stdtrit(degrees, 1 - ALPHA / 2))
+    factor = float(stdtrit(degrees, 1 - tail) / stdtrit(degrees, (1 + row.level) / 2))
     low, high = (
         row.value - factor * (row.value - row.low),
         row.value + factor * (row.high - row.value),

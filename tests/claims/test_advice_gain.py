@@ -1,5 +1,5 @@
 """The gain of a way that was chosen among many: its interval holds the true gain whatever was
-chosen, and the expected gain exceeds it in at most half of the cases."""
+chosen, and the bound at even odds exceeds it in at most half of the cases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from synthetic_runs import trained
 
 from decaylab.analyses import sweep
 from decaylab.claims.advice import advise
-from decaylab.claims.advice_candidates import Compared, largest
+from decaylab.claims.advice_candidates import largest
+from decaylab.claims.advice_compared import compare
 from decaylab.claims.advice_gain import Gain
 from decaylab.claims.verdicts import Number, held
 from decaylab.maths.seeds import over_seeds
@@ -36,7 +37,7 @@ def test_the_interval_by_hand() -> None:
     seeds = np.array([0.01, 0.02, 0.06])
     gain = Gain.of(number(0.03, 0.01, seeds), among=4)
     error = np.std(seeds, ddof=1) / math.sqrt(3)
-    for tail, low, high in ((0.025 / 4, gain.low, gain.high), (0.5 / 4, gain.expected, None)):
+    for tail, low, high in ((0.025 / 4, gain.low, gain.high), (0.5 / 4, gain.even_odds, None)):
         over_problems = stats.t.ppf(1 - tail, 29) * 0.01
         reach = math.sqrt(over_problems**2 + (stats.t.ppf(1 - tail, 2) * error) ** 2)
         assert low == pytest.approx(0.03 - reach)
@@ -46,7 +47,7 @@ def test_the_interval_by_hand() -> None:
 
 def test_a_way_that_was_not_chosen_among_others_is_not_shrunk() -> None:
     gain = Gain.of(number(0.03, 0.01, np.array([0.01, 0.02, 0.06])), among=1)
-    assert gain.expected == pytest.approx(gain.measured)
+    assert gain.even_odds == pytest.approx(gain.measured)
 
 
 def test_ends_stay_within_what_a_difference_can_be() -> None:
@@ -59,8 +60,8 @@ def test_ends_stay_within_what_a_difference_can_be() -> None:
 )
 def test_without_an_interval_over_seeds_no_gain_is_known(seeds: np.ndarray) -> None:
     gain = Gain.of(number(0.1, 0.01, seeds), among=2)
-    assert not gain.known and math.isnan(gain.expected)
-    assert gain.words == "measured +10.0 points (no interval for other seeds)"
+    assert not gain.known and math.isnan(gain.even_odds)
+    assert gain.words == "+10.0 points (no interval for other seeds)"
 
 
 def test_what_stands_on_too_little_has_no_gain() -> None:
@@ -77,7 +78,7 @@ def test_what_stands_on_too_little_has_no_gain() -> None:
     ):
         gain = Gain.of(lacking, among=2)
         assert not gain.known and gain.measured == 0.1
-        assert math.isnan(gain.high) and math.isnan(gain.expected)
+        assert math.isnan(gain.high) and math.isnan(gain.even_odds)
 
 
 def test_sides_that_differ_are_added_side_by_side() -> None:
@@ -93,7 +94,8 @@ def test_sides_that_differ_are_added_side_by_side() -> None:
 
 def test_the_words_of_a_gain_say_what_was_measured_beside_what_is_expected() -> None:
     gain = Gain(0.04, 0.031, 0.008, 0.059, 3)
-    assert gain.words == "+3.1 points [+0.8, +5.9] (measured: +4.0)"
+    assert gain.words == "+4.0 points [+0.8, +5.9] (at least +3.1 at even odds)"
+    assert replace(gain, among=1).words == "+4.0 points [+0.8, +5.9]"
 
 
 def drawn(
@@ -128,7 +130,7 @@ def test_where_all_ways_are_equal_no_more_is_promised_than_there_is(
         best = max(numbers, key=lambda each: each.value)
         gain = Gain.of(best, ways)
         held_true += gain.low <= 0 <= gain.high
-        promised += gain.expected > 0
+        promised += gain.even_odds > 0
         alone = Gain.of(best, 1)
         uncorrected += alone.low <= 0 <= alone.high
     error = math.sqrt(0.05 * 0.95 / trials)
@@ -172,11 +174,11 @@ def test_sweeps_of_equal_arms_advise_full_rollouts() -> None:
         run = equal_arms(rng)
         advice = advise([run])
         others += advice.recommended is not None and advice.recommended.arm != "full"
-        candidates = [each for each in Compared.of([run]).candidates if each.gain.known]
+        candidates = [each for each in compare([run])[0].candidates if each.gain.known]
         best = largest(candidates)
         if best is not None:
             known += 1
             covered += best.gain.low <= 0 <= best.gain.high
-            promised += best.gain.expected > 0
+            promised += best.gain.even_odds > 0
     assert others <= 2 and known > trials / 2
     assert covered >= known - 2 and promised <= known / 2
