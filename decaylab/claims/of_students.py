@@ -185,7 +185,7 @@ def unusable(rows: Sequence[Measurement]) -> list[str]:
     if under:
         sentences.append(f"{_counted(under, rows)} too close to the noise floor to decide.")
     if few and len(few) == len(rows):
-        sentences.append(too_few(max(few, key=lambda row: row.problems)))
+        sentences.append(too_few(few))
     elif few:
         sentences.append(
             f"{_counted(few, rows)} measured on fewer than {LEAST_PROBLEMS} problems, too few to "

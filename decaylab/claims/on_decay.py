@@ -77,7 +77,7 @@ def machinery(run: FoundRun) -> Judged | None:
     rows = differences(run, OWN_PREFIX)
     if not rows:
         return None
-    verdict, words = _control(rows, differences(run, STUDENT_PREFIX))
+    verdict, words = _control(rows, differences(run, STUDENT_PREFIX), _alone(run))
     return Judged(
         verdict,
         f"After prefixes of its own, the teacher's accuracy differs by {_range(rows)}{words}.",
@@ -86,9 +86,11 @@ def machinery(run: FoundRun) -> Judged | None:
 
 
 def _control(
-    rows: Sequence[Measurement], after_student: Sequence[Measurement]
+    rows: Sequence[Measurement],
+    after_student: Sequence[Measurement],
+    alone: Sequence[Measurement],
 ) -> tuple[Verdict, str]:
-    """The verdict on the control and the end of its sentence.
+    """The verdict on the control and the end of its sentence. alone: numbers over all problems.
 
     Lengths at which few problems are left do not count, unless the decay is judged by them.
     """
@@ -106,7 +108,8 @@ def _control(
         )
     counted = [row for row in rows if usable(row)]
     if not counted:
-        return NOT_TESTABLE, f"; {_unusable(rows)}"
+        few = lowered(too_few([*alone, *rows]).removesuffix("."))
+        return NOT_TESTABLE, f"; {few or 'its intervals are at less than 95 %'}"
     if blunt := _blunt(rows, after_student):
         return NOT_TESTABLE, (
             f"; every interval contains 0, but that at {blunt.prefix_tokens:g} tokens, "
@@ -123,14 +126,6 @@ def _control(
     if few := [row for row in rows if not usable(row)]:
         words += f"; at {_at(few)} too few problems are left to judge it"
     return HOLDS, words
-
-
-def _unusable(rows: Sequence[Measurement]) -> str:
-    """Why none of these numbers can decide."""
-    most = max(rows, key=lambda row: row.problems)
-    if most.problems < LEAST_PROBLEMS:
-        return lowered(too_few(most).removesuffix("."))
-    return "its intervals are at less than 95 %"
 
 
 def content(run: FoundRun) -> Judged | None:
@@ -212,7 +207,9 @@ def _guarded(
     rows: tuple[Measurement, ...],
 ) -> Judged:
     """The verdict, with what would test the claim; undecided if the control fails."""
-    why = remedy(FALL, numbers) if verdict == NOT_TESTABLE else ""
+    why = ""
+    if verdict == NOT_TESTABLE:
+        why = too_few([*_alone(run), *numbers]) or remedy(FALL, numbers)
     control = machinery(run)
     if control and control.verdict == CONTRADICTED:
         verdict, why = UNDECIDED, "The control of this run fails, so the claim is undecided."
@@ -228,7 +225,7 @@ def differences(run: FoundRun, condition: str) -> list[Measurement]:
 
 def ahead_words(run: FoundRun) -> str:
     """How far the teacher alone is ahead of the student; "" where that was not measured."""
-    rows = pick(run.measurements, "teacher_advantage", condition=STUDENT_PREFIX)
+    rows = _alone(run)
     if not rows:
         return ""
     gap = rows[0]
@@ -240,6 +237,11 @@ def ahead_words(run: FoundRun) -> str:
         return f"Alone, the teacher is behind the student: {over}."
     few = f"; at least {LEAST_PROBLEMS} are needed" if gap.problems < LEAST_PROBLEMS else ""
     return f"Alone, the teacher is not shown to be ahead of the student: {over}{few}."
+
+
+def _alone(run: FoundRun) -> list[Measurement]:
+    """How far the teacher is ahead without a prefix, over all problems; none if not measured."""
+    return pick(run.measurements, "teacher_advantage", condition=STUDENT_PREFIX)[:1]
 
 
 def half_decay_words(half: Measurement, longest: float) -> str:

@@ -351,22 +351,31 @@ def why_open(verdict: Verdict, numbers: Sequence[Number], others: Sequence[str])
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
     """A sentence on the problems needed to detect the smallest effect that counts, by the widest
     interval."""
-    few = [row for row in rows if 0 < row.problems < LEAST_PROBLEMS]
-    if few:
-        return too_few(min(few, key=lambda row: row.problems))
+    if few := too_few(rows):
+        return few
     needed = problems_needed(effect, rows)
     if not needed:
         return ""
     return f"About {needed:,} problems would detect the smallest effect that counts."
 
 
-def too_few(row: Measurement) -> str:
-    """A sentence on a number over fewer problems than a verdict needs."""
-    noun, verb = ("problem", "has") if row.problems == 1 else ("problems", "have")
-    which = ""
-    if row.prefix_tokens > 0:
-        which = f" {verb} rollouts unfinished at {row.prefix_tokens:g} tokens"
-    return f"Only {row.problems} {noun}{which}; at least {LEAST_PROBLEMS} are needed."
+def too_few(rows: Sequence[Measurement]) -> str:
+    """A sentence on numbers over fewer problems than a verdict needs; "" if all have enough.
+
+    If only some lack problems it is about the one with the fewest.
+    """
+    few = [row for row in rows if 0 < row.problems < LEAST_PROBLEMS]
+    if not few:
+        return ""
+    count, which = max(row.problems for row in few), ""
+    if len(few) < len(rows):
+        least = min(few, key=lambda row: row.problems)
+        count = least.problems
+        if least.prefix_tokens > 0:
+            verb = "has" if count == 1 else "have"
+            which = f" {verb} rollouts unfinished at {least.prefix_tokens:g} tokens"
+    noun = "problem" if count == 1 else "problems"
+    return f"Only {count} {noun}{which}; at least {LEAST_PROBLEMS} are needed."
 
 
 def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:

@@ -129,8 +129,8 @@ def _none(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
 def _would_decide(frame: pd.DataFrame, left: Sequence[str]) -> Iterator[str]:
     """What would show whether these teachers have a lasting advantage."""
     rows = [row for name in left for row in _advantages(frame, name)[:2]]
-    if few := [row for row in rows if row.problems < LEAST_PROBLEMS]:
-        yield too_few(few[0])
+    if few := too_few(rows):
+        yield few
     elif rows[0].level < LEAST_LEVEL:
         yield f"The intervals are at {100 * rows[0].level:g} %: compare again with --level 0.95."
     elif needed := problems_needed(Effect(0.0, POINTS), rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,7 +102,13 @@ def test_an_advantage_that_is_not_shown_is_no_fact(more: dict[str, Any], end: st
 
 def test_what_cannot_be_tested_says_what_would_test_it() -> None:
     few = changes(-0.02, 0.02, problems=8)
-    (decay, _) = said("prefix-decay", few)
+    gap = row("teacher_advantage", 0.45, 0.04, "student-prefix")
+    (_, decay, _) = said("prefix-decay", [replace(gap, problems=8), *few])
+    assert decay == (
+        "Not testable here (only 8 problems; at least 30 are needed): does the teacher's accuracy "
+        "fall with the length of the student's prefix?"
+    )
+    (_, decay, _) = said("prefix-decay", [gap, *few])
     assert decay == (
         "Not testable here (only 8 problems have rollouts unfinished at 10 tokens; at least 30 are "
         "needed): does the teacher's accuracy fall with the length of the student's prefix?"

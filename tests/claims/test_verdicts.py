@@ -335,9 +335,11 @@ def test_where_the_problems_would_do_already_nothing_is_advised() -> None:
 def test_fewer_problems_than_the_least_are_told_first() -> None:
     rows = [row("x", 0.0, 100.0, problems=problems) for problems in (0, 29, 17, 300)]
     assert remedy(SIZE, rows) == "Only 17 problems; at least 30 are needed."
+    both = [row("x", 0.0, 100.0, problems=count, prefix_tokens=9.0) for count in (12, 8)]
+    assert remedy(SIZE, both) == "Only 12 problems; at least 30 are needed."
     assert "Only" not in remedy(SIZE, [row("x", 0.0, 100.0, problems=30)])
     assert remedy(SIZE, [row("x", 0.0, 100.0, problems=1)]).startswith("Only 1 problem; ")
-    after = [row("x", 0.0, 100.0, problems=8, prefix_tokens=80.0)]
+    after = [row("x", 0.0, 100.0), row("x", 0.0, 100.0, problems=8, prefix_tokens=80.0)]
     assert remedy(SIZE, after) == (
         "Only 8 problems have rollouts unfinished at 80 tokens; at least 30 are needed."
     )

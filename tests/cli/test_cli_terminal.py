@@ -111,8 +111,8 @@ def test_a_run_is_shown_again_by_its_verdict_and_in_full(run: Path) -> None:
     assert short.code == full.code == 0 and short.err == full.err == ""
     lines = short.out.splitlines()
     assert lines[:2] == ["", "Teacher decay"]
-    assert lines[2].startswith("Alone, the teacher is not shown to be ahead of the student: +")
-    assert lines[3].startswith("Not testable here (only ")
+    assert lines[2].startswith("Alone, the teacher is ahead of the student by +")
+    assert lines[3].startswith("Shown: the longer the student's prefix")
     assert lines[4].startswith("The control was not")
     assert "Carried forward" not in short.out and "Carried forward" in full.out
     assert f"more: decaylab show {run} --verbose" in short.out and "more:" not in full.out
