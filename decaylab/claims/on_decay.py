@@ -108,8 +108,8 @@ def _control(
         )
     counted = [row for row in rows if usable(row)]
     if not counted:
-        few = lowered(too_few([*alone, *rows]).removesuffix("."))
-        return NOT_TESTABLE, f"; {few or 'its intervals are at less than 95 %'}"
+        reason = lowered(too_few([*alone, *rows]).removesuffix("."))
+        return NOT_TESTABLE, f"; {reason or 'its intervals are at less than 95 %'}"
     if blunt := _blunt(rows, after_student):
         return NOT_TESTABLE, (
             f"; every interval contains 0, but that at {blunt.prefix_tokens:g} tokens, "

@@ -42,12 +42,12 @@ def settings(candidates: pd.DataFrame) -> Table:
 
 def _line(row: Mapping[Hashable, Any]) -> Row:
     names = ("measured_gain", "problems_low", "problems_high", "gain_at_even_odds", "low", "high")
-    measured, *over_problems, bound, low, high = (percent(row[name]) for name in names)
+    measured, problems_low, problems_high, bound, low, high = (percent(row[name]) for name in names)
     note = "no interval for other seeds" if math.isnan(low) else ""
     return {
         ARM: row["arm"],
         VERDICT: row["verdict"],
-        MEASURED: Number(measured, *over_problems),
+        MEASURED: Number(measured, problems_low, problems_high),
         **({} if row["verdict"] in (NOT_AHEAD, WORSE) else {BOUND: Number(bound, low, high, note)}),
         TOKENS: Number(row["tokens_ratio"]),
         SECONDS: Number(row["seconds_ratio"]),
