@@ -205,7 +205,7 @@ def _signals(run: FoundRun) -> Lines:
     """The advice where it was asked for, else where the KL lies."""
     advice = run.record.get("advice") or {}
     if advice.get("verdict"):
-        yield from advice["verdict"]
+        yield from _advised(advice["verdict"])
         if advice.get("next"):
             yield f"Next: {advice['next']}"
         return
@@ -221,6 +221,13 @@ def _signals(run: FoundRun) -> Lines:
                 f"{TOKENS.number(length)} of a rollout."
             )
             return
+
+
+def _advised(answer: Sequence[str]) -> Lines:
+    """An advice's answer, and its reason as one sentence."""
+    for part in answer:
+        first, *more = SENTENCE.split(part)
+        yield f"{first.removesuffix('.')}; {_joined(more)}." if more else first
 
 
 def _served(run: FoundRun) -> Lines:
@@ -284,7 +291,7 @@ def _changes(rows: Mapping[str, Measurement]) -> Lines:
 
 def _sweep(run: FoundRun) -> Lines:
     advice = advise([run])
-    yield from advice.verdict
+    yield from _advised(advice.verdict)
     yield judged(run, "selectors-worse")
     yield judged(run, "early-stopping-beats-full", advice=advice)
     yield judged(run, "first-beats-last")

@@ -262,6 +262,21 @@ def test_a_sweep_says_the_advice_of_its_own_runs_and_the_claim_behind_it() -> No
     assert "-10.0 points" in lines[2]
 
 
+def test_a_reason_of_several_sentences_leaves_room_for_the_next_line() -> None:
+    rows = [
+        *arm("prefix-20", 0.022, 0.01, share=0.3),
+        *arm("prefix-5", -0.1, share=0.1),
+        *arm("prefix-10", -0.05, share=0.2),
+        *arm("prefix-60", -0.01, 0.02, share=0.8, p=0.5),
+    ]
+    answer, reason, claim = said("sweep rollout-length", rows, over="rollout-length", seeds=3)
+    assert answer == "Train with rollouts of 20 tokens."
+    assert reason.startswith(
+        "No setting is shown to be better than full rollouts; this one is at most 2 points less "
+    )
+    assert claim.startswith("Undecided (the advice, which ") and "+2.2 points" in claim
+
+
 def test_a_gain_that_the_advice_does_not_show_is_not_shown_on_the_same_screen() -> None:
     """By the rule of its claim 20 tokens are ahead; by the advice, which also adds the uncertainty
     over seeds, they are not."""
