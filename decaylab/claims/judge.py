@@ -108,7 +108,14 @@ def _problems(found: Judged) -> int:
 
 
 def _where(run: FoundRun, found: Judged) -> str:
-    """The run's name and its amounts of data."""
-    counts = {"problems": _problems(found), "rollouts": max(row.rollouts for row in found.rows)}
-    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    """The run's name and its amounts of data, the most behind any of the numbers."""
+    counts = {
+        "problems": {row.problems for row in found.rows},
+        "rollouts": {row.rollouts for row in found.rows},
+    }
+    parts = [
+        f"{'up to ' * (len(some) > 1)}{max(some):,} {name}"
+        for name, some in counts.items()
+        if max(some)
+    ]
     return f"({', '.join([run.name, *parts])})"

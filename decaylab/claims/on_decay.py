@@ -191,8 +191,9 @@ def _contrast(
         fewer = f" ({left_out} more have fewer than {LEAST_PROBLEMS} problems or lack one kind)"
     return (
         f"At {sound.prefix_tokens:g} tokens, the teacher's accuracy differs by {points(sound)} "
-        f"after prefixes {kinds[0]} and by {points(erring)} after those {kinds[1]}; the two differ "
-        f"at {len(shown)} of {len(both)} lengths{fewer}."
+        f"after prefixes {kinds[0]} ({sound.problems:,} problems) and by {points(erring)} after "
+        f"those {kinds[1]} ({erring.problems:,}); the two differ at {len(shown)} of {len(both)} "
+        f"lengths{fewer}."
     )
 
 

@@ -332,6 +332,12 @@ def test_content_tells_what_correct_prefixes_cost_and_needs_both_kinds() -> None
         in one.sentence
     )
     assert "the two differ at 2 of 2 lengths" in one.sentence
+    rows = split((0.0, 0.0), (-0.3, -0.4))
+    fewer = [replace(row, problems=80) if row.prefix_tokens == 20 else row for row in rows]
+    fewer = [replace(row, problems=90) if row.value == -0.3 else row for row in fewer]
+    told = found("content", made("prefix-decay", fewer)).sentence
+    assert "correct so far (300 problems)" in told and "contain an error (90)" in told
+    assert "up to 300 problems" in told
     only = changes(-0.1, -0.2, condition="correct-so-far")
     assert verdict("content", "prefix-decay", only) == "not measured"
 
@@ -418,6 +424,11 @@ def test_what_would_test_where_the_kl_lies_is_told() -> None:
     assert one.verdict == "not testable here" and re.search(
         r"About [\d,]+ problems would detect", one.sentence
     )
+    decided = bins(0.5, 0.47, 0.1)
+    decided[2] = replace(decided[2], low=0.01, high=0.3)  # far below the first, and wide
+    wide = found("early-kl", made("signals", decided))
+    told = [re.search(r"About [\d,]+ problems", each.sentence) for each in (one, wide)]
+    assert told[0].group() == told[1].group(), "of the bin that is not decided"
     rows = [
         row(
             "kl_concentration",
