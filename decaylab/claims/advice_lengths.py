@@ -173,7 +173,8 @@ def _by_decay(run: FoundRun) -> _Length:
         return none._replace(obstacle=f"the control of the decay run {run.name} fails")
     if math.isnan(gap.low) or math.isnan(gap.high):
         return none._replace(obstacle="the teacher's advantage has no interval", too_few=True)
-    advantage = f"alone, the teacher is ahead of the student by {points(gap)}"
+    ahead = "ahead of the student by" if gap.low > 0 else "not shown to be ahead of the student:"
+    advantage = f"alone, the teacher is {ahead} {points(gap)}"
     if not gap.low > 0:
         lost = "the teacher is not shown to be better than the student, so there is nothing to lose"
         return none._replace(found=advantage, obstacle=lost, too_few=gap.high > 0)

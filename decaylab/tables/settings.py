@@ -24,9 +24,8 @@ RUN = Column("run", "run", place=(7,))
 TITLE = "Every setting compared with full rollouts"
 CAPTION = (
     "Difference in accuracy from full rollouts: measured, with the interval over problems; and the "
-    "bound at even odds with the interval for other problems and seeds, corrected for the choice "
-    "among {among} settings. Not ahead: a lead of {counts:g} points is excluded. Tokens and seconds: "
-    "over those of full rollouts."
+    "bound at even odds with the interval for other problems and seeds{corrected}. Not ahead: a "
+    "lead of {counts:g} points is excluded. Tokens and seconds: over those of full rollouts."
 )
 
 
@@ -35,18 +34,20 @@ def settings(candidates: pd.DataFrame) -> Table:
     the order of the measured difference."""
     rows = candidates.sort_values("measured_gain", ascending=False, kind="stable")
     lines = [_line(row) for row in rows.to_dict("records")]
-    caption = CAPTION.format(among=candidates["among"].max(), counts=percent(POINTS))
+    among = candidates["among"].max()
+    corrected = f", corrected for the choice among {among} settings" if among > 1 else ""
+    caption = CAPTION.format(corrected=corrected, counts=percent(POINTS))
     return Table.of(TITLE, lines, name="settings", caption=caption)
 
 
 def _line(row: Mapping[Hashable, Any]) -> Row:
     names = ("measured_gain", "problems_low", "problems_high", "gain_at_even_odds", "low", "high")
-    measured, *over_problems, bound, low, high = (percent(row[name]) for name in names)
+    measured, problems_low, problems_high, bound, low, high = (percent(row[name]) for name in names)
     note = "no interval for other seeds" if math.isnan(low) else ""
     return {
         ARM: row["arm"],
         VERDICT: row["verdict"],
-        MEASURED: Number(measured, *over_problems),
+        MEASURED: Number(measured, problems_low, problems_high),
         **({} if row["verdict"] in (NOT_AHEAD, WORSE) else {BOUND: Number(bound, low, high, note)}),
         TOKENS: Number(row["tokens_ratio"]),
         SECONDS: Number(row["seconds_ratio"]),
