@@ -37,7 +37,7 @@ PAPER_PRESET: dict[str, Any] = {
 EMBEDDED_PRESET: dict[str, Any] = {
     "rollout_length": "40",
     "steps": 100,
-    "learning_rate": 3e-4,
+    "learning_rate": 1e-3,
     "teacher_prefix": 80,
     "checkpoint_every": 25,
     "batch_tokens": 4096,
@@ -128,7 +128,7 @@ class TrainFields:
     )
     learning_rate: Rate | None = common(
         "The training",
-        "Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any other; a "
+        "Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any other; a "
         "fifth of that with --full-finetune.",
         only=TRAINS,
     )

@@ -229,9 +229,9 @@ def test_a_finished_run_is_read_and_not_redone_unless_it_is_asked_for(whole: Pat
 
 
 def test_a_run_of_another_configuration_is_refused_with_what_differs(whole: Path) -> None:
-    told = refused(whole, learning_rate=1e-3, budget=10)
+    told = refused(whole, learning_rate=3e-4, budget=10)
     assert (
-        "training.learning_rate: 0.0003 there, 0.001 now" in told
+        "training.learning_rate: 0.001 there, 0.0003 now" in told
         and "training.budget: 40 there, 10 now" in told
     )
 
@@ -249,7 +249,7 @@ def test_a_run_records_its_preset_what_was_held_out_and_a_card(whole: Path) -> N
     assert (training["selector"], training["rollout_length"], training["learning_rate"]) == (
         "prefix",
         "40",
-        3e-4,
+        1e-3,
     )
     assert len(record["identity"]["problems"]["held_out"]) == 6
     card = (whole / "step-000002" / "README.md").read_text()
