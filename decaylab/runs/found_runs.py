@@ -16,11 +16,12 @@ from typing import Any
 import pandas as pd
 
 from decaylab.errors import UserError
-from decaylab.runs import measurements, store
+from decaylab.runs import measurements, run_json, store
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
 NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders without runs
 COMPARISON = "compare"  # its runs cover several pairs
+COMMANDS = (*store.DRAWN, "served-kl", *SWEEPS.values())
 DEPTH = 3  # folders below a given path that are searched
 
 
@@ -76,7 +77,8 @@ class FoundRun:
     @property
     def options(self) -> dict[str, Any]:
         """The options that are part of the run's identity."""
-        return dict(self.record.get("identity", {}).get("options", {}))
+        options: dict[str, Any] = self.record["identity"]["options"]
+        return options
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -183,9 +185,10 @@ def _of_one_pair(runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 def _arms(run: FoundRun) -> list[str]:
     """The folder names of the training runs that a sweep compares."""
-    if run.command.startswith("sweep ") and "runs" in run.record:
-        return list(run.record["identity"]["runs"])
-    return []
+    if run.command not in SWEEPS.values() or "runs" not in run.record:
+        return []
+    arms = run.record["identity"]["runs"]
+    return list(arms) if isinstance(arms, dict) else []
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
@@ -215,11 +218,16 @@ def _read(folder: Path) -> FoundRun:
     command = identity.get("diagnostic", "prefix-decay")
     if over:
         command = SWEEPS.get(over, f"sweep {over}")
+    if command not in COMMANDS:
+        raise UserError(
+            f"{folder}/run.json is damaged or of another version: no command is called "
+            f"{command!r}; {run_json.AGAIN}"
+        )
     policies = identity if "student" in identity else record.get("pair", {})
     if not {"student", "teacher"} <= set(policies):
         raise UserError(
-            f"{folder}/run.json does not record which student and teacher were measured; rerun its "
-            "command"
+            f"{folder}/run.json does not record which student and teacher were measured; "
+            f"{run_json.AGAIN}"
         )
     return FoundRun(folder, folder.name, command, record, _pair(policies))
 
