@@ -69,11 +69,8 @@ CALLED = {dict: "an object", list: "a list", str: "text", NULL: "null", int: "a 
 class Recorded(dict[str, Any]):
     """An object of run.json; a key that is missing is a `UserError` that names file and key."""
 
-    def __init__(self, values: Mapping[str, Any], file: Path, place: str = "") -> None:
-        super().__init__(
-            {name: _recorded(value, file, place + name) for name, value in values.items()}
-        )
-        self.file, self.place = file, place
+    file = Path("run.json")
+    place = ""
 
     def __missing__(self, name: str) -> Any:
         raise UserError(f"{self.file} lacks {self.place}{name}; {AGAIN}")
@@ -92,12 +89,16 @@ def read(file: Path) -> Recorded:
     wrong = _wrong(record, SHAPE, "") or _wrong_option(record.get("identity", {}))
     if wrong:
         raise UserError(f"{file} is damaged ({wrong}); {AGAIN}")
-    return Recorded(record, file)
+    whole: Recorded = _recorded(record, file, "")
+    return whole
 
 
 def _recorded(value: Any, file: Path, place: str) -> Any:
     if isinstance(value, dict):
-        return Recorded(value, file, f"{place}.")
+        prefix = f"{place}." if place else ""
+        found = Recorded({key: _recorded(one, file, prefix + key) for key, one in value.items()})
+        found.file, found.place = file, prefix
+        return found
     if isinstance(value, list):
         return [_recorded(part, file, f"{place}[{index}]") for index, part in enumerate(value)]
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,12 @@ def test_a_missing_key_is_named_with_its_place(tmp_path: Path) -> None:
             read()
         assert words in one_line(error, file)
     assert record.get("notes") is None and "notes" not in record
+    assert dataclasses.asdict(Holder(record))["held"] == record, "options carry such objects"
+
+
+@dataclasses.dataclass
+class Holder:
+    held: dict[str, Any]
 
 
 def test_a_damaged_record_is_replaced_by_overwriting_and_refused_else(tmp_path: Path) -> None:
