@@ -76,8 +76,10 @@ class Recorded(dict[str, Any]):
         raise UserError(f"{self.file} lacks {self.place}{name}; {AGAIN}")
 
 
-def read(file: Path) -> Recorded:
+def read(file: Path, advice: str = AGAIN) -> Recorded:
     """The content of a run.json.
+
+    advice: what to do about one that is damaged.
 
     Raises:
         UserError: it cannot be read, is no JSON, or holds something of another shape.
@@ -85,10 +87,10 @@ def read(file: Path) -> Recorded:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}); {AGAIN}") from error
+        raise UserError(f"{file} is damaged ({error}); {advice}") from error
     wrong = _wrong(record, SHAPE, "") or _wrong_option(record.get("identity", {}))
     if wrong:
-        raise UserError(f"{file} is damaged ({wrong}); {AGAIN}")
+        raise UserError(f"{file} is damaged ({wrong}); {advice}")
     whole: Recorded = _recorded(record, file, "")
     return whole
 

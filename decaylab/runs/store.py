@@ -282,8 +282,10 @@ class RunFolder:
 
     def _existing(self, overwrite: bool) -> dict[str, Any] | None:
         """The record of an earlier run; a damaged one counts as empty if it is overwritten."""
+        path = self.path / "run.json"
+        advice = "--overwrite redoes the run, or choose another folder with --out"
         try:
-            return self.record
+            return run_json.read(path, advice) if path.exists() else None
         except UserError:
             if overwrite:
                 return {}
