@@ -135,7 +135,11 @@ def _wrong_option(identity: Mapping[str, Any]) -> str:
     for part, options in (("options", _class_of(identity)), ("training", TrainOptions)):
         kinds = option_values.kinds(options)
         for name, value in identity.get(part, {}).items():
-            if name in kinds and not _fits(value, kinds[name]):
+            if name not in kinds:
+                continue
+            if not _fits(value, kinds[name]) or (
+                part == "training" and not _holds(value, kinds[name])
+            ):
                 return f"identity.{part}.{name} is {_shown(value)}"
     return ""
 
@@ -166,6 +170,14 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is float:
         return any(_is(value, one) for one in NUMBER)
     return _is(value, kind) if kind in (int, str, bool) else True
+
+
+def _holds(value: Any, kind: Any) -> bool:
+    """Whether a text meets the conditions of its option, which readers count on in a training:
+    rollout lengths are read as numbers, selectors looked up."""
+    _, marks = option_values.bare(kind)
+    conditions = [mark for mark in marks if isinstance(mark, option_values.Must)]
+    return not isinstance(value, str) or all(one.holds(value) for one in conditions)
 
 
 def _shown(value: Any) -> str:

@@ -29,6 +29,7 @@ ODD = [
     '{"identity": {"options": {"samples": "many"}}}',
     '{"identity": {"diagnostic": "position-kl", "options": {"samples": null}}}',
     '{"identity": {"training": [1]}}',
+    '{"identity": {"training": {"rollout_length": "far"}}}',
     '{"identity": {"student": "s", "teacher": "t"}}',
     '{"identity": {"student": {"name": 3}}}',
     '{"identity": {"problems": null}}',

@@ -261,6 +261,16 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     assert one_line(error).startswith(f"{tmp_path / 'run.json'} is damaged")
 
 
+def test_a_run_of_another_command_is_called_what_it_is(tmp_path: Path) -> None:
+    folder = store.RunFolder(tmp_path)
+    folder.open({"identity": {"training": {"steps": 3}, "options": {}}})
+    with pytest.raises(UserError) as error:
+        folder.open({"identity": {"options": {"prefix_lengths": (0, 5), "columns": {}}}})
+    assert one_line(error) == (
+        f"{tmp_path} contains a training run, and this is a prefix-decay run; choose another --out"
+    )
+
+
 def test_overwriting_removes_what_a_run_wrote_and_nothing_else(tmp_path: Path) -> None:
     folder = store.RunFolder(tmp_path)
     (tmp_path / "notes.txt").write_text("mine")
