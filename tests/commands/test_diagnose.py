@@ -343,7 +343,7 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
     found = diagnose.diagnose(
         "position-kl", DiagnosticOptions(checkpoints=("runs/mine",), floor_problems=0)
     )
-    assert found.folder == Path("runs/mine/position-kl")
+    assert found.folder == Path("runs/mine/position-kl-floor-problems-0")
     assert found.record["identity"]["options"]["limit"] == 2
     shutil.copytree(DATA / "student", "mine/step-5")
     pair = {"student": "abacus-student", "teacher": "abacus-teacher"}
