@@ -90,9 +90,9 @@ def figures(
 
     `decaylab figures`
 
-    `decaylab figures runs/* --all --paper --panel`
+    `decaylab figures runs --all --paper --panel`
 
-    `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
+    `decaylab figures runs/sweep/rollout-length-5-20-full --only n-sweep --width column --kinds pdf`
     """
     if runs:
         _begin("figures", quiet or as_json)

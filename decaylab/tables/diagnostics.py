@@ -423,7 +423,8 @@ def _served_kl(source: Source, options: Options) -> Parts:
 
 def _evaluate(source: Source, options: Options) -> Parts:
     average = f"avg_at_{options['samples']}"
-    rule, label = source.values(average, "condition")[0], average.replace("_at_", "@")
+    rule: Any = source.demanded(average)["condition"].iloc[0]
+    label = average.replace("_at_", "@")
     quantities = [average, f"maj_at_{options['samples']}"]
     passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
     quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
