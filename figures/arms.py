@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
+from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, MEANS_OVER_SEEDS
+from decaylab.runs.vocabulary import ONE_RUN, TEACHER
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
 from . import artists, style, words
@@ -38,7 +39,7 @@ LOOKS = {PREFIX: ESR, FULL: REFERENCES[FULL]}
 VIEWS = {LAST: "last checkpoint", BEST: "best checkpoint by validation"}
 NAMES = {
     PREFIX: ESR.name,
-    "prefix-mask": "prefix, rollout goes on",
+    "prefix-mask": "prefix, rollout continues",
     FULL: REFERENCES[FULL].name,
     "after-teacher-prefix": "after teacher's prefix",
     "progressive": "progressive N",
@@ -128,7 +129,7 @@ class Number:
         means = rows[rows.training_seed.isna()]
         single = rows[rows.training_seed.notna()].sort_values("training_seed")
         # A ratio of a single pair of runs is one training run: its interval is over steps.
-        seeds = vocabulary.row(means, estimand=[OVER_SEEDS, ONE_RUN])
+        seeds = vocabulary.row(means, estimand=[*MEANS_OVER_SEEDS, ONE_RUN])
         return cls(
             triple(vocabulary.row(means, estimand=THESE), scale) if graded else UNKNOWN,
             triple(seeds, scale),
