@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -19,8 +19,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, MEANS_OVER_SEEDS
-from decaylab.runs.vocabulary import ONE_RUN, TEACHER
+from decaylab.runs.vocabulary import (
+    BASE,
+    BEST,
+    FRESH,
+    FULL,
+    LAST,
+    MEANS_OVER_SEEDS,
+    ONE_RUN,
+    TEACHER,
+)
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
 from . import artists, style, words
@@ -239,17 +247,18 @@ def draw_number(
 
 NAME = 8.2  # points that a name takes
 MOST_ROWS = 13  # of a panel that stands alone: more names would touch each other
+Row = TypeVar("Row")
 
 
-def pieces(shown: Sequence[Arm]) -> list[list[Arm]]:
-    """The arms in as few lists as fit a panel each, of about one length."""
+def pieces(shown: Sequence[Row]) -> list[list[Row]]:
+    """The rows in as few lists as fit a panel each, of about one length."""
     count = math.ceil(len(shown) / MOST_ROWS)
     size = math.ceil(len(shown) / max(1, count))
     return [list(shown[start : start + size]) for start in range(0, len(shown), size)]
 
 
-def with_pieces(part: Callable[[Sequence[Arm]], Part], shown: Sequence[Arm]) -> Part:
-    """The panel of all arms, and those of some that stand alone where they are many."""
+def with_pieces(part: Callable[[Sequence[Row]], Part], shown: Sequence[Row]) -> Part:
+    """The panel of all rows, and those of some that stand alone where they are many."""
     whole, some = part(shown), pieces(shown)
     return whole if len(some) < 2 else replace(whole, pieces=[part(few) for few in some])
 
