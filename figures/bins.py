@@ -22,7 +22,8 @@ from . import artists, style
 from .artists import NUMBERS, Look
 from .colours import folded, looks
 from .curves import shifts
-from .page import Block, Part
+from .layout import Block
+from .page import Part
 
 Floats = NDArray[np.float64]
 Draw = Callable[[Axes], None]

@@ -44,7 +44,8 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
     "several_boxes_share",

@@ -20,7 +20,8 @@ from . import artists, style
 from .arms import with_pieces
 from .artists import NUMBERS, Look
 from .colours import short
-from .page import Block, Part
+from .layout import Block
+from .page import Part
 
 WHAT = "cascade_ratio"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length

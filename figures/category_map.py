@@ -25,7 +25,8 @@ from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 from . import style, words
 from .colours import looks, short
 from .groups import counts
-from .page import Block, Part, Sheet, balanced, drawing
+from .layout import Block, balanced
+from .page import Part, Sheet, drawing
 
 LETTERS = string.ascii_letters
 PUBLISHED = "published"

@@ -29,7 +29,8 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import Look
 from .curves import accuracy_axis, draw_curve, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first, drawing
+from .layout import Block, beside_first
+from .page import Part, Sheet, drawing
 
 AT = "prefix_tokens"
 COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)

@@ -29,7 +29,8 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SECONDS, PEAK, TOTAL = "seconds_per_step", "peak_gib", "total"
 PHASES = {
@@ -104,7 +105,9 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
 
         parts[letter] = Part(title, block, theirs, colour=style.PUBLISHED)
         page.append(replace(block, right=2.8))
-    return Sheet(parts, page)
+    # the ratios, and then what they are ratios of
+    claim = sorted(panels, key=lambda letter: panels[letter] != "ratio")
+    return Sheet(parts, page, claim=claim)
 
 
 draw = drawing(sheet)

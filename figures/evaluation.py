@@ -39,7 +39,8 @@ from .curves import (
     step_axis,
 )
 from .groups import Panel, counts, intervals, series_of, sheet_of
-from .page import Block, Part, Sheet, beside_first, drawing
+from .layout import Block, beside_first
+from .page import Part, Sheet, drawing
 from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}

@@ -24,7 +24,8 @@ from . import arms, artists, style, words
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
 from .curves import draw_reference
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 PUBLISHED = replace(ESR, name="ESR at N", colour=style.PUBLISHED, line="--")
 PUBLISHED_FULL = replace(PUBLISHED, name="full rollout", line=":")

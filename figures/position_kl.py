@@ -29,7 +29,8 @@ from .artists import PERCENT, Look
 from .bins import pick
 from .colours import looks
 from .curves import shifts
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 from .three_signals import ROBUST_SIGNALS, SIGNALS
 from .trained_positions import (
     FIRST,
@@ -90,13 +91,15 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         )
     if len(_of(measurements, CHANGE)):
         parts, page = _compared(select(measurements, what=DRAWN))
+        claim = LETTERS[FRESH]
     else:
         parts, page = _alone(measurements)
+        claim = "abc"
     if published is not None:
         letter = words.LETTERS[len(parts)]
         parts[letter] = _published_part(letter, published)
         page.append(Block([[letter]], [1.2], right=4.5))
-    return Sheet(parts, page)
+    return Sheet(parts, page, claim=claim)
 
 
 draw = drawing(sheet)

@@ -37,7 +37,8 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first, drawing, staggered
+from .layout import Block, beside_first, staggered
+from .page import Part, Sheet, drawing
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"

@@ -29,7 +29,8 @@ from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
 from .colours import short
 from .curves import accuracy_axis, draw_curve, shifts, step_axis
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 from .running_text import filled
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
@@ -124,7 +125,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         parts["e"] = _published_part(published)
         beside = (0.42, 0.28, 0.28, 0.16, 0.36)
         below = replace(below, mosaic=[[*"bcd.e"]], widths=beside, right=0.75)
-    return Sheet(parts, [_small_block(rows, shown, small), below])
+    return Sheet(parts, [_small_block(rows, shown, small), below], claim="dbca")
 
 
 draw = drawing(sheet)

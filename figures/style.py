@@ -27,7 +27,8 @@ from decaylab.runs.store import write_atomically
 
 Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
-PANEL_HEIGHT, PAGE_HEIGHT = 3.0, 8.0  # inches at most; a panel alone is a column wide
+# Inches at most; a panel alone is a column wide
+PANEL_HEIGHT, PAGE_HEIGHT, COLUMN_HEIGHT = 3.0, 8.0, 9.0
 POINTS_PER_INCH = 72.0
 SMALL, NORMAL = 7.0, 8.0  # points at the printed size
 BOLD = 9.0  # as wide as a bold letter of the normal size is, in points of the plain face

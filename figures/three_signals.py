@@ -18,7 +18,8 @@ from decaylab.runs.vocabulary import BASE, FRESH, select
 
 from . import bins, style, words
 from .artists import Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SIGNALS = {
     "student_entropy": "Student entropy",

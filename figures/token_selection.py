@@ -32,7 +32,8 @@ from decaylab.runs.vocabulary import OVER_SEEDS
 from . import arms, artists, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 Floats = NDArray[np.float64]
 PUBLISHED = Look("published", style.PUBLISHED, "o")
@@ -139,7 +140,8 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         for row in _rows_of(letters, A_ROW)
     ]
     page += [Block([row], [PLOT_INCHES], between=0.78) for row in _rows_of(plots, PLOTS_A_ROW)]
-    return Sheet(parts, page)
+    claim = [letter for letter, panel in panels.items() if panel.graded]
+    return Sheet(parts, page, claim=[*claim, *plots])
 
 
 draw = drawing(sheet)

@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 
 from . import artists, style, words
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 HELD_OUT = Look("held-out problems", style.ESR, "s")
 FULL = Look("held-out problems", style.FULL_ROLLOUT, "v")

@@ -12,8 +12,8 @@ from decaylab.runs.vocabulary import (
     BEST,
     FRESH,
     LAST,
-    ONE_RUN,
     MEANS_OVER_SEEDS,
+    ONE_RUN,
     OVER_SEEDS,
     TEACHER,
 )
