@@ -229,21 +229,30 @@ def signal_row(names: Iterable[str]) -> Block:
 
 
 def signal_part(
-    letter: str, what: str, title: str, frame: pd.DataFrame, view: str, more: Draw | None = None
+    letter: str,
+    what: str,
+    title: str,
+    frame: pd.DataFrame,
+    view: str,
+    more: Draw | None = None,
+    known: Mapping[str, Look] | None = None,
 ) -> Part:
-    """The panel of one signal. more: what else is drawn on it."""
+    """The panel of one signal. more: what else is drawn on it; known: how each student is drawn, by
+    default in its colour."""
+    known = known or looks(frame)
 
     def draw(axes: dict[str, Axes]) -> None:
-        draw_signal(axes[letter], what, frame, view, letter)
+        draw_signal(axes[letter], what, frame, view, letter, known)
         if more is not None:
             more(axes[letter])
 
-    return Part(title, Block([[letter]], [1.5], right=0.15), draw, handles(looks(frame)))
+    return Part(title, Block([[letter]], [1.5], right=0.15), draw, handles(known))
 
 
-def draw_signal(axes: Axes, what: str, frame: pd.DataFrame, view: str, panel: str) -> None:
+def draw_signal(
+    axes: Axes, what: str, frame: pd.DataFrame, view: str, panel: str, known: Mapping[str, Look]
+) -> None:
     """A signal of every student: winsorised means with their intervals, plain means as dots."""
-    known = looks(frame)
     curves = {name: pick(frame, robust(what), view, name) for name in known}
     plain = {name: pick(frame, what, view, name) for name in known}
     every = pd.concat(curves.values())

@@ -265,7 +265,7 @@ def _small_panels(
         curve = vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY)
         # Limits come first: bars are cut off at the frame
         panel.set_ylim(*limits)
-        style.ticks_within(panel, upright=True, most=4)
+        style.ticks_within(panel, upright=True, most=4, share=True)
         step_axis(panel, curve.step.unique())
         panel.tick_params(labelleft=here.x0 < left + 1e-6, labelbottom=lowest or not same)
         _curves(panel, curve, arm)
@@ -352,7 +352,7 @@ def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
     numbers = [number for of_arms in by_mark.values() for number in of_arms.values()]
     low, high = arms.span(numbers, least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
-    style.ticks_within(axes, most=4)
+    style.ticks_within(axes, most=4, share=True)
     arms.say_if_none(axes, numbers)
     for row, arm in enumerate(shown):
         for place, (what, (mark, _)) in enumerate(MARKS.items()):

@@ -240,13 +240,20 @@ def places_points(axes: Axes, places: Sequence[float]) -> list[float]:
     return [float(place) for place in points]
 
 
-def ticks_within(axes: Axes, *, upright: bool = False, most: int | None = None) -> None:
-    """Round numbers within the limits of the axis, at most about ``most``."""
+def ticks_within(
+    axes: Axes, *, upright: bool = False, most: int | None = None, share: bool = False
+) -> None:
+    """Round numbers within the limits of the axis, at most about ``most``.
+
+    share: in per cent of a whole, where the axis may go beyond 100 to keep room for a marker.
+    """
     axis = axes.yaxis if upright else axes.xaxis
     if most is not None:
         axis.set_major_locator(MaxNLocator(most))
     # matplotlib's ticks may lie beyond the limits, and would widen them
     low, high = sorted(axis.get_view_interval())
+    if share:
+        low, high = max(low, 0.0), min(high, 100.0)
     axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 
 
