@@ -6,7 +6,6 @@ Drawing reads rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from .colours import folded, looks
 from .curves import shifts
 from .layout import Block
 from .page import Part
+from .running_text import in_lines
 
 Floats = NDArray[np.float64]
 Draw = Callable[[Axes], None]
@@ -143,7 +143,7 @@ def draw_bins(
     places, rows = places[known], rows[known]
     artists.draw(axes, places, rows, look, gid, shift=shift, scale=scale)
     end = float(rows.value.iloc[-1]) * scale
-    return [style.EndLabel(float(places[-1]), end, textwrap.fill(look.name, LABEL), look.colour)]
+    return [style.EndLabel(float(places[-1]), end, in_lines(look.name, LABEL), look.colour)]
 
 
 def draw_plain(

@@ -19,13 +19,13 @@ from decaylab.runs.vocabulary import ALL, select
 from . import artists, style
 from .arms import with_pieces
 from .artists import NUMBERS, Look
-from .colours import short
 from .layout import Block
 from .page import Part
+from .running_text import short
 
 WHAT = "cascade_ratio"
 CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length
-MARGIN = 17  # characters of a name beside a ratio
+MARGIN = 16  # characters of a name beside a ratio
 ROW, ROOM, HIGHEST = 0.16, 0.1, 1.8  # inches: of a row, beyond all rows, of a panel at most
 NAME = 8.2  # points that a name takes
 

@@ -18,6 +18,7 @@ from decaylab.runs import vocabulary
 
 from . import style
 from .artists import Look
+from .running_text import short
 
 FULL = re.compile(r"(^|/)full(-rollout)?(-seed-\d+)?(/|$)")
 LONGEST_NAME = 30  # characters in a key
@@ -38,7 +39,7 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
         colours |= zip(alike, style.shades(colour, len(alike)), strict=True)
     known = {vocabulary.BASE: BASE} if vocabulary.BASE in names else {}
     for name, marker in zip(trained, style.markers(len(trained)), strict=True):
-        known[name] = Look(short(name), colours[name], marker)
+        known[name] = Look(short(name, LONGEST_NAME), colours[name], marker)
     if vocabulary.TEACHER in names:
         known[vocabulary.TEACHER] = TEACHER
     return known
@@ -70,8 +71,3 @@ def _of_full_rollouts(names: Iterable[str], rows: pd.DataFrame) -> set[str]:
         for name in names
         if (vocabulary.FULL in selectors[name] if name in selectors else FULL.search(name))
     }
-
-
-def short(name: str, most: int = LONGEST_NAME) -> str:
-    """The end of a name, where it is long."""
-    return name if len(name) <= most else f"\u2026{name[1 - most :]}"

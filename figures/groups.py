@@ -134,8 +134,8 @@ def sheet_of(
     share = 1.0
     blocks = [*above, _page(panels, share)]
     # dots stand closer, and cells are lower, where all of them must fit a page
-    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0.1:
-        share -= 0.02
+    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0:
+        share = max(share - 0.02, 0.0)
         blocks = [block.scaled(max(share, LOWEST)) for block in above]
         blocks.append(_page(panels, share))
     return Sheet(parts, blocks, title, claim=claim)

@@ -15,7 +15,6 @@ measurements table and computes no statistics. What the rows lack is not drawn.
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -31,6 +30,7 @@ from .colours import looks
 from .curves import shifts
 from .layout import Block
 from .page import Part, Sheet, drawing
+from .running_text import in_lines
 from .three_signals import ROBUST_SIGNALS, SIGNALS
 from .trained_positions import (
     FIRST,
@@ -52,7 +52,7 @@ CASCADE = cascade.WHAT
 TITLES = {PLAIN: "Reverse KL", PLAIN_CHANGE: "Change by problem"}
 DRAWN = (PLAIN, LEVEL, PLAIN_CHANGE, CHANGE, CASCADE)
 MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
-LABEL = 17  # characters a line of those names
+LABEL = 16  # characters a line of those names
 PLACE = Block(right=1.15, between=1.65, above=0.4)
 
 CAPTION = """Reverse KL of the student from the teacher by response position{compared}. Lines:
@@ -280,7 +280,7 @@ class _Panel:
             look, gid = known[name], f"{self.letter}.{name}"
             drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
             bins.draw_plain(axes, plain[name], look, gid, shift, scale)
-            text = textwrap.fill(look.name, LABEL)
+            text = in_lines(look.name, LABEL)
             labels += [replace(label, text=text) for label in drawn]
         return labels
 

@@ -27,11 +27,10 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
-from .colours import short
 from .curves import accuracy_axis, draw_curve, shifts, step_axis
 from .layout import Block
 from .page import Part, Sheet, drawing
-from .running_text import filled
+from .running_text import filled, short
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
 ACCURACY = "accuracy"
