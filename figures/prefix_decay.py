@@ -61,7 +61,7 @@ CONTROLS = {
     "ended-right": Look("ended correct", style.SKY, "^"),
     ALREADY_WRONG: Look("already wrong", style.ORANGE, "v"),
     "ended-wrong": Look("ended wrong", style.ORANGE, "v"),
-    SWAPPED: Look("other problem's", style.WINE, "P"),
+    SWAPPED: Look("another\nproblem's prefix", style.WINE, "P"),
     REVERSE: Look("reverse: student\nafter teacher", style.STUDENT, "s"),
 }
 SENTENCES = {
@@ -71,7 +71,7 @@ SENTENCES = {
     "verifier.",
     "ended-right": "Ended correct and ended wrong: student prefixes split by how the rollout "
     "ended, which conditions on the future.",
-    SWAPPED: "Other problem's: a student prefix from another problem.",
+    SWAPPED: "Another problem's prefix: a student prefix from another problem.",
     REVERSE: "Reverse: the student after a prefix from the teacher, against the student alone.",
 }
 CAPTION = """{avg} of the teacher after the first k tokens of a student's rollout, for rollouts

@@ -465,7 +465,8 @@ def test_efficiency_ratios_stand_beside_those_of_the_tokens(lengths: pd.DataFram
     figure = efficiency.draw(lengths)
     for arm in LENGTHS[:3]:
         for what, condition in (("seconds_ratio", "total"), ("tokens_ratio", "generation")):
-            one = row(lengths, what, arm, vocabulary.OVER_SEEDS, "training", condition)
+            word = vocabulary.GEOMETRIC_OVER_SEEDS
+            one = row(lengths, what, arm, word, "training", condition)
             np.testing.assert_allclose(at(figure, f"c.{what}.{arm}", upright=False), [one.value])
             np.testing.assert_allclose(
                 ends(figure, f"c.{what}.{arm}.seeds", upright=False), [one.low, one.high]
