@@ -215,8 +215,10 @@ def _ratios(
 
 
 def _of_series(pairs: Sequence[tuple[Floats, ...]], level: float) -> OverSeeds:
-    """Geometric mean ratio over seeds; for a single seed with an interval over blocks of steps. pairs: one
-    entry per seed, see `_quotient`."""
+    """Geometric mean ratio over seeds; for a single seed with an interval over blocks of steps.
+
+    pairs: one entry per seed, see `_quotient`.
+    """
     means = np.array([[column.mean() for column in pair] for pair in pairs])
     if (means <= 0).any():
         return estimated.undefined_over_seeds(len(pairs), NOTHING_TIMED)

@@ -15,28 +15,32 @@ measurements table and computes no statistics. What the rows lack is not drawn.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, SURVIVORS, select
 
-from . import artists, bins, cascade, style, words
-from .artists import PERCENT, Look
+from . import bins, cascade, style, words
+from .artists import Look
 from .bins import pick
 from .colours import looks
-from .curves import shifts
 from .layout import Block
 from .page import Part, Sheet, drawing
-from .running_text import in_lines
+from .position_curves import (
+    CHANGE,
+    LEVEL,
+    PLAIN,
+    PLAIN_CHANGE,
+    Panel,
+    banded,
+    draw_survivors,
+)
 from .three_signals import ROBUST_SIGNALS, SIGNALS
 from .trained_positions import (
     FIRST,
     LINE,
-    draw_given,
-    draw_trained,
     drawn_lengths,
     length_text,
     lengths_text,
@@ -46,13 +50,9 @@ from .trained_positions import (
 VIEWS = {FRESH: "own rollouts", FROZEN: "the base's rollouts"}
 SENTENCES = {FRESH: "Each on its own rollouts", FROZEN: "All on the base student's rollouts"}
 LETTERS = {FRESH: "ace", FROZEN: "bdf"}
-PLAIN, PLAIN_CHANGE = "reverse_kl", "reverse_kl_relative_change"
-LEVEL, CHANGE = bins.robust(PLAIN), bins.robust(PLAIN_CHANGE)
 CASCADE = cascade.WHAT
 TITLES = {PLAIN: "Reverse KL", PLAIN_CHANGE: "Change by problem"}
 DRAWN = (PLAIN, LEVEL, PLAIN_CHANGE, CHANGE, CASCADE)
-MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
-LABEL = 16  # characters a line of those names
 PLACE = Block(right=1.15, between=1.65, above=0.4)
 
 CAPTION = """Reverse KL of the student from the teacher by response position{compared}. Lines:
@@ -132,7 +132,7 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         levels,
         published,
         panels=panels,
-        banded=" and ".join(map(words.named, _banded(looks(measurements)))) or "none",
+        banded=" and ".join(map(words.named, banded(looks(measurements)))) or "none",
         counts=" ".join(counts),
         all_floors=words.floor_text(floored),
         survivors=words.filled(DASHED if len(survivors) else "", survivors),
@@ -180,7 +180,7 @@ def _alone(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
 
     def survivors(axes: Axes) -> None:
         rows = pick(frame, LEVEL, view, BASE, SURVIVORS)
-        _survivors(axes, {BASE: rows}, looks(frame), "a")
+        draw_survivors(axes, {BASE: rows}, looks(frame), "a")
 
     names = (PLAIN, "student_entropy", "teacher_entropy")
     more = {PLAIN: survivors}
@@ -205,7 +205,7 @@ def _compared(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
     for letters, view in zip(LETTERS.values(), views):
         of_view = select(frame, view=view)
         for letter, what in zip(letters[:2], (PLAIN, PLAIN_CHANGE), strict=True):
-            panel = _Panel(frame, of_view, letter, what, known, lengths)
+            panel = Panel(frame, of_view, letter, what, known, lengths)
             title = f"{TITLES[what]}, {VIEWS[view]}"
             parts[letter] = panel.part(title, replace(place, mosaic=[[letter]], heights=[1.5]))
         title = f"Cascade ratio, {VIEWS[view]}"
@@ -226,90 +226,6 @@ def _published_part(letter: str, published: pd.DataFrame) -> Part:
     )
 
 
-def _banded(known: Mapping[str, Look]) -> list[str]:
-    """Whose bands are shaded: the base student's and the last checkpoint's; those of many would
-    cover each other."""
-    return [name for name in dict.fromkeys([BASE, list(known)[-1]]) if name in known]
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """Levels of each student, or their changes in per cent.
-
-    frame: the rows of both views, which share their axes; of_view: those drawn here. known: how
-    each student is drawn and named; lengths: of its training rollouts.
-    """
-
-    frame: pd.DataFrame
-    of_view: pd.DataFrame
-    letter: str
-    plain: str
-    known: Mapping[str, Look]
-    lengths: Mapping[str, float]
-
-    @property
-    def change(self) -> bool:
-        return self.plain == PLAIN_CHANGE
-
-    def part(self, title: str, block: Block) -> Part:
-        crowded = len(self.known) > MOST_LABELLED
-        lines = len(drawn_lengths(self.lengths))
-        pad = FIRST + LINE * (lines - 1) + style.SMALL if lines else 12.0
-
-        def draw(axes: dict[str, Axes]) -> None:
-            labels = self._draw(axes[self.letter])
-            if not crowded:
-                style.label_ends(axes[self.letter], labels)
-
-        key = bins.handles(self.known) if crowded else []
-        return Part(title, block, draw, key, pad=pad)
-
-    def _draw(self, axes: Axes) -> list[style.EndLabel]:
-        """Draws the curves; their labels."""
-        # the base student has not changed against itself
-        known = {name: look for name, look in self.known.items() if not self.change or name != BASE}
-        robust, scale = bins.robust(self.plain), PERCENT if self.change else 1.0
-        curves = self._curves(robust, known)
-        self._axes(axes, curves, scale)
-        for name in _banded(known):
-            rows, gid = curves[name], f"{self.letter}.{name}.band"
-            artists.band(axes, bins.bin_places(rows)[2], rows, known[name].colour, gid, scale)
-        plain, aside = self._curves(self.plain, known), shifts(len(curves), artists.MARKER)
-        labels = []
-        for shift, (name, rows) in zip(aside, curves.items(), strict=True):
-            look, gid = known[name], f"{self.letter}.{name}"
-            drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
-            bins.draw_plain(axes, plain[name], look, gid, shift, scale)
-            text = in_lines(look.name, LABEL)
-            labels += [replace(label, text=text) for label in drawn]
-        return labels
-
-    def _axes(self, axes: Axes, curves: Mapping[str, pd.DataFrame], scale: float) -> None:
-        """The axes, the noise floor, and which positions training saw."""
-        bins.position_axis(axes, _of(self.frame, LEVEL))
-        every = select(self.frame, what=[bins.robust(self.plain), self.plain], condition=ALL)
-        bins.value_axis(axes, [every], scale, change=self.change)
-        floor = f"{self.letter}.floor"
-        bins.draw_floor(axes, curves.values(), floor, scale, change=self.change)
-        style.name_y_axis(axes, "geometric mean (%)" if self.change else "reverse KL (nats)")
-        if self.change:
-            axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-        else:
-            _survivors(axes, self._curves(LEVEL, self.known, SURVIVORS), self.known, self.letter)
-        draw_trained(axes, self.lengths, self.known, self.letter)
-        for given in [] if self.lengths else _of(self.frame, CASCADE).position_low.head(1):
-            draw_given(axes, given, self.letter)
-
-    def _curves(
-        self, what: str, known: Iterable[str], condition: str = ALL
-    ) -> dict[str, pd.DataFrame]:
-        """The rows of a quantity by student, by position; those of some may be empty."""
-        rows = select(self.of_view, what=what, condition=condition)
-        rows = rows.sort_values(["position_low", "position_high"])
-        by_name = {str(name): some for name, some in rows.groupby("checkpoint", sort=False)}
-        return {name: by_name.get(name, rows[:0]) for name in known}
-
-
 def _named_looks(frame: pd.DataFrame) -> dict[str, Look]:
     """The students, named with the rollout length of their training where they differ by it."""
     known, lengths = looks(frame), trained_lengths(frame)
@@ -318,15 +234,3 @@ def _named_looks(frame: pd.DataFrame) -> dict[str, Look]:
             named = f"{known[name].name} ({length_text(length)})"
             known[name] = replace(known[name], name=named)
     return known
-
-
-def _survivors(
-    axes: Axes, curves: Mapping[str, pd.DataFrame], known: Mapping[str, Look], panel: str
-) -> None:
-    """Dashed beside each level: the same over the rollouts of a least length alone, where that was
-    measured."""
-    for name, rows in curves.items():
-        rows = rows.dropna(subset="value")
-        dashed = replace(known[name], marker="", line="--")
-        place, gid = bins.bin_places(rows)[2], f"{panel}.{name}.survivors"
-        artists.points(axes, place, rows.value, dashed, gid, joined=True, linewidth=0.9, zorder=2)

@@ -69,7 +69,9 @@ def figures(
         typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False),
     ] = None,
     paper: Paper = False,
-    width: Annotated[str, typer.Option(help="column (3.4 x 9 in at most), page (7 x 8) or both.")] = "both",
+    width: Annotated[
+        str, typer.Option(help="column (3.4 x 9 in at most), page (7 x 8) or both.")
+    ] = "both",
     panel: Annotated[
         bool, typer.Option("--panel", help="Each panel as a file too, at most 3.4 x 3 in.")
     ] = False,
