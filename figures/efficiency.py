@@ -1,10 +1,10 @@
-"""What training costs: seconds a step and peak memory by phase, and each arm against full rollout;
-efficiency table, measured.
+"""What training costs: seconds per step and peak memory by phase, and each arm against full
+rollout; efficiency table, measured.
 
-    a   seconds a step, phase behind phase
+    a   seconds per step, phase behind phase
     b   peak memory of each phase
     c   time and sampled tokens of each arm over those of full rollout, on a logarithmic axis
-    d   published seconds a step, where they are given: another machine, on their own axis
+    d   published seconds per step, where they are given: another machine, on their own axis
 
 Drawing reads rows of the measurements table and computes no statistics. What the rows lack is not
 drawn.
@@ -56,7 +56,7 @@ PANELS = {
     "seconds": (
         "Seconds per step",
         "seconds",
-        "Seconds a step of training, mean over the steps but the first; thin bar: the total",
+        "Seconds per step of training, mean over the steps but the first; thin bar: the total",
     ),
     "memory": ("Peak memory", "GiB", "Largest memory in use in each phase of the run"),
     "ratio": (
@@ -88,7 +88,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         published: rows of `decaylab.paper.publication.efficiency`, in a grey panel of their own.
 
     Raises:
-        ValueError: the rows hold no seconds a step.
+        ValueError: the rows hold no seconds per step.
         LookupError: a number of an arm lacks its mean over seeds.
     """
     rows = _rows(measurements)
@@ -273,7 +273,7 @@ def _ratio_axis(axes: Axes, numbers: Sequence[Number]) -> None:
 
 
 def _published(axes: Axes, published: pd.DataFrame, letter: str) -> None:
-    """Seconds a step as printed, in grey and hatched."""
+    """Seconds per step as printed, in grey and hatched."""
     seconds = vocabulary.rows(published, what=SECONDS)
     names = list(dict.fromkeys(seconds.checkpoint))
     for row, name in enumerate(names):

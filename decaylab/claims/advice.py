@@ -72,8 +72,8 @@ class Advice:
         following = self.experiment.words if self.experiment else ""
         parts = [
             ("Evidence", " ".join(self.evidence)),
-            ("Expected gain", self.expected_gain),
-            ("Expected cost", self.expected_cost),
+            ("Gain", self.expected_gain),
+            ("Cost", self.expected_cost),
             ("What would change the advice", self.would_change),
             ("Next experiment", following),
             ("Runs read", self.runs_read),

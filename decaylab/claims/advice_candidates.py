@@ -31,6 +31,7 @@ from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import FULL, THESE_SEEDS
 
 BETTER, WORSE, AS_GOOD, OPEN = "better", "worse", "as good", "not decided"
+NOT_AHEAD = "not ahead"
 MORE, CHEAPER = Effect(0.0, POINTS), Effect(1.0, 0.9, reached=True)
 PREFIX = "prefix"
 
@@ -124,18 +125,28 @@ class Candidate:
     @property
     def verdict(self) -> str:
         """Better, or as good within the smallest relevant difference, by the corrected gain; worse
-        by that gain or by the rule of the claims."""
+        by that gain or by the rule of the claims; not ahead by a relevant difference."""
         gain = self.gain
         if gain.low > 0:
             return BETTER
         if self.number.decided(MORE, self.rivals) == CONTRADICTED or gain.high < 0:
             return WORSE
-        return AS_GOOD if gain.low > -POINTS else OPEN
+        if gain.low > -POINTS:
+            return AS_GOOD
+        return NOT_AHEAD if self.excluded else OPEN
 
     @property
     def promising(self) -> bool:
         """Whether it may still be ahead by a relevant difference."""
-        return self.verdict in (AS_GOOD, OPEN) and not self.gain.high < POINTS
+        return self.verdict in (AS_GOOD, OPEN) and not self.excluded
+
+    @property
+    def excluded(self) -> bool:
+        """Whether the interval of its gain excludes a relevant difference. It is not corrected, as
+        this excludes each setting for itself; without an interval over seeds, that over problems
+        counts."""
+        alone = Gain.of(self.number, 1)
+        return (alone if alone.known else self.number.over_problems[0]).high < POINTS
 
     @property
     def cheaper(self) -> bool:

@@ -228,6 +228,8 @@ COLUMNS = (
     "rollout_length",
     "verdict",
     "measured_gain",
+    "problems_low",
+    "problems_high",
     "gain_at_even_odds",
     "low",
     "high",
@@ -242,12 +244,15 @@ COLUMNS = (
 
 def _row(each: Candidate) -> dict[str, Any]:
     gain, tokens, seconds = each.gain, each.tokens, each.seconds
+    over_problems = each.number.over_problems[0]
     return {
         "arm": each.setting.arm,
         "selector": each.setting.selector,
         "rollout_length": each.setting.rollout_length,
         "verdict": each.verdict,
         "measured_gain": gain.measured,
+        "problems_low": over_problems.low,
+        "problems_high": over_problems.high,
         "gain_at_even_odds": gain.even_odds,
         "low": gain.low,
         "high": gain.high,

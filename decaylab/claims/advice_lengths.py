@@ -139,8 +139,9 @@ def _by_kl(signals: pd.DataFrame) -> _Length:
     none = _Length(CUMULATIVE_KL)
     if position is None or horizon is None or threshold is None:
         return none._replace(obstacle="the KL of the base student was not measured")
-    if math.isnan(position.value):
-        return none._replace(obstacle=f"the cumulative KL is undefined ({position.note})")
+    if not math.isfinite(position.value):
+        reason = f" ({position.note})" if position.note else ""
+        return none._replace(obstacle=f"the cumulative KL is undefined{reason}")
     found = (
         f"{percent(threshold.value):.3g} % of the base student's reverse KL over the first "
         f"{horizon.value:g} tokens lies in the first {rounded(position.value)}"
@@ -172,7 +173,8 @@ def _by_decay(run: FoundRun) -> _Length:
         return none._replace(obstacle=f"the control of the decay run {run.name} fails")
     if math.isnan(gap.low) or math.isnan(gap.high):
         return none._replace(obstacle="the teacher's advantage has no interval", too_few=True)
-    advantage = f"alone, the teacher is ahead of the student by {points(gap)}"
+    ahead = "ahead of the student by" if gap.low > 0 else "not shown to be ahead of the student:"
+    advantage = f"alone, the teacher is {ahead} {points(gap)}"
     if not gap.low > 0:
         lost = "the teacher is not shown to be better than the student, so there is nothing to lose"
         return none._replace(found=advantage, obstacle=lost, too_few=gap.high > 0)

@@ -51,7 +51,7 @@ RULE = (
     "from the noncentral t at 0.05 over the numbers compared, for 80 % power and an effect of "
     f"{SHOWN_IN_SDS:g} standard deviations between seeds. Every verdict needs at least "
     f"{LEAST_PROBLEMS} problems and {LEAST_STEPS} training steps. Intervals at less than 95 % and "
-    "numbers under twice their noise floor decide nothing. If several runs measured a claim, the "
+    "numbers under twice their noise floor are not used. If several runs measured a claim, the "
     "run with the most problems among those that can decide it counts; if another one disagrees, "
     "the claim is undecided."
 )
@@ -108,7 +108,14 @@ def _problems(found: Judged) -> int:
 
 
 def _where(run: FoundRun, found: Judged) -> str:
-    """The run's name and its amounts of data."""
-    counts = {"problems": _problems(found), "rollouts": max(row.rollouts for row in found.rows)}
-    parts = [f"{count:,} {name}" for name, count in counts.items() if count]
+    """The run's name and its amounts of data, the most behind any of the numbers."""
+    counts = {
+        "problems": {row.problems for row in found.rows},
+        "rollouts": {row.rollouts for row in found.rows},
+    }
+    parts = [
+        f"{'up to ' * (len(some) > 1)}{max(some):,} {name}"
+        for name, some in counts.items()
+        if max(some)
+    ]
     return f"({', '.join([run.name, *parts])})"

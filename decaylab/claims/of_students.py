@@ -26,7 +26,9 @@ from decaylab.claims.verdicts import (
     pick,
     remedy,
     seeds_words,
+    too_few,
     usable,
+    why_open,
 )
 from decaylab.maths.seeds import over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
@@ -164,9 +166,9 @@ def judged(
 ) -> Judged:
     """The verdict, with sentences on its seeds and numbers and on what would test the claim."""
     over = [row for number in numbers for row in number.over_problems]
-    sentences = list(words) + seeds_words(numbers)
-    sentences += [would_test(verdict, effect, over)] + unusable(over)
-    return Judged(verdict, " ".join(filter(None, sentences)), tuple(rows))
+    weak = [would_test(verdict, effect, over), *unusable(over)]
+    sentences = dict.fromkeys(filter(None, [*words, *seeds_words(numbers), *weak]))
+    return Judged(verdict, " ".join(sentences), tuple(rows), why_open(verdict, numbers, weak))
 
 
 def would_test(verdict: Verdict, effect: Effect, rows: Sequence[Measurement]) -> str:
@@ -176,15 +178,28 @@ def would_test(verdict: Verdict, effect: Effect, rows: Sequence[Measurement]) ->
 
 def unusable(rows: Sequence[Measurement]) -> list[str]:
     """How many of the numbers are too weak to decide, one sentence per reason."""
-    under = sum(bool(row.under_floor) for row in rows)
-    few = sum(0 < row.problems < LEAST_PROBLEMS for row in rows)
-    lacking = 0
-    for row in rows:
-        other_reason = row.under_floor or 0 < row.problems < LEAST_PROBLEMS
-        lacking += not usable(row) and not other_reason
-    reasons = {
-        "lie under twice their noise floor and decide nothing": under,
-        f"have fewer than {LEAST_PROBLEMS} problems and decide nothing": few,
-        "have no usable interval": lacking,
-    }
-    return [f"{count} of {len(rows)} numbers {why}." for why, count in reasons.items() if count]
+    few = [row for row in rows if 0 < row.problems < LEAST_PROBLEMS]
+    under = [row for row in rows if row.under_floor]
+    lacking = [row for row in rows if not usable(row) and row not in few and row not in under]
+    sentences = []
+    if under:
+        sentences.append(f"{_counted(under, rows)} too close to the noise floor to decide.")
+    if few and len(few) == len(rows):
+        sentences.append(too_few(few))
+    elif few:
+        sentences.append(
+            f"{_counted(few, rows)} measured on fewer than {LEAST_PROBLEMS} problems, too few to "
+            "decide."
+        )
+    if lacking:
+        sentences.append(f"{_counted(lacking, rows)} without a usable interval.")
+    return sentences
+
+
+def _counted(those: Sequence[Measurement], rows: Sequence[Measurement]) -> str:
+    """The beginning of a sentence on some of the numbers: ``2 of 5 numbers are``."""
+    if len(rows) == 1:
+        return "The number is"
+    if len(those) == len(rows):
+        return f"All {len(rows)} numbers are"
+    return f"{len(those)} of {len(rows)} numbers {'is' if len(those) == 1 else 'are'}"

@@ -39,12 +39,12 @@ DISAGREE = 0.25
 def _length_words(rows: Rows, before: Sequence[Measurement]) -> str:
     changes = []
     for student, row in rows.items():
-        note = f" ({row.note})" if row.note else ""
-        changes.append(f"{student.label} {TOKENS.number(row)}{note}")
+        note = f", {row.note}" if row.note else ""
+        changes.append(f"{TOKENS.number(row)} ({student.label}{note})")
     length, tenth = (rounded(share * before[0].value, 1) for share in (1, TENTH))
     return (
-        f"The mean length of {length} tokens changes by: {'; '.join(changes)}; a tenth of it is "
-        f"{tenth}."
+        f"The mean length, {length} tokens before training, changes by {'; '.join(changes)}; a "
+        f"change of {tenth} tokens counts."
     )
 
 
@@ -132,8 +132,8 @@ class _Trace(NamedTuple):
         last, best = self.last, self.best
         lead = f"{self.name} {style.number(last)} at step {last.step:g}, its last checkpoint"
         if best is last:
-            return f"{lead} and its best"
-        return f"{lead}, and {style.number(best)} at step {best.step:g}, its best"
+            return f"{lead} and the most accurate of them"
+        return f"{lead}, and {style.number(best)} at step {best.step:g}, the most accurate of them"
 
 
 def collapse(run: FoundRun) -> Judged | None:

@@ -21,11 +21,13 @@ from decaylab.claims.verdicts import (
     apart,
     decided,
     listed,
+    lowered,
     p_words,
     pick,
     points,
     remedy,
     side,
+    too_few,
     usable,
     widened,
 )
@@ -75,7 +77,7 @@ def machinery(run: FoundRun) -> Judged | None:
     rows = differences(run, OWN_PREFIX)
     if not rows:
         return None
-    verdict, words = _control(rows, differences(run, STUDENT_PREFIX))
+    verdict, words = _control(rows, differences(run, STUDENT_PREFIX), _alone(run))
     return Judged(
         verdict,
         f"After prefixes of its own, the teacher's accuracy differs by {_range(rows)}{words}.",
@@ -84,13 +86,18 @@ def machinery(run: FoundRun) -> Judged | None:
 
 
 def _control(
-    rows: Sequence[Measurement], after_student: Sequence[Measurement]
+    rows: Sequence[Measurement],
+    after_student: Sequence[Measurement],
+    alone: Sequence[Measurement],
 ) -> tuple[Verdict, str]:
-    """The verdict on the control and the end of its sentence."""
+    """The verdict on the control and the end of its sentence. alone: numbers over all problems.
+
+    Lengths at which few problems are left do not count, unless the decay is judged by them.
+    """
     if off := [row for row in rows if side(row)]:
         worst = max(off, key=lambda row: abs(row.value))
         return CONTRADICTED, (
-            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}. The measurement "
+            f": {points(worst)} at {worst.prefix_tokens:g} tokens{p_words(worst)}; the measurement "
             "is unsound: do not trust the decay results of this run"
         )
     if missing := [row for row in rows if not row.low <= 0 <= row.high]:
@@ -99,13 +106,26 @@ def _control(
             f"; the interval at {_at(missing)} is missing or excludes 0, as one in twenty does by "
             "chance"
         )
+    counted = [row for row in rows if usable(row)]
+    if not counted:
+        reason = lowered(too_few([*alone, *rows]).removesuffix("."))
+        return NOT_TESTABLE, f"; {reason or 'its intervals are at less than 95 %'}"
     if blunt := _blunt(rows, after_student):
         return NOT_TESTABLE, (
             f"; every interval contains 0, but that at {blunt.prefix_tokens:g} tokens, "
             f"{points(blunt)}, is wide enough to contain the decay too"
         )
-    widest = max(rows, key=lambda row: row.high - row.low)
-    return HOLDS, f"; every interval contains 0, and the widest is {points(widest)}"
+    widest = max(counted, key=lambda row: row.high - row.low)
+    most = POINTS_OF.text(-FALL.counts).removeprefix("+")
+    if any(row.low <= FALL.counts or row.high >= -FALL.counts for row in counted):
+        return NOT_TESTABLE, (
+            f"; every interval contains 0, but the widest, {points(widest)} at "
+            f"{widest.prefix_tokens:g} tokens, does not exclude a change of {most} points"
+        )
+    words = f"; every interval contains 0, and the widest is {points(widest)}"
+    if few := [row for row in rows if not usable(row)]:
+        words += f"; at {_at(few)} too few problems are left to judge it"
+    return HOLDS, words
 
 
 def content(run: FoundRun) -> Judged | None:
@@ -171,8 +191,9 @@ def _contrast(
         fewer = f" ({left_out} more have fewer than {LEAST_PROBLEMS} problems or lack one kind)"
     return (
         f"At {sound.prefix_tokens:g} tokens, the teacher's accuracy differs by {points(sound)} "
-        f"after prefixes {kinds[0]} and by {points(erring)} after those {kinds[1]}; the two differ "
-        f"at {len(shown)} of {len(both)} lengths{fewer}."
+        f"after prefixes {kinds[0]} ({sound.problems:,} problems) and by {points(erring)} after "
+        f"those {kinds[1]} ({erring.problems:,}); the two differ at {len(shown)} of {len(both)} "
+        f"lengths{fewer}."
     )
 
 
@@ -187,14 +208,13 @@ def _guarded(
     rows: tuple[Measurement, ...],
 ) -> Judged:
     """The verdict, with what would test the claim; undecided if the control fails."""
-    sentences = list(words)
+    why = ""
     if verdict == NOT_TESTABLE:
-        sentences.append(remedy(FALL, numbers))
+        why = too_few([*_alone(run), *numbers]) or remedy(FALL, numbers)
     control = machinery(run)
     if control and control.verdict == CONTRADICTED:
-        verdict = UNDECIDED
-        sentences.append("The control of this run fails, so the claim is undecided.")
-    return Judged(verdict, " ".join(filter(None, sentences)), rows)
+        verdict, why = UNDECIDED, "The control of this run fails, so the claim is undecided."
+    return Judged(verdict, " ".join(filter(None, [*words, why])), rows, why)
 
 
 def differences(run: FoundRun, condition: str) -> list[Measurement]:
@@ -206,14 +226,23 @@ def differences(run: FoundRun, condition: str) -> list[Measurement]:
 
 def ahead_words(run: FoundRun) -> str:
     """How far the teacher alone is ahead of the student; "" where that was not measured."""
-    rows = pick(run.measurements, "teacher_advantage", condition=STUDENT_PREFIX)
+    rows = _alone(run)
     if not rows:
         return ""
     gap = rows[0]
     over = f"{points(gap)} over {gap.problems:,} problems"
-    if gap.value < 0:
+    shown = side(gap)
+    if shown > 0:
+        return f"Alone, the teacher is ahead of the student by {over}."
+    if shown < 0:
         return f"Alone, the teacher is behind the student: {over}."
-    return f"Alone, the teacher is ahead of the student by {over}."
+    few = f"; at least {LEAST_PROBLEMS} are needed" if gap.problems < LEAST_PROBLEMS else ""
+    return f"Alone, the teacher is not shown to be ahead of the student: {over}{few}."
+
+
+def _alone(run: FoundRun) -> list[Measurement]:
+    """How far the teacher is ahead without a prefix, over all problems; none if not measured."""
+    return pick(run.measurements, "teacher_advantage", condition=STUDENT_PREFIX)[:1]
 
 
 def half_decay_words(half: Measurement, longest: float) -> str:
@@ -286,7 +315,7 @@ def _blunt(rows: Sequence[Measurement], after_student: Sequence[Measurement]) ->
         return None
     largest = min(falls, key=lambda row: row.value)
     beside = [row for row in rows if row.prefix_tokens == largest.prefix_tokens]
-    return next((row for row in beside if row.low <= largest.value), None)
+    return next((row for row in beside if not usable(row) or row.low <= largest.value), None)
 
 
 def _range(rows: Sequence[Measurement]) -> str:
@@ -294,6 +323,8 @@ def _range(rows: Sequence[Measurement]) -> str:
     low, high = POINTS_OF.text(min(values)), POINTS_OF.text(max(values))
     if len(rows) == 1:
         return f"{low} points at {rows[0].prefix_tokens:g} tokens"
+    if low == high:
+        return f"{low} points at each of {len(rows)} lengths"
     return f"{low} to {high} points at {len(rows)} lengths"
 
 

@@ -29,6 +29,7 @@ from decaylab.claims.verdicts import (
     seeds_words,
     sentence,
     some,
+    why_open,
 )
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
@@ -203,15 +204,16 @@ def _judged(
 ) -> Judged:
     """The verdict, with sentences on its seeds and, if undecided, on what would test the claim."""
     every_number = list(numbers.values())
-    sentences = list(words) + seeds_words(every_number)
+    more: list[str] = []
     if verdict == NOT_TESTABLE:
         over = [row for number in every_number for row in number.over_problems]
         problems, seeds = remedy(effect, over), seeds_remedy(effect, every_number)
         if problems and seeds:
             seeds = f"{problems[:-1]}, and {seeds[0].lower()}{seeds[1:]}"
             problems = ""
-        sentences += filter(None, [problems, seeds])
-    return Judged(verdict, " ".join(sentences), rows)
+        more = [part for part in (problems, seeds) if part]
+    sentences = [*words, *seeds_words(every_number), *more]
+    return Judged(verdict, " ".join(sentences), rows, why_open(verdict, every_number, more))
 
 
 def _best(arms: Arms, numbers: Numbers) -> str:

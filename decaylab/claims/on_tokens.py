@@ -26,6 +26,7 @@ from decaylab.claims.verdicts import (
     Judged,
     Rule,
     Style,
+    Verdict,
     decided,
     every,
     listed,
@@ -59,19 +60,27 @@ def early(run: FoundRun) -> Judged | None:
     ratios = [_ratio(first, row) for row in later]
     verdicts = [decided(HIGHEST, ratio, len(later), each=True) for ratio in ratios]
     above = [row for row, verdict in zip(later, verdicts) if verdict == CONTRADICTED]
+    open_ratios = [row for row, verdict in zip(ratios, verdicts) if verdict == NOT_TESTABLE]
     verdict = CONTRADICTED if above else every(verdicts)
     last = max(above or later, key=lambda row: -math.inf if math.isnan(row.value) else row.value)
     reached = ""
     if last.problems < first.problems:
         reached = f", which rollouts of {last.problems} of the {first.problems} problems reach"
-    sentences = [
+    words = [
         f"The winsorised mean reverse KL is {_at(first)} and {_at(last)}{reached}.",
         f"Of {len(later)} later bins, {verdicts.count(HOLDS)} are shown to be below the first and "
         f"{len(above)} above.",
-        *unusable([first, *later]),
-        would_test(verdict, HIGHEST, ratios),
     ]
-    return Judged(verdict, " ".join(filter(None, sentences)), (first, *later))
+    weak = [*unusable([first, *later]), would_test(verdict, HIGHEST, open_ratios)]
+    return _judged(verdict, words, weak, (first, *later))
+
+
+def _judged(
+    verdict: Verdict, words: Sequence[str], weak: Sequence[str], rows: tuple[Measurement, ...]
+) -> Judged:
+    """The verdict in sentences. weak: on what is too weak to decide, and what would decide it."""
+    sentences = dict.fromkeys(filter(None, [*words, *weak]))
+    return Judged(verdict, " ".join(sentences), rows, next(filter(None, reversed(weak)), ""))
 
 
 def _ratio(first: Measurement, second: Measurement) -> Measurement:
@@ -106,7 +115,9 @@ def concentrated(run: FoundRun) -> Judged | None:
         *unusable(tenth),
         would_test(verdict, CONCENTRATION, tenth),
     ]
-    return Judged(verdict, " ".join(filter(None, sentences)), tuple(tenth + twentieth))
+    return Judged(
+        verdict, " ".join(dict.fromkeys(filter(None, sentences))), tuple(tenth + twentieth)
+    )
 
 
 def cascade(run: FoundRun) -> Judged | None:

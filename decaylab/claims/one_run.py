@@ -2,9 +2,13 @@
 
     verdict(run)       # ("Alone, the teacher is ahead of the student by +22.3 points ...", ...)
 
-The sentences are those of the claims (`judge.RULES`) and of the advice where the run decides one,
-so that the terminal and the report say the same; where a command measures what nobody claims, a
-sentence names its main number.
+A claim (`judge.RULES`) is one sentence, its verdict first:
+
+    Shown: early stopping shortens responses; the mean length ...
+    Not testable here (only 10 problems; at least 30 are needed): does early stopping shorten ...?
+
+Verdicts and numbers are those of the report, and of the advice where the run decides one. Where a
+command measures what nobody claims, a sentence names its main number.
 """
 
 from __future__ import annotations
@@ -14,22 +18,26 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from decaylab.claims import on_decay, which_teacher
-from decaylab.claims.advice import advise
-from decaylab.claims.judge import RULES
+from decaylab.claims.advice import Advice, advise
+from decaylab.claims.judge import CLAIMS, RULES
 from decaylab.claims.on_decay import ahead_words
 from decaylab.claims.on_tokens import NATS
+from decaylab.claims.summary import disagreement
 from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
+    LEAST_PROBLEMS,
     NOT_SUPPORTED,
     NOT_TESTABLE,
     UNDECIDED,
     Style,
     Verdict,
+    lowered,
     p_words,
     percent,
     pick,
     points,
+    side,
 )
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import COMPARISON, FoundRun
@@ -40,38 +48,58 @@ from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS,
 LINES, NAMED = 3, 3  # sentences, and students that one of them names
 SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
 TOKENS = Style(" tokens", 1)
-PHRASES: Mapping[Verdict, str] = {
-    HOLDS: "is shown",
-    CONTRADICTED: "is contradicted",
-    NOT_SUPPORTED: "is not supported",
-    UNDECIDED: "is undecided",
-    NOT_TESTABLE: "cannot be tested here",
+LEADS: Mapping[Verdict, str] = {
+    HOLDS: "Shown",
+    CONTRADICTED: "Contradicted",
+    NOT_SUPPORTED: "Not supported",
+    UNDECIDED: "Undecided",
+    NOT_TESTABLE: "Not testable here",
 }
+CLAIM_OF = {claim.name: claim for claim in CLAIMS}
 Lines = Iterator[str]
 
 
 def verdict(run: FoundRun) -> tuple[str, ...]:
-    """The most important that a run says, first; none of a command that is not known."""
-    sentences = VERDICTS[run.command](run) if run.command in VERDICTS else ()
-    return tuple(sentence for sentence in sentences if sentence)[:LINES]
+    """The most important that a run says, first, in three sentences at most; none of a command that
+    is not known."""
+    kept: list[str] = []
+    left = LINES
+    for line in VERDICTS[run.command](run) if run.command in VERDICTS else ():
+        sentences = SENTENCE.split(line)[:left] if line else []
+        if sentences:
+            kept.append(" ".join(sentences))
+        left -= len(sentences)
+        if not left:
+            break
+    return tuple(kept)
 
 
-def judged(run: FoundRun, claim: str, called: str) -> str:
-    """What the rule of a claim finds in the run, after the verdict in words; "" where the run does
-    not hold what it needs.
+def judged(run: FoundRun, claim: str, evidence: int = 1, advice: Advice | None = None) -> str:
+    """What the rule of a claim finds in the run, in one sentence; "" where the run does not hold
+    what it needs.
 
-    The first sentence has the numbers. Where nothing is decided, the last says why or what would.
-
-    called: the claim as the subject of a sentence.
+    evidence: sentences of the finding that go into it if the claim is decided; the first has the
+    numbers. If it is not, the sentence says why, or what would decide it. advice: of the same run,
+    which may leave open what the rule of the claim decides.
     """
     found = RULES[claim](run)
     if found is None:
         return ""
+    decided, why, claimed = found.verdict, found.why, CLAIM_OF[claim]
+    if reason := disagreement(claim, decided, advice) if advice else "":
+        decided, why = UNDECIDED, reason
     sentences = SENTENCE.split(found.sentence)
-    kept = sentences[:2]
-    if found.verdict in (NOT_TESTABLE, UNDECIDED):
-        kept = list(dict.fromkeys([sentences[0], sentences[-1]]))
-    return f"{called} {PHRASES[found.verdict]}. {' '.join(kept)}"
+    if decided in (UNDECIDED, NOT_TESTABLE):
+        reasons = [why.partition(": ")[0]] * bool(why)
+        if decided == UNDECIDED or not why:
+            reasons += sentences[:1]
+        return f"{LEADS[decided]} ({_joined(reasons)}): {lowered(claimed.question)}"
+    return f"{LEADS[decided]}: {_joined([claimed.text, *sentences[:evidence]])}."
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """Sentences as the parts of one."""
+    return "; ".join(lowered(sentence.removesuffix(".")) for sentence in sentences)
 
 
 # Decay and comparisons
@@ -79,7 +107,7 @@ def judged(run: FoundRun, claim: str, called: str) -> str:
 
 def _decay(run: FoundRun) -> Lines:
     yield ahead_words(run)
-    yield judged(run, "teacher-decay", "Teacher decay")
+    yield judged(run, "teacher-decay", evidence=2)
     yield _control(run)
 
 
@@ -88,9 +116,9 @@ def _control(run: FoundRun) -> str:
     if found is None:
         return "The control was not measured: add --controls own-prefix."
     if found.verdict == CONTRADICTED:
-        return f"THE CONTROL FAILED: {found.sentence}"
+        return f"THE CONTROL FAILED: {lowered(found.sentence)}"
     lead = "The control holds" if found.verdict == HOLDS else "The control is inconclusive"
-    return f"{lead}. {found.sentence}"
+    return f"{lead}: {lowered(found.sentence)}"
 
 
 def _comparison(run: FoundRun) -> Lines:
@@ -102,8 +130,8 @@ def _comparison(run: FoundRun) -> Lines:
 
 def _position(run: FoundRun) -> Lines:
     yield _mean_kl(run)
-    yield judged(run, "cascade", "That training on a prefix lowers the KL behind it")
-    yield judged(run, "early-kl", "That the KL is highest at the first tokens")
+    yield judged(run, "cascade")
+    yield judged(run, "early-kl")
 
 
 def _mean_kl(run: FoundRun) -> str:
@@ -118,7 +146,7 @@ def _mean_kl(run: FoundRun) -> str:
             after.append(f"{NATS.number(row)} ({student})")
     trained = f"; after it {_few(after)}" if after else ""
     return (
-        f"The reverse KL is {NATS.number(before)} a token before training, over "
+        f"The reverse KL is {NATS.number(before)} per token before training, over "
         f"{before.rollouts:,} rollouts{trained}."
     )
 
@@ -157,7 +185,7 @@ def _plain(category: str) -> str:
 
 
 def _submode(run: FoundRun) -> Lines:
-    yield judged(run, "sub-mode", "That training commits the student to the teacher's second mode")
+    yield judged(run, "sub-mode")
     at = {"condition": "own", "view": FRESH, "checkpoint": BASE}
     first, second, modes = (
         _first(run, what, **at)
@@ -177,12 +205,12 @@ def _signals(run: FoundRun) -> Lines:
     """The advice where it was asked for, else where the KL lies."""
     advice = run.record.get("advice") or {}
     if advice.get("verdict"):
-        yield from advice["verdict"]
+        yield from _advised(advice["verdict"])
         if advice.get("next"):
             yield f"Next: {advice['next']}"
         return
-    yield judged(run, "early-kl", "That the KL is highest at the first tokens")
-    yield judged(run, "concentrated-kl", "That few tokens hold the KL")
+    yield judged(run, "early-kl")
+    yield judged(run, "concentrated-kl")
     at = {"view": FRESH, "checkpoint": BASE}
     for curve in (SURVIVORS, MASS):
         length = _first(run, "cumulative_kl_position", condition=curve, **at)
@@ -195,11 +223,18 @@ def _signals(run: FoundRun) -> Lines:
             return
 
 
+def _advised(answer: Sequence[str]) -> Lines:
+    """An advice's answer, and its reason as one sentence."""
+    for part in answer:
+        first, *more = SENTENCE.split(part)
+        yield f"{first.removesuffix('.')}; {_joined(more)}." if more else first
+
+
 def _served(run: FoundRun) -> Lines:
     bound = _first(run, "mean_reverse_kl_bound", view=FRESH, checkpoint=BASE)
     if bound:
         yield (
-            f"The reverse KL is at least {NATS.number(bound)} a token before training, over "
+            f"The reverse KL is at least {NATS.number(bound)} per token before training, over "
             f"{bound.rollouts:,} rollouts: an approximation, since vLLM returns few probabilities."
         )
 
@@ -208,9 +243,9 @@ def _served(run: FoundRun) -> Lines:
 
 
 def _behaviour(run: FoundRun) -> Lines:
-    yield judged(run, "shorter-responses", "That early stopping shortens responses")
-    yield judged(run, "longer-responses", "That full rollouts lengthen responses")
-    yield judged(run, "several-boxes", "That full rollouts make the student box several answers")
+    yield judged(run, "shorter-responses")
+    yield judged(run, "longer-responses")
+    yield judged(run, "several-boxes")
     for checkpoint, called in ((BASE, "Before training the student"), (TEACHER, "The teacher")):
         at = {"checkpoint": checkpoint, "view": FRESH}
         length, stops, correct = (
@@ -219,7 +254,7 @@ def _behaviour(run: FoundRun) -> Lines:
         )
         if length and stops and correct:
             yield (
-                f"{called} writes {TOKENS.number(length)} on average, stops by itself in "
+                f"{called} writes {TOKENS.number(length)} on average, stops naturally in "
                 f"{percent(stops)} of its responses and is correct in {percent(correct)}."
             )
 
@@ -232,21 +267,34 @@ def _evaluation(run: FoundRun) -> Lines:
             f"The untrained student is correct in {percent(own[0])}, the teacher in "
             f"{percent(own[1])}, over {own[0].problems:,} problems."
         )
-    taken = []
-    for student in _last(run):
-        row = _first(run, f"{what}_minus_base", checkpoint=student)
-        if row:
-            taken.append(f"{student} by {points(row)}{p_words(row)}")
-    if taken:
-        yield f"Training changes the accuracy of {_few(taken)}."
-    yield judged(run, "collapse", "That full rollouts lose what they had gained")
+    rows = {name: _first(run, f"{what}_minus_base", checkpoint=name) for name in _last(run)}
+    yield from _changes({name: row for name, row in rows.items() if row})
+    yield judged(run, "collapse")
+
+
+def _changes(rows: Mapping[str, Measurement]) -> Lines:
+    """How training changed the accuracy of each student; apart, those of which nothing is shown."""
+    shown, others, few = [], [], ""
+    for student, row in rows.items():
+        words = f"{points(row)}{p_words(row)}"
+        if side(row):
+            shown.append(f"{student} by {words}")
+        else:
+            others.append(f"{student} ({words})")
+        if row.problems < LEAST_PROBLEMS:
+            few = f"; only {row.problems} problems, at least {LEAST_PROBLEMS} are needed"
+    if shown:
+        yield f"Training changes the accuracy of {_few(shown)}."
+    if others:
+        yield f"No change of accuracy by training is shown for {_few(others)}{few}."
 
 
 def _sweep(run: FoundRun) -> Lines:
-    yield from advise([run]).verdict
-    yield judged(run, "selectors-worse", "That selectors by KL or entropy are worse than a prefix")
-    yield judged(run, "early-stopping-beats-full", "That early stopping beats full rollouts")
-    yield judged(run, "first-beats-last", "That the first tokens teach more than the last")
+    advice = advise([run])
+    yield from _advised(advice.verdict)
+    yield judged(run, "selectors-worse")
+    yield judged(run, "early-stopping-beats-full", advice=advice)
+    yield judged(run, "first-beats-last")
 
 
 VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {

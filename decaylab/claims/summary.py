@@ -24,10 +24,13 @@ from decaylab.claims.verdicts import (
     NOT_MEASURED,
     NOT_SUPPORTED,
     NOT_TESTABLE,
+    POINTS,
     UNDECIDED,
     Finding,
+    Verdict,
     listed,
 )
+from decaylab.printing import percent
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.vocabulary import BASE, TEACHER
 
@@ -123,30 +126,36 @@ ON_SETTINGS: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 
 def agreeing(finding: Finding, advice: Advice) -> Finding:
-    """The finding; undecided, with the reason, where the advice decides otherwise on the settings
-    that its claim is on.
+    """The finding; undecided, with the reason, where the advice decides otherwise."""
+    reason = disagreement(finding.claim.name, finding.verdict, advice)
+    if not reason:
+        return finding
+    return replace(finding, verdict=UNDECIDED, sentence=f"{finding.sentence} {reason}")
+
+
+def disagreement(claim: str, verdict: Verdict, advice: Advice) -> str:
+    """Why the verdict on a claim is not what the advice decides on the settings that the claim is
+    on, in a sentence; "" if both agree.
 
     A claim corrects for its own settings and asks for 2 points; the advice corrects for all
     settings that were compared, and counts a gain of any size.
     """
     settings = advice.candidates
-    if finding.claim.name not in ON_SETTINGS or settings.empty:
-        return finding
-    those = settings[ON_SETTINGS[finding.claim.name](settings)]
+    if claim not in ON_SETTINGS or settings.empty:
+        return ""
+    those = settings[ON_SETTINGS[claim](settings)]
     better = list(those["arm"][those["verdict"] == BETTER])
-    if finding.verdict == HOLDS and not better:
-        reason = (
-            f"Corrected for the choice among {len(settings)} settings, the gain is not shown: the "
-            "advice does not count on it."
+    if verdict == HOLDS and not better:
+        among = f"corrects for the choice among {len(settings)} settings"
+        if len(settings) == 1:
+            among = "adds up the uncertainty over problems and over seeds"
+        return f"The advice, which {among}, does not show the gain."
+    if verdict in (CONTRADICTED, NOT_SUPPORTED) and better:
+        return (
+            f"The advice finds {listed(better)} better than full rollouts, by less than the "
+            f"{percent(POINTS):g} points that this claim requires."
         )
-    elif finding.verdict in (CONTRADICTED, NOT_SUPPORTED) and better:
-        reason = (
-            f"The advice counts {listed(better)} as better: by less than the size that this claim "
-            "asks for."
-        )
-    else:
-        return finding
-    return replace(finding, verdict=UNDECIDED, sentence=f"{finding.sentence} {reason}")
+    return ""
 
 
 # What was measured

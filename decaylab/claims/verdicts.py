@@ -53,14 +53,16 @@ NO_INTERVAL = "no interval"
 class Claim:
     """A claim of the literature that measurements can support or contradict.
 
-    name: its id. text: the claim in one sentence. place: its source. rule: which number is compared
-    with the claimed effect, and what size counts. needs: the command that measures it. commands:
-    the commands whose runs can contain the measurement. figure: the registry's item that shows it.
-    control: whether it is a condition for trusting the others instead of a published claim.
+    name: its id. text: the claim in one sentence. question: the same as a question. place: its
+    source. rule: which number is compared with the claimed effect, and what size counts. needs: the
+    command that measures it. commands: the commands whose runs can contain the measurement. figure:
+    the registry's item that shows it. control: whether it is a condition for trusting the others
+    instead of a published claim.
     """
 
     name: str
     text: str
+    question: str
     place: str
     rule: str
     needs: str
@@ -81,11 +83,13 @@ class Finding:
 
 
 class Judged(NamedTuple):
-    """One run's verdict on a claim. rows: the numbers behind it, at least one."""
+    """One run's verdict on a claim. rows: the numbers behind it, at least one. why: the sentence
+    that says why nothing is decided, or what would decide it; "" if there is none."""
 
     verdict: Verdict
     sentence: str
     rows: tuple[Measurement, ...]
+    why: str = ""
 
 
 Rule = Callable[[FoundRun], Judged | None]  # None: the run lacks the measurement
@@ -296,14 +300,17 @@ def fewest(steps: Iterable[float]) -> float:
     return min((count for count in steps if not math.isnan(count)), default=math.nan)
 
 
+def steps_words(numbers: Sequence[Number]) -> list[str]:
+    """A sentence on training steps that are too few."""
+    short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
+    if not short:
+        return []
+    return [f"Trained for {min(short):g} steps; a verdict needs at least {LEAST_STEPS}."]
+
+
 def seeds_words(numbers: Sequence[Number]) -> list[str]:
     """Sentences on training steps or seeds that are too few."""
-    sentences = []
-    short = [number.steps for number in numbers if number.steps < LEAST_STEPS]
-    if short:
-        sentences.append(
-            f"Trained for {min(short):g} steps; a verdict needs at least {LEAST_STEPS}."
-        )
+    sentences = steps_words(numbers)
     if any(number.seeds < len(number.over_problems) for number in numbers):
         sentences.append(
             "Students with the same or an unknown training seed do not count as several seeds."
@@ -326,19 +333,49 @@ def seeds_words(numbers: Sequence[Number]) -> list[str]:
     return sentences
 
 
+def why_open(verdict: Verdict, numbers: Sequence[Number], others: Sequence[str]) -> str:
+    """The sentence that says why a claim on trained students is not decided, as in `Judged.why`.
+
+    Steps and problems come first if it cannot be tested, seeds if it is undecided. others:
+    sentences on problems and intervals.
+    """
+    sentences = [*seeds_words(numbers), *others]
+    if verdict == NOT_TESTABLE:
+        sentences = [*steps_words(numbers), *others, *sentences]
+    return next(filter(None, sentences), "")
+
+
 # What would test it
 
 
 def remedy(effect: Effect, rows: Sequence[Measurement]) -> str:
     """A sentence on the problems needed to detect the smallest effect that counts, by the widest
     interval."""
-    few = [row.problems for row in rows if 0 < row.problems < LEAST_PROBLEMS]
-    if few:
-        return f"{min(few)} problems are too few: at least {LEAST_PROBLEMS} are needed."
+    if few := too_few(rows):
+        return few
     needed = problems_needed(effect, rows)
     if not needed:
         return ""
     return f"About {needed:,} problems would detect the smallest effect that counts."
+
+
+def too_few(rows: Sequence[Measurement]) -> str:
+    """A sentence on numbers over fewer problems than a verdict needs; "" if all have enough.
+
+    If only some lack problems it is about the one with the fewest.
+    """
+    few = [row for row in rows if 0 < row.problems < LEAST_PROBLEMS]
+    if not few:
+        return ""
+    count, which = max(row.problems for row in few), ""
+    if len(few) < len(rows):
+        least = min(few, key=lambda row: row.problems)
+        count = least.problems
+        if least.prefix_tokens > 0:
+            verb = "has" if count == 1 else "have"
+            which = f" {verb} rollouts unfinished at {least.prefix_tokens:g} tokens"
+    noun = "problem" if count == 1 else "problems"
+    return f"Only {count} {noun}{which}; at least {LEAST_PROBLEMS} are needed."
 
 
 def problems_needed(effect: Effect, rows: Sequence[Measurement]) -> int:
@@ -412,8 +449,9 @@ class Style(NamedTuple):
         value, interval = f"{self.text(row.value)}{self.unit}", self.interval(row)
         if interval == NO_INTERVAL:
             return f"{value} ({interval})"
-        level = "" if row.level == LEAST_LEVEL else f" at {100 * row.level:g} %"
-        return f"{value} {interval}{level}"
+        if row.level != LEAST_LEVEL:
+            interval = f"[{100 * row.level:g} %: {interval[1:]}"
+        return f"{value} {interval}"
 
     def over_seeds(self, number: Number) -> str:
         """The interval over seeds, or each seed's number if there is none; "" for one seed."""
@@ -464,3 +502,10 @@ def listed(items: Iterable[object]) -> str:
 def sentence(text: str) -> str:
     """Text with a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
+
+
+def lowered(text: str) -> str:
+    """A sentence as it goes on behind a colon: its first letter small, unless that is a name or an
+    abbreviation."""
+    small = text[1:2].islower() or text.startswith("A ")
+    return text[0].lower() + text[1:] if small else text

@@ -3,10 +3,12 @@
     verdict(measurements)      # rows of a comparison, `analyses.compare.measure`
 
 A teacher's advantage holds if it is ahead of the student both alone and after the first prefix
-length, by p-values of the sign-flip test, Holm-corrected over all lengths and runs. If no advantage
-holds, the answer is not to distil. Of the teachers whose advantage holds, one is left out if
-another is more accurate at some prefix length and less accurate at none. Several students of one
-teacher are judged the same way, but none is left out.
+length, on at least 30 problems, by p-values of the sign-flip test, Holm-corrected over all lengths
+and runs. The answer is not to distil only if every teacher's advantage is shown to be below the
+smallest size that counts, alone or after the first prefix; if none holds and one may be larger, the
+question is not decided. Of the teachers whose advantage holds, one is left out if another is more
+accurate at some prefix length and less accurate at none. Several students of one teacher are judged
+the same way, but none is left out.
 """
 
 from __future__ import annotations
@@ -16,7 +18,20 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from decaylab.claims.verdicts import listed, p_words, pick, points
+from decaylab.claims.verdicts import (
+    LEAST_LEVEL,
+    LEAST_PROBLEMS,
+    POINTS,
+    Effect,
+    listed,
+    p_words,
+    pick,
+    points,
+    problems_needed,
+    too_few,
+    usable,
+    widened,
+)
 from decaylab.printing import rounded
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import (
@@ -30,7 +45,8 @@ from decaylab.runs.vocabulary import (
     difference,
 )
 
-NONE = "None of them: do not distil."
+NONE, OPEN = "None of them: do not distil", "Not decided"
+SIZE = f"{100 * POINTS:g} points"  # of an advantage that counts
 NAMED = 4  # teachers or students listed one by one
 
 
@@ -49,11 +65,22 @@ def held_to(frame: pd.DataFrame, name: str) -> float:
     """The last prefix length, in tokens, up to which the teacher is ahead of the student at every
     length; NaN if it is not ahead without a prefix."""
     last = math.nan
-    for row in sorted(pick(frame, ADVANTAGE, checkpoint=name), key=lambda row: row.prefix_tokens):
+    for row in _advantages(frame, name):
         if not _shown(row) or row.value <= 0:
             break
         last = row.prefix_tokens
     return last
+
+
+def excluded(frame: pd.DataFrame, name: str) -> bool:
+    """Whether a lasting advantage of a size that counts is excluded: alone or after the first
+    prefix, by intervals corrected for these two."""
+    return any(map(_below, _advantages(frame, name)[:2]))
+
+
+def _below(row: Measurement) -> bool:
+    """Whether one of two advantages is shown to be below the smallest size that counts."""
+    return usable(row) and widened(row, 2).high < POINTS
 
 
 def better(frame: pd.DataFrame, name: str, other: str) -> list[Measurement]:
@@ -69,26 +96,55 @@ def better(frame: pd.DataFrame, name: str, other: str) -> list[Measurement]:
 
 
 def _shown(row: Measurement) -> bool:
-    """Whether a difference is shown at the level of the comparison."""
-    return bool(row.p_value_holm <= 1 - row.level + 1e-12)
+    """Whether a difference is shown at the level of the comparison, on enough problems."""
+    return bool(row.problems >= LEAST_PROBLEMS and row.p_value_holm <= 1 - row.level + 1e-12)
+
+
+def _advantages(frame: pd.DataFrame, name: str) -> list[Measurement]:
+    """The teacher's advantages over the student, by prefix length; the first is without one."""
+    return sorted(pick(frame, ADVANTAGE, checkpoint=name), key=lambda row: row.prefix_tokens)
 
 
 # The lines
 
 
 def _none(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    left = [name for name in names if not excluded(frame, name)]
     if frame["category"].iloc[0] == STUDENTS:
-        yield f"{NONE} The teacher has no lasting advantage over any of these students."
+        over, whose = "any of these students", "the teacher is not shown to have"
     else:
-        yield f"{NONE} No teacher has a lasting advantage over the student."
-    yield f"Teacher minus student: {_told(frame, names)}."
-    alone = pick(frame, detectable(ADVANTAGE), prefix_tokens=0.0)
-    sizes = [row.value for row in alone if not math.isnan(row.value)]
-    if sizes:
+        over, whose = "the student", "no teacher is shown to have"
+    if left:
         yield (
-            f"{alone[0].problems} problems detect an advantage of {rounded(100 * max(sizes), 1)} "
-            "points in four of five cases; a smaller one may have been missed."
+            f"{OPEN}: {whose} a lasting advantage over {over}, and one of {SIZE} or more is not "
+            f"excluded for {_named(left)}."
         )
+    else:
+        yield f"{NONE}; a lasting advantage of {SIZE} or more over {over} is excluded."
+    yield f"Teacher minus student: {_told(frame, names)}."
+    if left:
+        yield from _would_decide(frame, left)
+
+
+def _would_decide(frame: pd.DataFrame, left: Sequence[str]) -> Iterator[str]:
+    """What would show whether these teachers have a lasting advantage."""
+    rows = [row for name in left for row in _advantages(frame, name)[:2]]
+    if few := too_few(rows):
+        yield few
+    elif rows[0].level < LEAST_LEVEL:
+        yield f"The intervals are at {100 * rows[0].level:g} %: compare again with --level 0.95."
+    elif needed := problems_needed(Effect(0.0, POINTS), rows):
+        alone = pick(frame, detectable(ADVANTAGE), prefix_tokens=0.0)
+        sizes = [row.value for row in alone if row.checkpoint in left and row.value > POINTS]
+        would = f"{needed:,} problems would detect an advantage of {SIZE} in four of five cases"
+        yield f"About {would}{_detected(rows[0].problems, sizes)}."
+
+
+def _detected(problems: int, sizes: Sequence[float]) -> str:
+    """What these problems detect, as the end of a sentence."""
+    if not sizes:
+        return ""
+    return f"; these {problems:,} detect one of {rounded(100 * max(sizes), 1)} points"
 
 
 def _teachers(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str]) -> Iterator[str]:
@@ -113,7 +169,7 @@ def _teachers(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str])
     if behind:
         yield f"{'; '.join(behind[:NAMED])}."
     if without := [name for name in names if name not in holding]:
-        yield f"No lasting advantage, teacher minus student: {_told(frame, without)}."
+        yield f"No lasting advantage is shown, teacher minus student: {_told(frame, without)}."
 
 
 def _students(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str]) -> Iterator[str]:
@@ -121,7 +177,7 @@ def _students(frame: pd.DataFrame, names: Sequence[str], holding: Sequence[str])
     told = [f"{name}: {_holds(frame, name)}" for name in holding[:NAMED]]
     yield f"{'; '.join(told)}."
     if without := [name for name in names if name not in holding]:
-        yield f"No lasting advantage, teacher minus student: {_told(frame, without)}."
+        yield f"No lasting advantage is shown, teacher minus student: {_told(frame, without)}."
 
 
 def _holds(frame: pd.DataFrame, name: str) -> str:
@@ -145,16 +201,23 @@ def _length(row: Measurement) -> str:
 
 
 def _told(frame: pd.DataFrame, names: Sequence[str]) -> str:
-    """The teachers' advantages alone, and after the first prefix if the advantage is gone there."""
+    """The teachers' advantages alone, and after the first prefix if that one decides."""
     told = []
     for name in names[:NAMED]:
-        rows = sorted(pick(frame, ADVANTAGE, checkpoint=name), key=lambda row: row.prefix_tokens)
+        rows = _advantages(frame, name)
         text = f"{name} {points(rows[0])} alone"
-        if held_to(frame, name) == 0 and len(rows) > 1:
-            text += f", but {points(rows[1])} {_after(rows[1].prefix_tokens)}"
+        gone = held_to(frame, name) == 0 and len(rows) > 1
+        if gone or excluded(frame, name) and not _below(rows[0]):
+            text += f", {points(rows[1])} {_after(rows[1].prefix_tokens)}"
         told.append(text)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return "; ".join(told) + more
+
+
+def _named(names: Sequence[str]) -> str:
+    """``a, b and 3 more``."""
+    more = [f"{len(names) - NAMED} more"] * (len(names) > NAMED)
+    return listed([*names[:NAMED], *more])
 
 
 def _cheapest(frame: pd.DataFrame, names: Sequence[str]) -> str:

@@ -59,7 +59,7 @@ def understand(options: FileOptions, reporter: Reporter) -> Understood:
         *rollouts_asked.notes(read),
         *rollouts_asked.thought_notes(chosen, read, student),
         *rollouts_asked.gold_notes(read),
-        *encoder.notes(f"the first {len(shown)}"),
+        *encoder.notes(),
     )
     problems, complete = asked.problems, frozenset[str]()
     if chosen.problems != "rollouts":

@@ -154,7 +154,7 @@ def _notes(jobs: Sequence[Job], finished: Sequence[Job], options: SweepOptions) 
     notes = []
     if beside := _beside(finished, options):
         notes.append(
-            f"seconds and memory: {beside}; a comparison of costs wants --workers 1 and a machine "
+            f"seconds and memory: {beside}; to compare costs, use --workers 1 and a machine "
             "of its own"
         )
     # every run and every evaluation repeats the sentences on its prompts

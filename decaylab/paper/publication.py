@@ -148,7 +148,7 @@ def boxed_repetition() -> pd.DataFrame:
     Accuracy has its answer rule (``official``, ``relaxed``) as condition too. What counts as
     repetitive is not stated.
 
-    Source: boxed repetition table, 16 rollouts a problem in training.
+    Source: boxed repetition table, 16 rollouts per problem in training.
     """
     return _rows("boxed_repetition")
 
@@ -206,7 +206,7 @@ def per_step() -> pd.DataFrame:
     """Published accuracy at each checkpoint, in the rows that `analyses.stability` gives;
     ``condition`` is the setting.
 
-    Settings ``math500_n1`` and ``_n16`` (avg@4, 1 and 16 rollouts a problem in training) and
+    Settings ``math500_n1`` and ``_n16`` (avg@4, 1 and 16 rollouts per problem in training) and
     ``humaneval`` (pass@1).
 
     Source: per-step tables.
@@ -215,7 +215,7 @@ def per_step() -> pd.DataFrame:
 
 
 def efficiency() -> pd.DataFrame:
-    """Published seconds a step and peak memory of each phase, in the rows that
+    """Published seconds per step and peak memory of each phase, in the rows that
     `analyses.efficiency` gives.
 
     Memory, ``peak_gb``, is in GB as printed. Its ``total`` is the sum of the phases, which no

@@ -81,11 +81,14 @@ class Encoder:
         self.conversation = Conversation(student)
         self.first_mismatch = ""
 
-    def notes(self, name: str) -> Iterator[str]:
-        """What a reader of the results must know. name: of the files."""
+    def notes(self, name: str = "") -> Iterator[str]:
+        """What a reader of the results must know. name: of the files; without it, the responses are
+        the first of a file."""
+        among = str(self.counts["all"]) if name else f"the first {self.counts['all']}"
         for what, sentence in SENTENCES.items():
             if self.counts[what]:
-                yield f"{name}: {sentence.format(self.counts[what], self.counts['all'])}"
+                text = sentence.format(self.counts[what], among)
+                yield f"{name}: {text}" if name else text
 
     def responses(self, rollouts: Sequence[GivenRollout]) -> list[Response]:
         """The responses, in order.

@@ -89,8 +89,7 @@ def page(run: FoundRun) -> Page:
         title,
         f"{options['student']} with {options['teacher']}{held} as its teacher; "
         f"{terminal.asked(options, run.record['identity']['problems'], given)}"
-        f"{temperature and f'; scored at temperature {temperature}'}; "
-        f"{BRACKETS.format(100 * source.frame['level'].iloc[0])}",
+        f"{temperature and f'; scored at temperature {temperature}'}",
         one_run.verdict(run),
         contents(source, options),
         [*reading(run)],
@@ -98,6 +97,7 @@ def page(run: FoundRun) -> Page:
         [*advised, *terminal.measured_paths(run.folder, figure)],
         [f"scored tokens: {path}" for path in run.record.get("tokens") or ()],
         carrying=2 if run.command == "evaluate" else 1,  # accuracies, and what training changed
+        brackets=BRACKETS.format(100 * source.frame["level"].iloc[0]),
     )
 
 
@@ -110,8 +110,8 @@ def _reading(run: FoundRun) -> Iterator[str]:
         if frame["what"].str.startswith(winsorised("")).any():
             yield (
                 "winsorised: mean of the problems' means, the highest and the lowest tenth of the "
-                "problems pulled in; no interval holds for the plain mean of a bin, of which one "
-                "problem may hold much (largest problem, %)"
+                "problems pulled in; the plain mean of a bin has no reliable interval, since one "
+                "problem can make up much of it (largest problem, % of KL)"
             )
         if frame["noise_floor"].isna().all():
             yield "floor: not measured, since nothing was scored twice (--floor-problems)"
@@ -123,8 +123,8 @@ def _reading(run: FoundRun) -> Iterator[str]:
             )
         if under := int(frame["under_floor"].sum()):
             yield (
-                f"{MARK}: closer to no effect than twice its floor, so it says nothing ({under} "
-                f"of {len(frame)} numbers)"
+                f"{MARK}: closer to no effect than twice its floor, so rounding may explain it "
+                f"({under} of {len(frame)} numbers)"
             )
     notes = frame["note"].str.removeprefix(RARE_PROBLEMS).str.removeprefix("; ")
     noted = frame.assign(note=notes)[(notes != "") & (frame["what"] != "cumulative_kl_share")]
@@ -241,7 +241,7 @@ def _curve(source: Source, title: str, condition: str) -> Table:
 def _category_kl(source: Source, options: Options) -> Parts:
     kinds = source.values("kl_share", "category")
     for view in views(source):
-        title = f"What each kind of token holds of the reverse KL ({view}), and its mean, nats"
+        title = f"Share of the reverse KL by kind of token ({view}), and its mean, nats"
         places: Places = {kind: {"category": kind, "view": view, **WHOLE} for kind in kinds}
         yield grouped(title, source, KIND, places, columns("kinds"))
     title = (
@@ -282,36 +282,45 @@ def _highest(source: Source) -> Iterator[Row]:
 def _submode(source: Source, options: Options) -> Parts:
     trained = len(views(source)) > 1
     ranks = columns("ranks")
-    sets = [("common", FROZEN), ("own", FROZEN), ("own", FRESH)]
-    rows: list[Row] = []
-    for name, view in sets if trained else sets[-1:]:
-        for condition in (name, f"{name}{TWO_MODES}"):
-            group = condition if name == "common" else f"{condition}, {view}"
-            shares = (*ranks, *columns("of-set"))
-            rows += by_model(source, shares, SET, group, condition=condition, view=view)
+    common, own = ("common", FROZEN), [("own", FROZEN), ("own", FRESH)]
     title = (
         "The student's most likely token where the reverse KL is highest "
         f"({100 * options['share']:g} % of tokens): its mean probability, and what it is to the "
         "teacher, %"
     )
-    yield Table.of(title, rows)
-    common = ""
+    yield Table.of(title, _sets(source, [common] if trained else own[1:]))
+    meaning = ""
     if trained:
-        rows = []
+        title = "The same where the reverse KL of each model itself is highest, %"
+        yield Table.of(title, _sets(source, own))
+        rows: list[Row] = []
         for condition in ("common", f"common{TWO_MODES}"):
             at = {"condition": condition, "view": FROZEN, "ending": "_change"}
             rows += by_model(source, ranks, SET, condition, **at)
         yield Table.of("Change against base over the common set, points", rows)
-        common = (
+        meaning = (
             "common: one frozen set, of the highest KL averaged over the models; own: the highest "
             "of the model itself; "
         )
     yield (
-        f"{common}two modes: the tokens of a set at which the teacher gives its second token "
+        f"{meaning}two modes: the tokens of a set at which the teacher gives its second token "
         f"{options['second_mode']:g} or more, and their share of it"
     )
     if rows := by_model(source, columns("verbose"), condition=""):
         yield Table.of("Verbose, against concise, responses (fresh)", rows)
+
+
+def _sets(source: Source, sets: Sequence[tuple[str, str]]) -> list[Row]:
+    """Each model on each of these sets of tokens, and on its tokens with two modes.
+
+    sets: name and view of each.
+    """
+    shares, rows = (*columns("ranks"), *columns("of-set")), []
+    for name, view in sets:
+        for condition in (name, f"{name}{TWO_MODES}"):
+            group = condition if name == "common" else f"{condition}, {view}"
+            rows += by_model(source, shares, SET, group, condition=condition, view=view)
+    return rows
 
 
 def _signals(source: Source, options: Options) -> Parts:

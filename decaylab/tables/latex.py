@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, Template
 
-from decaylab.tables.model import SOURCE_KEY, Column, Form, Table, seen
+from decaylab.tables.model import SOURCE_KEY, TEXT, Column, Form, Table, seen
 
 LINE = 66  # characters of a line of a column in the face of footnotes' size and less
 LINES, HEAD_LINES = 50, 3  # of a float; of a tabular's head
@@ -177,7 +177,7 @@ def _is_heading(column: Column, cells: Sequence[str]) -> bool:
     """Whether a column of words says the same of all rows."""
     if column.key == SOURCE_KEY:
         return True
-    return column.form in ("words", "group") and len(cells) > 1 and len(set(cells)) == 1
+    return column.form in TEXT and len(cells) > 1 and len(set(cells)) == 1
 
 
 def _column(column: Column, cells: Sequence[str], *, stacked: bool) -> list[list[str]]:
@@ -254,7 +254,7 @@ def _lines(text: str, form: Form, stacked: bool) -> list[str]:
     """A cell in lines: where it is stacked, words folded and an interval under its number."""
     if not stacked or form == "token":
         return [text]
-    if form in ("words", "group"):
+    if form in TEXT:
         return textwrap.wrap(text, WORDS_WIDTH) or [""]
     number, bracket, interval = text.partition(" [")
     return [number, f"[{interval}"] if bracket else [number]
@@ -264,7 +264,7 @@ def _cell(lines: Sequence[str], form: Form) -> str:
     if form == "token":
         return f"\\texttt{{{escape(lines[0], token=True)}}}"
     escaped = [escape(line) for line in lines]
-    if form in ("words", "group"):
+    if form in TEXT:
         return _stack(escaped, False)
     return _stack([re.sub(r"-(?=\d)", "$-$", line) for line in escaped], True)
 

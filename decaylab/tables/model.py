@@ -32,8 +32,18 @@ MARK = "\u2020"
 UNDER_FLOOR = f"{MARK} closer to no effect than twice its noise floor"
 
 Form = Literal[
-    "words", "group", "token", "whole", "tenths", "value", "thousandths", "length", "floor"
+    "words",
+    "group",
+    "kind",
+    "token",
+    "whole",
+    "tenths",
+    "value",
+    "thousandths",
+    "length",
+    "floor",
 ]
+TEXT: tuple[Form, ...] = ("words", "group", "kind")
 
 
 @dataclass(frozen=True)
@@ -70,9 +80,10 @@ class Column:
     """A column: how it is printed, and which measurement fills it.
 
     key: its name in the numeric frame, with the unit. name: as printed, with the unit. form: words;
-    a group (the terminal prints it as a heading over its rows); the text of a token; a whole
-    number; one decimal; a value as its unit asks; three decimals; a length, infinity being a full
-    rollout; a noise floor. place: where it stands among the columns. signed: of differences.
+    a group (the terminal prints it as a heading over its rows); the id of a kind of token, printed
+    in words; the text of a token; a whole number; one decimal; a value as its unit asks; three
+    decimals; a length, infinity being a full rollout; a noise floor. place: where it stands among
+    the columns. signed: of differences.
 
     of: the quantity of its cells; "": that of the row. field: the field of the measurement that is
     shown, such as ``problems``; "": its value with its interval. at: coordinates of its own. quiet:
@@ -92,7 +103,7 @@ class Column:
 
     @property
     def numeric(self) -> bool:
-        return self.form not in ("words", "group", "token")
+        return self.form not in (*TEXT, "token")
 
 
 Row = dict[Column, Cell]
@@ -193,7 +204,8 @@ class Table:
             if isinstance(cell, Number):
                 texts.append(self._number(column, cell))
             else:
-                texts.append(seen(cell, token=column.form == "token"))
+                text = cell.replace("_", " ") if column.form == "kind" else cell
+                texts.append(seen(text, token=column.form == "token"))
         return texts
 
     def _numbers(self) -> Iterator[tuple[Column, Number]]:

@@ -160,7 +160,7 @@ def _means(source: Source, means: tuple[Column, ...], at: dict[str, Any]) -> Row
 
 SETTINGS = {
     "math500_n1": "MATH-500, 1 rollout a problem",
-    "math500_n16": "MATH-500, 16 rollouts a problem",
+    "math500_n16": "MATH-500, 16 rollouts per problem",
     "humaneval": "HumanEval, pass@1",
     "validation": "held-out training problems",
     "test": "test problems",
@@ -215,7 +215,7 @@ def _steps_of_evaluation(source: Source) -> Iterator[Steps]:
 
 
 def efficiency(source: Source) -> Iterator[Row]:
-    """Efficiency table: seconds a step and peak memory by phase, and both as ratios to full
+    """Efficiency table: seconds per step and peak memory by phase, and both as ratios to full
     rollouts."""
     for label in source.values("seconds_per_step", "checkpoint"):
         for phase in source.values("seconds_per_step", "condition", checkpoint=label):

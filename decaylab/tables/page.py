@@ -19,7 +19,7 @@ from decaylab.printing import magnitude
 from decaylab.tables import terminal
 from decaylab.tables.model import MARK, Cell, Column, Number, Table
 
-COUNTS = ("whole", "floor")  # forms of numbers that say nothing by themselves
+COUNTS = ("whole", "floor")  # forms of numbers that are no result
 NAMED = 4  # rows that are named one by one
 
 
@@ -29,8 +29,9 @@ class Page:
 
     subject: what was measured, on what. verdict: at most three sentences. parts: tables and texts,
     of which the first ``carrying`` carry the verdict. reading: what the words and signs of the
-    tables mean. notes: what must be known, and what to do about it. paths: where things are;
-    more_paths: those that few readers need.
+    tables mean. brackets: what the intervals of the tables are, printed if one shows any. notes:
+    what must be known, and what to do about it. paths: where things are; more_paths: those that few
+    readers need.
     """
 
     heading: str
@@ -42,6 +43,7 @@ class Page:
     paths: Sequence[str] = ()
     more_paths: Sequence[str] = ()
     carrying: int = 1
+    brackets: str = ""
 
 
 def print_page(page: Page, folder: Path, *, verbose: bool = False) -> None:
@@ -58,6 +60,8 @@ def print_page(page: Page, folder: Path, *, verbose: bool = False) -> None:
         console.print(drawn)
     _say(console, "", escape(page.subject))
     lines = [f"note: {note}" for note in page.notes]
+    if page.brackets and any(map(_has_interval, shown)):
+        lines.insert(0, page.brackets)
     if verbose:
         lines = [*page.reading, *lines]
     else:
@@ -108,6 +112,13 @@ def _has_value(columns: Sequence[Column], row: Sequence[Cell]) -> bool:
     return not values or not all(_is_undefined(cell) for cell in values)
 
 
+def _has_interval(part: Table | str) -> bool:
+    if not isinstance(part, Table):
+        return False
+    cells = [cell for row in part.rows for cell in row]
+    return any(isinstance(cell, Number) and not math.isnan(cell.low) for cell in cells)
+
+
 def _is_value(column: Column) -> bool:
     return column.numeric and column.form not in COUNTS
 
@@ -137,10 +148,10 @@ def _floors(tables: Sequence[Table]) -> Iterator[str]:
     known = [floor for floor in floors if not math.isnan(floor)]
     if any(map(_near_floor, tables)):
         yield (
-            f"{MARK}: closer to no effect than twice its noise floor, so it says nothing; score "
-            "with --head float32 or --dtype float32"
+            f"{MARK}: closer to no effect than twice its noise floor, so rounding may explain it; "
+            "score with --head float32 or --dtype float32"
         )
     elif known:
-        yield f"noise floor: at most {magnitude(max(known))} nats; no number is near its own"
+        yield f"noise floor: at most {magnitude(max(known))} nats; no number is near its floor"
     elif floors:
         yield "noise floor: not measured; --floor-problems 32 measures it"

@@ -48,6 +48,7 @@ def page(run: FoundRun) -> Page:
         run.notes,
         paths=[f"figures and measurements: {run.folder}"],
         carrying=2,
+        brackets=f"brackets: {100 * source.frame['level'].iloc[0]:g} % intervals",
     )
 
 

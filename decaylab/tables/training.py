@@ -77,7 +77,7 @@ def verdict(validation: pd.DataFrame) -> Iterator[str]:
     yield (
         f"Over {after['problems']:g} held-out problems accuracy goes from {accuracy[0]} to "
         f"{accuracy[1]}{at_best}, the reverse KL from {rounded(before['reverse_kl'], 3)} to "
-        f"{rounded(after['reverse_kl'], 3)} nats a token."
+        f"{rounded(after['reverse_kl'], 3)} nats per token."
     )
     length = [rounded(row["response_tokens"]) for row in (before, after)]
     stops = [rounded(percent(row["natural_stop_share"]), 1) for row in (before, after)]

@@ -230,16 +230,51 @@ def test_the_control_passes_where_every_interval_holds_0(
     assert verdict("own-prefix", "prefix-decay", rows) == expected
 
 
+@pytest.mark.parametrize(
+    ("rows", "expected", "told"),
+    [
+        (
+            control(0.0, 0.0, reach=0.27, problems=10),
+            "not testable here",
+            "differs by 0.0 points at each of 2 lengths; only 10 problems; at least 30 are needed.",
+        ),
+        (control(0.0, 0.0, reach=0.01, problems=29), "not testable here", "only 29 problems"),
+        (control(0.0, 0.0, reach=0.01, problems=30), "holds", "the widest is 0.0 points [-1.0"),
+        (
+            [*control(0.0, reach=0.01), *control(0.0, 0.0, reach=0.05)[1:2]],
+            "not testable here",
+            "the widest, 0.0 points [-5.0, +5.0] at 20 tokens, does not exclude a change of 5.0 "
+            "points.",
+        ),
+        (control(0.02, reach=0.031), "not testable here", "does not exclude a change of 5.0"),
+        (control(-0.02, reach=0.031), "not testable here", "does not exclude a change of 5.0"),
+        (control(0.0, reach=0.01, level=0.9), "not testable here", "at less than 95 %"),
+        (
+            [*control(0.0, reach=0.01), *control(0.0, 0.0, reach=0.3, problems=8)[1:2]],
+            "holds",
+            "the widest is 0.0 points [-1.0, +1.0]; at 20 tokens too few problems are left to "
+            "judge it.",
+        ),
+    ],
+)
+def test_a_control_that_could_not_fail_does_not_hold(
+    rows: list[Measurement], expected: str, told: str
+) -> None:
+    one = found("own-prefix", made("prefix-decay", rows))
+    assert one.verdict == expected and told in one.sentence
+
+
 def test_a_control_that_could_not_have_seen_the_decay_passes_nothing() -> None:
-    decay = changes(-0.1, -0.2)
-    assert (
-        verdict("own-prefix", "prefix-decay", [*decay, *control(0.0, 0.0, reach=0.19)]) == "holds"
-    )
-    blunt = found("own-prefix", made("prefix-decay", [*decay, *control(0.0, 0.0, reach=0.2)]))
+    decay = changes(-0.01, -0.04, reach=0.005)
+    narrow, wide = (control(0.0, 0.0, reach=reach) for reach in (0.039, 0.041))
+    assert verdict("own-prefix", "prefix-decay", [*decay, *narrow]) == "holds"
+    blunt = found("own-prefix", made("prefix-decay", [*decay, *wide]))
     assert (
         blunt.verdict == "not testable here"
-        and "at 20 tokens, 0.0 points [-20.0, +20.0], is wide enough" in blunt.sentence
+        and "at 20 tokens, 0.0 points [-4.1, +4.1], is wide enough" in blunt.sentence
     )
+    few = [*control(0.0, reach=0.01), *control(0.0, 0.0, reach=0.01, problems=8)[1:2]]
+    assert verdict("own-prefix", "prefix-decay", [*decay, *few]) == "not testable here"
 
 
 def test_nothing_is_decided_about_decay_where_the_control_fails() -> None:
@@ -297,6 +332,12 @@ def test_content_tells_what_correct_prefixes_cost_and_needs_both_kinds() -> None
         in one.sentence
     )
     assert "the two differ at 2 of 2 lengths" in one.sentence
+    rows = split((0.0, 0.0), (-0.3, -0.4))
+    fewer = [replace(row, problems=80) if row.prefix_tokens == 20 else row for row in rows]
+    fewer = [replace(row, problems=90) if row.value == -0.3 else row for row in fewer]
+    told = found("content", made("prefix-decay", fewer)).sentence
+    assert "correct so far (300 problems)" in told and "contain an error (90)" in told
+    assert "up to 300 problems" in told
     only = changes(-0.1, -0.2, condition="correct-so-far")
     assert verdict("content", "prefix-decay", only) == "not measured"
 
@@ -383,6 +424,11 @@ def test_what_would_test_where_the_kl_lies_is_told() -> None:
     assert one.verdict == "not testable here" and re.search(
         r"About [\d,]+ problems would detect", one.sentence
     )
+    decided = bins(0.5, 0.47, 0.1)
+    decided[2] = replace(decided[2], low=0.01, high=0.3)  # far below the first, and wide
+    wide = found("early-kl", made("signals", decided))
+    told = [re.search(r"About [\d,]+ problems", each.sentence) for each in (one, wide)]
+    assert told[0].group() == told[1].group(), "of the bin that is not decided"
     rows = [
         row(
             "kl_concentration",
@@ -397,7 +443,7 @@ def test_what_would_test_where_the_kl_lies_is_told() -> None:
     few = found("concentrated-kl", made("signals", rows))
     assert (
         few.verdict == "not testable here"
-        and "20 problems are too few: at least 30 are needed." in few.sentence
+        and "Only 20 problems; at least 30 are needed." in few.sentence
     )
 
 
@@ -406,7 +452,7 @@ def test_kl_under_its_noise_floor_decides_nothing_and_is_counted() -> None:
     one = found("early-kl", made("signals", rows))
     assert (
         one.verdict == "not testable here"
-        and "1 of 3 numbers lie under twice their noise floor" in one.sentence
+        and "1 of 3 numbers is too close to the noise floor to decide." in one.sentence
     )
 
 
@@ -627,7 +673,7 @@ def test_each_claim_on_length_is_asked_of_its_own_students() -> None:
         "longer-responses",
         made("behaviour", lengths("full-seed-0", 30.0, note="3 rollouts were cut off")),
     )
-    assert "(3 rollouts were cut off)" in cut.sentence and "a tenth of it is 10.0" in cut.sentence
+    assert "(full-seed-0, 3 rollouts were cut off); a change of 10.0 tokens counts." in cut.sentence
 
 
 @pytest.mark.parametrize(

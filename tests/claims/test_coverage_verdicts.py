@@ -1,5 +1,5 @@
-"""Rates of wrong verdicts: those kept in benchmarks/results, and a thousand draws of the cheap
-cases anew."""
+"""Rates of wrong verdicts: those kept in benchmarks/results, and some draws of the cheap cases
+anew."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from coverage_parts import verdicts as part
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
-DRAWS = 1000
+DRAWS, ANEW = 1000, 300
 
 
 def kept() -> list[dict[str, Any]]:
@@ -46,13 +46,13 @@ def test_kl_without_an_effect_of_position_is_seldom_called_anything() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 5])
 def test_the_rates_over_equal_arms_anew(count: int) -> None:
-    for row in part.equal_arms(count, DRAWS):
+    for row in part.equal_arms(count, ANEW):
         assert row["shown"] <= 0.05 + 2 * row["error"], row
 
 
 @pytest.mark.slow
 def test_the_rate_without_an_effect_of_position_anew() -> None:
-    row = part.by_position(60, DRAWS, 1.0)
+    row = part.by_position(60, ANEW, 1.0)
     assert row["shown"] <= 0.05 + 2 * row["error"], row
 
 

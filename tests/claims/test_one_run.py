@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from made_runs import arm, made, row
 from test_claims import changes, control
 
+from decaylab.claims.advice import advise
 from decaylab.claims.judge import CLAIMS, judge
 from decaylab.claims.one_run import LINES, VERDICTS, verdict
 from decaylab.runs.measurements import Measurement
@@ -25,9 +27,9 @@ WHOLE = {"position_low": 0.0, "position_high": math.inf, "view": "fresh", "check
 
 def said(command: str, rows: Sequence[Measurement], **options: Any) -> list[str]:
     lines = list(verdict(made(command, rows, **options)))
-    assert len(lines) <= LINES
+    assert sum(len(re.findall(r"[.?](?= [A-Z]|$)", line)) for line in lines) <= LINES
     for line in lines:
-        assert line.endswith((".", ")")) and "\n" not in line
+        assert line.endswith((".", "?")) and "\n" not in line
         assert not re.search(r"\bnan\b|\bNone\b|\binf\b", line)
         words = re.sub(r"--\S+ \S+", "", line)  # without options and their values
         assert not any(claim.name in words for claim in CLAIMS if "-" in claim.name), "no ids"
@@ -46,18 +48,19 @@ def test_a_decay_run_says_the_advantage_the_fall_and_the_control() -> None:
         "problems."
     )
     assert decay.startswith(
-        "Teacher decay is shown. A fall is shown from a prefix of 10 student tokens on: -5.0 "
-        "points [-8.0, -2.0]; the largest is -20.0 points [-23.0, -17.0] at 20 tokens. Half of its "
-        "advantage over the student is gone after 31 tokens [25, 37]."
+        "Shown: the longer the student's prefix, the less accurate is the teacher that continues "
+        "it; a fall is shown from a prefix of 10 student tokens on: -5.0 points [-8.0, -2.0]; the "
+        "largest is -20.0 points [-23.0, -17.0] at 20 tokens; half of its advantage over the "
+        "student is gone after 31 tokens [25, 37]."
     )
-    assert control_line.startswith("The control holds. After prefixes of its own")
+    assert control_line.startswith("The control holds: after prefixes of its own")
 
 
 def test_the_sentence_is_the_one_that_the_report_prints_of_the_claim() -> None:
     run = made("prefix-decay", [*DECAY, *changes(-0.05, -0.2), *control(0.01, -0.01)])
     (finding,) = (one for one in judge([run]) if one.claim.name == "teacher-decay")
-    words = verdict(run)[1].removeprefix("Teacher decay is shown. ")
-    assert finding.sentence.startswith(words)
+    told = verdict(run)[1].partition("; ")[2].split("; half")[0]
+    assert told[0] == "a" and finding.sentence.startswith(f"A{told[1:]}.")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +68,7 @@ def test_the_sentence_is_the_one_that_the_report_prints_of_the_claim() -> None:
     [
         ([], "The control was not measured: add --controls own-prefix."),
         (control(0.01, 0.05, p_value_holm=0.001), "THE CONTROL FAILED: "),
-        (control(0.01, 0.03, p_value_holm=0.3), "The control is inconclusive. "),
+        (control(0.01, 0.03, p_value_holm=0.3), "The control is inconclusive: "),
     ],
 )
 def test_a_control_that_does_not_hold_is_said(rows: list[Measurement], told: str) -> None:
@@ -79,11 +82,57 @@ def test_a_teacher_behind_its_student_is_not_called_ahead() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ({"low": -0.057, "high": 0.928}, ": +45.0 points [-5.7, +92.8] over 300 problems."),
+        (
+            {"problems": 10},
+            ": +45.0 points [+41.0, +49.0] over 10 problems; at least 30 are needed.",
+        ),
+        ({"low": math.nan}, ": +45.0 points (no interval) over 300 problems."),
+    ],
+)
+def test_an_advantage_that_is_not_shown_is_no_fact(more: dict[str, Any], end: str) -> None:
+    gap = row("teacher_advantage", 0.45, 0.04, "student-prefix", **more)
+    assert said("prefix-decay", [gap])[0] == (
+        f"Alone, the teacher is not shown to be ahead of the student{end}"
+    )
+
+
 def test_what_cannot_be_tested_says_what_would_test_it() -> None:
     few = changes(-0.02, 0.02, problems=8)
-    (decay, _) = said("prefix-decay", few)
-    assert decay.startswith("Teacher decay cannot be tested here. No fall is shown")
-    assert decay.endswith("8 problems are too few: at least 30 are needed.")
+    gap = row("teacher_advantage", 0.45, 0.04, "student-prefix")
+    (_, decay, _) = said("prefix-decay", [replace(gap, problems=8), *few])
+    assert decay == (
+        "Not testable here (only 8 problems; at least 30 are needed): does the teacher's accuracy "
+        "fall with the length of the student's prefix?"
+    )
+    (_, decay, _) = said("prefix-decay", [gap, *few])
+    assert decay == (
+        "Not testable here (only 8 problems have rollouts unfinished at 10 tokens; at least 30 are "
+        "needed): does the teacher's accuracy fall with the length of the student's prefix?"
+    )
+
+
+def test_every_claim_that_is_undecided_has_its_numbers_and_the_reason() -> None:
+    place = {"checkpoint": "prefix-20-seed-0", "view": "fresh", "unit": "tokens"}
+    rows = [
+        row("response_tokens_mean", 125.7, 3.0, **{**place, "checkpoint": "base"}),
+        row("response_tokens_mean_change", 7.6, 3.1, **place),
+    ]
+    (line,) = said("behaviour", rows)
+    assert line == (
+        "Undecided (one training seed is not enough; the mean length, 125.7 tokens before "
+        "training, changes by +7.6 tokens [+4.5, +10.7] (prefix-20-seed-0); a change of 12.6 "
+        "tokens counts): does early stopping shorten responses?"
+    )
+
+
+def test_every_claim_is_also_a_question() -> None:
+    for claim in CLAIMS:
+        assert claim.question.endswith("?") and claim.question[0].isupper()
+        assert claim.question.count("?") == 1
 
 
 def test_position_kl_begins_with_the_mean_before_and_after_training() -> None:
@@ -91,8 +140,8 @@ def test_position_kl_begins_with_the_mean_before_and_after_training() -> None:
     after = {**WHOLE, "checkpoint": "esr"}
     rows.append(row("mean_reverse_kl", 0.1, 0.02, "all", unit="nats", **after))
     assert said("position-kl", rows)[0] == (
-        "The reverse KL is 0.200 nats [0.190, 0.210] a token before training, over 1,200 rollouts; "
-        "after it 0.100 nats [0.080, 0.120] (esr)."
+        "The reverse KL is 0.200 nats [0.190, 0.210] per token before training, over 1,200 "
+        "rollouts; after it 0.100 nats [0.080, 0.120] (esr)."
     )
 
 
@@ -144,8 +193,8 @@ def test_behaviour_compares_the_student_with_its_teacher() -> None:
         ]
     student, teacher = said("behaviour", rows)
     assert student == (
-        "Before training the student writes 110.3 tokens [109.3, 111.3] on average, stops by "
-        "itself in 40.0 % [35.0, 45.0] of its responses and is correct in 20.0 % [15.0, 25.0]."
+        "Before training the student writes 110.3 tokens [109.3, 111.3] on average, stops "
+        "naturally in 40.0 % [35.0, 45.0] of its responses and is correct in 20.0 % [15.0, 25.0]."
     )
     assert teacher.startswith("The teacher writes 90.0 tokens")
 
@@ -164,6 +213,22 @@ def test_an_evaluation_says_what_training_changed() -> None:
     )
     assert trained == (
         "Training changes the accuracy of esr by +10.0 points [+7.0, +13.0], p = 0.004 by Holm."
+    )
+
+
+def test_a_change_that_is_not_shown_is_no_change() -> None:
+    at = {"view": "fresh", "checkpoint": "esr/step-000004"}
+    open_ = row("avg_at_4_minus_base", 0.1, 0, "", low=-0.078, high=0.308, p_value_holm=1.0, **at)
+    assert said("evaluate", [open_], samples=4) == [
+        "No change of accuracy by training is shown for esr/step-000004 (+10.0 points [-7.8, "
+        "+30.8], p = 1.000 by Holm)."
+    ]
+    shown = row("avg_at_4_minus_base", 0.2, 0.05, checkpoint="full", view="fresh")
+    both = said("evaluate", [open_, shown], samples=4)
+    assert both[0] == "Training changes the accuracy of full by +20.0 points [+15.0, +25.0]."
+    few = row("avg_at_4_minus_base", 0.2, 0.05, problems=10, **at)
+    assert said("evaluate", [few], samples=4)[0].endswith(
+        "[+15.0, +25.0]); only 10 problems, at least 30 are needed."
     )
 
 
@@ -193,5 +258,33 @@ def test_a_sweep_says_the_advice_of_its_own_runs_and_the_claim_behind_it() -> No
     rows = [*arm("prefix-20", -0.1, share=0.2), *arm("full", 0.0)]
     lines = said("sweep rollout-length", rows, over="rollout-length", samples=1, seeds=3)
     assert len(lines) == 3
-    assert lines[2].startswith("That early stopping beats full rollouts ")
+    assert lines[2].startswith("Contradicted: a student trained on rollouts that stop early is ")
     assert "-10.0 points" in lines[2]
+
+
+def test_a_reason_of_several_sentences_leaves_room_for_the_next_line() -> None:
+    rows = [
+        *arm("prefix-20", 0.022, 0.01, share=0.3),
+        *arm("prefix-5", -0.1, share=0.1),
+        *arm("prefix-10", -0.05, share=0.2),
+        *arm("prefix-60", -0.01, 0.02, share=0.8, p=0.5),
+    ]
+    answer, reason, claim = said("sweep rollout-length", rows, over="rollout-length", seeds=3)
+    assert answer == "Train with rollouts of 20 tokens."
+    assert reason.startswith(
+        "No setting is shown to be better than full rollouts; this one is at most 2 points less "
+    )
+    assert claim.startswith("Undecided (the advice, which ") and "+2.2 points" in claim
+
+
+def test_a_gain_that_the_advice_does_not_show_is_not_shown_on_the_same_screen() -> None:
+    """By the rule of its claim 20 tokens are ahead; by the advice, which also adds the uncertainty
+    over seeds, they are not."""
+    rows = arm("prefix-20", 0.055, 0.054, share=0.3)
+    run = made("sweep rollout-length", rows, over="rollout-length", samples=1, seeds=3)
+    (finding,) = (one for one in judge([run]) if one.claim.name == "early-stopping-beats-full")
+    assert finding.verdict == "holds" and "better" not in set(advise([run]).candidates["verdict"])
+    lines = verdict(run)
+    assert not any(line.startswith("Shown") for line in lines)
+    assert lines[-1].startswith("Undecided (the advice, which ")
+    assert "N = 20: +5.5 points" in lines[-1]

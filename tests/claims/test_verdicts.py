@@ -334,9 +334,15 @@ def test_where_the_problems_would_do_already_nothing_is_advised() -> None:
 
 def test_fewer_problems_than_the_least_are_told_first() -> None:
     rows = [row("x", 0.0, 100.0, problems=problems) for problems in (0, 29, 17, 300)]
-    assert remedy(SIZE, rows) == "17 problems are too few: at least 30 are needed."
-    assert "too few" not in remedy(SIZE, [row("x", 0.0, 100.0, problems=30)])
-    assert remedy(SIZE, [row("x", 0.0, 100.0, problems=1)]).startswith("1 problems are too few")
+    assert remedy(SIZE, rows) == "Only 17 problems; at least 30 are needed."
+    both = [row("x", 0.0, 100.0, problems=count, prefix_tokens=9.0) for count in (12, 8)]
+    assert remedy(SIZE, both) == "Only 12 problems; at least 30 are needed."
+    assert "Only" not in remedy(SIZE, [row("x", 0.0, 100.0, problems=30)])
+    assert remedy(SIZE, [row("x", 0.0, 100.0, problems=1)]).startswith("Only 1 problem; ")
+    after = [row("x", 0.0, 100.0), row("x", 0.0, 100.0, problems=8, prefix_tokens=80.0)]
+    assert remedy(SIZE, after) == (
+        "Only 8 problems have rollouts unfinished at 80 tokens; at least 30 are needed."
+    )
 
 
 def trained(*by_seed: float) -> Number:
@@ -425,7 +431,7 @@ def test_numbers_read_as_a_person_writes_them() -> None:
         points(row("x", NAN, note="no rollouts")) == "undefined (no rollouts)"
         and points(row("x", NAN)) == "undefined"
     )
-    assert points(row("x", 0.1, 0.02, level=0.9)) == "+10.0 points [+8.0, +12.0] at 90 %"
+    assert points(row("x", 0.1, 0.02, level=0.9)) == "+10.0 points [90 %: +8.0, +12.0]"
 
 
 def test_both_intervals_of_an_arm_are_told_and_only_one_of_a_single_seed() -> None:
@@ -461,7 +467,9 @@ def test_p_values_are_told_with_three_places(p: float, words: str) -> None:
 
 
 def test_a_claim_is_no_control_unless_it_says_so() -> None:
-    assert not Claim("name", "text", "place", "rule", "needs", ("command",), "figure").control
+    assert not Claim(
+        "name", "text", "question", "place", "rule", "needs", ("command",), "figure"
+    ).control
 
 
 def test_lists_read_aloud() -> None:

@@ -889,7 +889,7 @@ def test_notes_of_the_command_say_what_a_measurement_would_say(tmp_path: Path) -
         in said
     )
     assert "1 of 1 gold answers were unwrapped from an object or list" in said
-    assert "2 of 2 rollouts have no stop reason" in said
+    assert "2 of the first 2 rollouts have no stop reason" in said
 
 
 def test_that_rollouts_are_of_several_training_steps_is_told_with_a_set_of_problems_too(

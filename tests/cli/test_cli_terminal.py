@@ -112,7 +112,8 @@ def test_a_run_is_shown_again_by_its_verdict_and_in_full(run: Path) -> None:
     lines = short.out.splitlines()
     assert lines[:2] == ["", "Teacher decay"]
     assert lines[2].startswith("Alone, the teacher is ahead of the student by +")
-    assert lines[3].startswith("Teacher decay ") and lines[4].startswith("The control was not")
+    assert lines[3].startswith("Shown: the longer the student's prefix")
+    assert lines[4].startswith("The control was not")
     assert "Carried forward" not in short.out and "Carried forward" in full.out
     assert f"more: decaylab show {run} --verbose" in short.out and "more:" not in full.out
     measured = json.loads(decaylab("show", run, "--json").out)

@@ -43,7 +43,9 @@ def test_curves_hold_the_numbers_of_the_table(width: str) -> None:
 
 def test_the_caption_names_the_reference_and_what_the_numbers_stand_on() -> None:
     text = compare.details(frame())
-    assert "difference from owner/first-teacher" in text and "mean over rollouts" in text
+    assert (
+        "its difference from owner/first-teacher" in text.lower() and "mean over rollouts" in text
+    )
     assert "80 problems" in text and "answer rule last_boxed" in text
     assert len(text.split()) <= 60
     assert "each student's own outcome" in compare.details(frame(STUDENTS))

@@ -19,7 +19,7 @@ RULES = ("last_boxed", "anywhere")
 
 
 def rollouts(seed: int, problems: int = 15, cut: float = 0.0) -> pd.DataFrame:
-    """Three rollouts a problem, of random length and grade, a share of them cut off."""
+    """Three rollouts per problem, of random length and grade, a share of them cut off."""
     rng = np.random.default_rng(seed)
     rows = []
     for problem in np.repeat(np.arange(problems), 3):

@@ -119,7 +119,7 @@ def finding(
     rule: str = "",
 ) -> Finding:
     """What was found about a claim; shown: its figure."""
-    claim = Claim("name", text, place, rule, needs, ("signals",), shown)
+    claim = Claim("name", text, "question", place, rule, needs, ("signals",), shown)
     return Finding(claim, verdict, sentence, pd.DataFrame())
 
 

@@ -238,7 +238,9 @@ def test_the_table_of_settings_has_the_numbers_of_the_advice(committed: list[Fou
     )
     at_40 = table.text[table.text["setting"] == "prefix-40"].iloc[0]
     assert at_40["against full rollouts"] == "worse"
-    assert at_40["measured (points)"] == "-6.3" and at_40["tokens"] == "0.580"
+    assert at_40["measured (points)"] == "-6.3 [-8.1, -4.5]" and at_40["tokens"] == "0.580"
     rising = table.text[table.text["setting"] == "rising"].iloc[0]
-    assert rising["expected if chosen (points)"].startswith("\u2013")
+    assert rising["against full rollouts"] in ("not ahead", "worse")
+    assert rising["at least, at even odds (points)"] == "", "no bound where no lead is possible"
     assert isinstance(frame, pd.DataFrame)
+    assert "choice among" not in settings(candidates.head(1).assign(among=1)).caption

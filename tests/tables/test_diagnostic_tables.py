@@ -257,6 +257,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Any:
         frame: pd.DataFrame,
         width: int = 118,
         advice: Advice | None = None,
+        verbose: bool = True,
         **options: Any,
     ) -> str:
         identity = {"options": OPTIONS | options, "problems": {"name": "sums", "asked": 30}}
@@ -273,7 +274,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(
             terminal, "terminal", lambda: Console(width=width, file=out, highlight=False)
         )
-        print_run(run, verbose=True)
+        print_run(run, verbose=verbose)
         return out.getvalue()
 
     return printed
@@ -424,7 +425,9 @@ def test_category_kl_prints_means_by_bin_and_shares(page: Any) -> None:
         bins[bins["category"] == "planning"]["value"], abs=6e-4
     )
     (row,) = [
-        row for row in section(table(text, "What each kind"), "ckpt-20") if row[0] == "planning"
+        row
+        for row in section(table(text, "Share of the reverse KL by kind of token"), "ckpt-20")
+        if row[0] == "planning"
     ]
     assert numbers([row[2]]) == pytest.approx(
         three(value(frame, what="token_share", **at), 100), abs=0.051
@@ -467,16 +470,28 @@ def test_tokens_are_listed_from_the_highest_mean_and_printed_as_they_are(page: A
     )
 
 
+def test_submode_prints_the_common_set_alone_unless_all_is_wanted(page: Any) -> None:
+    text = page("submode", submode(NAMES), verbose=False)
+    shares = table(text, "The student's most likely")
+    labels = [row[0] for row in shares]
+    assert labels.count("common") == labels.count("common, two modes") == 1
+    assert len([row for row in shares if row[0] in NAMES]) == 2 * len(NAMES)
+    assert not any(label.startswith("own,") for label in labels)
+    untrained = page("submode", submode(("base",)), verbose=False)
+    assert "own, fresh" in untrained and "The same where" not in untrained
+
+
 def test_submode_prints_each_set_of_each_model_and_changes_on_the_common_one(page: Any) -> None:
     frame = submode(NAMES)
     text = page("submode", frame)
     shares, changes = table(text, "The student's most likely"), table(text, "Change against base")
+    own = table(text, "The same where the reverse KL of each model itself is highest")
     for name, condition, view in (
         ("common", "common", "frozen"),
         ("own, fresh", "own", "fresh"),
         ("own, frozen", "own", "frozen"),
     ):
-        rows = section(shares, name)
+        rows = section(shares if name == "common" else own, name)
         lines = lines_of(rows, "ckpt-60")
         for column, what in enumerate((*RANKS, "two_mode_share"), 1):
             one = value(frame, what=what, condition=condition, view=view, checkpoint="ckpt-60")
@@ -654,7 +669,10 @@ def test_numbers_under_twice_their_floor_are_marked_and_the_mark_explained(page:
     marked = [line for line in text.splitlines() if re.search(rf"\d{MARK}", line)]
     (line,) = marked
     assert [bool(re.search(MARK, cell)) for cell in re.split("│", line)[1:-1]].index(True) == 4
-    assert f"{MARK}: closer to no effect than twice its floor, so it says nothing (1 of " in text
+    assert (
+        f"{MARK}: closer to no effect than twice its floor, so rounding may explain it (1 of "
+        in text
+    )
 
 
 def test_a_floor_that_was_not_measured_is_said_to_be_so(page: Any) -> None:

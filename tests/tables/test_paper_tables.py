@@ -334,7 +334,7 @@ def test_per_step_tables_have_a_column_a_step_and_the_peak_with_its_bias() -> No
     same(row, "peak_accuracy_percent", pick(frame, what="peak_accuracy", **at))
     same(row, "peak_minus_lowest_points", pick(frame, what="peak_minus_lowest", **at))
     assert any("biased upwards" in note and note.startswith("peak (%)") for note in table.footnotes)
-    collapse = row_of(table, asked="MATH-500, 16 rollouts a problem", arm="full")
+    collapse = row_of(table, asked="MATH-500, 16 rollouts per problem", arm="full")
     assert [collapse[f"step_{step}_percent"] for step in (50, 100, 150, 200)] == [
         65.6,
         46.3,

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from decaylab.runs.train_results import TrainResult
 from decaylab.tables import terminal, training
-from decaylab.tables.model import MARK, Column, Number, Row, Table
+from decaylab.tables.latex import to_latex
+from decaylab.tables.model import MARK, Column, Number, Row, Table, to_markdown
 from decaylab.tables.page import Page, print_page
 from decaylab.tables.source import GROUP, MODEL_NAME
 
@@ -85,14 +86,42 @@ def test_verbose_prints_all_of_it(printed: Any) -> None:
 
 def test_noise_floors_are_one_line_unless_a_number_is_near_its_own(printed: Any) -> None:
     far = printed([row("base", 0.2, 3e-7), row("esr", 0.1, 6e-8)])
-    assert "- noise floor: at most 3e-7 nats; no number is near its own" in far
-    assert far.count("floor") == 1, "no column"
+    assert "- noise floor: at most 3e-7 nats; no number is near its floor" in far
+    assert far.count("floor") == 2, "both in this line: no column"
     near = printed([row("base", 0.2, 3e-7), row("esr", 1e-7, 1e-6, under=True)])
     assert "┃ floor" in near or " floor ┃" in near
     assert f"- {MARK}: closer to no effect than twice its noise floor" in near
     assert "--head float32" in near, "what to do"
     unknown = printed([row("base", 0.2, NAN)])
     assert "- noise floor: not measured; --floor-problems 32 measures it" in unknown
+
+
+def test_brackets_are_explained_where_a_printed_table_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare = {MODEL_NAME: "base", KL: Number(0.2)}
+
+    def show(carried: Row, *, verbose: bool = False) -> str:
+        out = io.StringIO()
+        console = Console(width=118, file=out, highlight=False)
+        monkeypatch.setattr(terminal, "terminal", lambda: console)
+        tables = [Table.of("Carrying", [carried]), Table.of("Another", [row("base", 0.2)])]
+        words = "brackets: 95 % intervals"
+        page = Page("Heading", "a pair", ("One [0.1, 0.2].",), tables, brackets=words)
+        print_page(page, Path("runs/one"), verbose=verbose)
+        return out.getvalue()
+
+    assert "- brackets: 95 % intervals\n" in show(row("base", 0.2))
+    assert "brackets" not in show(bare), "the table of the verdict has none"
+    assert "- brackets: 95 % intervals\n" in show(bare, verbose=True), "another one has"
+
+
+def test_the_id_of_a_kind_of_token_is_printed_in_words() -> None:
+    kind = Column("category", "kind", "kind")
+    table = Table.of("Kinds", [{kind: "end_of_turn", KL: Number(0.2)}])
+    assert table.printed(table.rows[0])[0] == "end of turn"
+    assert table.frame["category"].tolist() == ["end_of_turn"], "files keep the id"
+    assert "end of turn" in to_latex(table) and "end of turn" in to_markdown(table)
 
 
 def test_rows_without_a_value_are_left_out_and_named(printed: Any) -> None:
@@ -152,7 +181,7 @@ def test_a_training_says_what_became_of_the_held_out_problems() -> None:
     )
     assert list(training.page(result(rows)).verdict) == [
         "Over 40 held-out problems accuracy goes from 10.0 % to 40.0 % (best: 45.0 % at step 25), "
-        "the reverse KL from 0.091 to 0.050 nats a token.",
+        "the reverse KL from 0.091 to 0.050 nats per token.",
         "Responses go from 120 to 100 tokens, natural stops from 50.0 to 95.0 %.",
         "alarm 1",
     ]
