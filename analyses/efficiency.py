@@ -11,10 +11,11 @@ memory, since the phases do not overlap.
     seconds_ratio, peak_ratio, tokens_ratio      the arm's value / that of full rollouts
     seconds_ratio_over_tokens_ratio              1 if time is proportional to sampled tokens
 
-Ratios are computed per seed; their mean over seeds has Student's t interval on the log scale. For a
-single seed, ratios of seconds and tokens have an interval over blocks of consecutive steps that
-accounts for the correlation of neighbouring blocks (``over_steps``). Runs that shared a machine
-with others are not comparable with runs that did not.
+Ratios are computed per seed; their geometric mean over seeds has Student's t interval on the log
+scale, and is not the ratio of the arms' means over seeds. For a single seed, ratios of seconds and
+tokens have an interval over blocks of consecutive steps that accounts for the correlation of
+neighbouring blocks (``over_steps``). Runs that shared a machine with others are not comparable with
+runs that did not.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.trained import TrainedRun, by_arm
 from decaylab.runs.vocabulary import (
     FULL,
+    GEOMETRIC_OVER_SEEDS,
     GIB,
     ONE_RUN,
     OVER_SEEDS,
@@ -177,7 +179,7 @@ def _levels(costs: Sequence[_Cost], settings: Settings) -> Iterator[Measurement]
 def _ratios(
     costs: Sequence[_Cost], full: Sequence[_Cost], settings: Settings
 ) -> Iterator[Measurement]:
-    """This arm relative to full rollouts, over their common seeds."""
+    """This arm relative to full rollouts: geometric means over their common seeds."""
     theirs = {cost.run.seed: cost for cost in full}
     pairs = [(cost, theirs[cost.run.seed]) for cost in costs if cost.run.seed in theirs]
     if not pairs:
@@ -185,7 +187,7 @@ def _ratios(
     lost = len(costs) - len(pairs)
     note = estimated.left_out(lost, len(costs), f"seeds have no run of {FULL}")
     kept = [cost for cost, _ in pairs]
-    estimand = OVER_SEEDS if len(pairs) > 1 else ONE_RUN
+    estimand = GEOMETRIC_OVER_SEEDS if len(pairs) > 1 else ONE_RUN
 
     def ratio(what: str, phase: str, estimate: OverSeeds) -> Measurement:
         noted = replace(estimate, note=estimated.joined(estimate.note, note))
@@ -213,8 +215,10 @@ def _ratios(
 
 
 def _of_series(pairs: Sequence[tuple[Floats, ...]], level: float) -> OverSeeds:
-    """Mean ratio over seeds; for a single seed with an interval over blocks of steps. pairs: one
-    entry per seed, see `_quotient`."""
+    """Geometric mean ratio over seeds; for a single seed with an interval over blocks of steps.
+
+    pairs: one entry per seed, see `_quotient`.
+    """
     means = np.array([[column.mean() for column in pair] for pair in pairs])
     if (means <= 0).any():
         return estimated.undefined_over_seeds(len(pairs), NOTHING_TIMED)

@@ -174,7 +174,9 @@ def _changes(
     (estimate,) = rows.of_cells(cascade, level=settings.level, undefined=NO_RATIO)
     rollouts = min(int(after.reaching(beyond)[0]), int(before.reaching(beyond)[0]))
     counts = {"rollouts": rollouts, "tokens": int(cascade.tokens[0])}
-    yield _row("cascade_ratio", RATIO, estimate, settings.rollout_length, settings, place, counts)
+    named = tm.RATIO_NAMES[settings.estimand]
+    low = settings.rollout_length
+    yield _row("cascade_ratio", RATIO, estimate, low, settings, place, counts, estimand=named)
 
 
 def _bins(reaching: Ints, problems: int, settings: Settings, place: dict[str, Any]) -> Cells:
@@ -194,11 +196,14 @@ def _row(
     settings: Settings,
     place: dict[str, Any],
     counts: dict[str, int],
+    *,
+    estimand: str = "",
 ) -> Measurement:
-    """A number over all positions from ``low`` on."""
+    """A number over all positions from ``low`` on; estimand: by default a mean."""
     (span,) = rows.spans((low,))
-    estimand = tm.ESTIMAND_NAMES[settings.estimand] + _among(settings, place["condition"])
-    columns = {**place, **span, **counts, "estimand": estimand}
+    estimand = estimand or tm.ESTIMAND_NAMES[settings.estimand]
+    among = _among(settings, place["condition"])
+    columns = {**place, **span, **counts, "estimand": f"{estimand}{among}"}
     return rows.row(settings, what, unit, estimate, **columns)
 
 

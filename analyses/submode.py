@@ -29,6 +29,7 @@ from decaylab.maths import statistics as st
 from decaylab.maths import token_means, top_share
 from decaylab.maths.clusters import Floats
 from decaylab.maths.top_share import TopTokens
+from decaylab.printing import percent
 from decaylab.problems.abacus_checking import style
 from decaylab.runs import own_tokens, rows
 from decaylab.runs.measurements import Measurement, to_frame
@@ -177,9 +178,11 @@ def _row(
     ranked = "reverse KL"
     if on_set.condition.startswith(COMMON):
         ranked += " averaged over the models"
-    tokens = f"the {settings.share:.4g} of them with the highest {ranked}, pooled over rollouts"
+    share = f"the {percent(settings.share):g} % of tokens"
+    estimand = f"mean over {share} with the highest {ranked}, pooled over rollouts"
     if on_set.condition.endswith(TWO_MODES):
-        tokens += f", where the teacher's second token has {settings.second_mode:.4g} or more"
+        least = f"{settings.second_mode:.4g}"
+        estimand += f", where the teacher's second token has a probability of {least} or more"
     return rows.row(
         settings,
         what,
@@ -188,7 +191,7 @@ def _row(
         condition=on_set.condition,
         view=on_set.view,
         checkpoint=on_set.checkpoint,
-        estimand=f"mean over tokens: {tokens}",
+        estimand=estimand,
         rollouts=on_set.rollouts,
         tokens=int(on_set.means.tokens[cell]),
     )

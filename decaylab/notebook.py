@@ -6,7 +6,7 @@
     kl = dl.position_kl("runs/esr", "runs/full")   # checkpoints first, then options
     kl.measurements; kl.figure(paper=True); kl.view()
     dl.compare("runs/decay-a", "runs/decay-b").verdict    # which teacher?
-    dl.figure("n-sweep", "runs/sweep-embedded/rollout-length")
+    dl.figure("n-sweep", "runs/sweep/rollout-length-5-20-full")
     dl.report("runs/esr", "runs/full", out="report.html")
 
 Options have their command-line names. Runs are stored in the same folders as on the command line,

@@ -10,6 +10,7 @@ Numbers are rounded half away from zero, as the decimal number that they are wri
 from __future__ import annotations
 
 import math
+import re
 from decimal import ROUND_HALF_UP, Decimal
 
 UNDEFINED = "\u2013"
@@ -17,6 +18,16 @@ DIGITS = 3  # significant ones, of a number without a fixed number of decimals
 SMALL = Decimal("0.001")  # numbers below it are written 9.1e-4
 TENTHS = ("fraction", "tokens")  # units whose values have one decimal
 GIB = 2**30
+# Controls, signs that turn the direction of writing, and halves of a character.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff"
+    r"\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """A text with what cannot be seen shown by its code, such as \u27e8U+202E\u27e9."""
+    return _UNSEEN.sub(lambda sign: f"\u27e8U+{ord(sign[0]):04X}\u27e9", text)
 
 
 def rounded(value: float, places: int = 0, *, signed: bool = False) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 from matplotlib.artist import Artist
@@ -19,7 +19,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from decaylab.runs import vocabulary
-from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST, ONE_RUN, OVER_SEEDS, TEACHER
+from decaylab.runs.vocabulary import (
+    BASE,
+    BEST,
+    FRESH,
+    FULL,
+    LAST,
+    MEANS_OVER_SEEDS,
+    ONE_RUN,
+    TEACHER,
+)
 from decaylab.runs.vocabulary import THESE_SEEDS as THESE
 
 from . import artists, style, words
@@ -38,7 +47,7 @@ LOOKS = {PREFIX: ESR, FULL: REFERENCES[FULL]}
 VIEWS = {LAST: "last checkpoint", BEST: "best checkpoint by validation"}
 NAMES = {
     PREFIX: ESR.name,
-    "prefix-mask": "prefix, rollout goes on",
+    "prefix-mask": "prefix, rollout continues",
     FULL: REFERENCES[FULL].name,
     "after-teacher-prefix": "after teacher's prefix",
     "progressive": "progressive N",
@@ -128,7 +137,7 @@ class Number:
         means = rows[rows.training_seed.isna()]
         single = rows[rows.training_seed.notna()].sort_values("training_seed")
         # A ratio of a single pair of runs is one training run: its interval is over steps.
-        seeds = vocabulary.row(means, estimand=[OVER_SEEDS, ONE_RUN])
+        seeds = vocabulary.row(means, estimand=[*MEANS_OVER_SEEDS, ONE_RUN])
         return cls(
             triple(vocabulary.row(means, estimand=THESE), scale) if graded else UNKNOWN,
             triple(seeds, scale),
@@ -238,17 +247,18 @@ def draw_number(
 
 NAME = 8.2  # points that a name takes
 MOST_ROWS = 13  # of a panel that stands alone: more names would touch each other
+Row = TypeVar("Row")
 
 
-def pieces(shown: Sequence[Arm]) -> list[list[Arm]]:
-    """The arms in as few lists as fit a panel each, of about one length."""
+def pieces(shown: Sequence[Row]) -> list[list[Row]]:
+    """The rows in as few lists as fit a panel each, of about one length."""
     count = math.ceil(len(shown) / MOST_ROWS)
     size = math.ceil(len(shown) / max(1, count))
     return [list(shown[start : start + size]) for start in range(0, len(shown), size)]
 
 
-def with_pieces(part: Callable[[Sequence[Arm]], Part], shown: Sequence[Arm]) -> Part:
-    """The panel of all arms, and those of some that stand alone where they are many."""
+def with_pieces(part: Callable[[Sequence[Row]], Part], shown: Sequence[Row]) -> Part:
+    """The panel of all rows, and those of some that stand alone where they are many."""
     whole, some = part(shown), pieces(shown)
     return whole if len(some) < 2 else replace(whole, pieces=[part(few) for few in some])
 

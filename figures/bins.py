@@ -6,7 +6,6 @@ Drawing reads rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,7 +21,9 @@ from . import artists, style
 from .artists import NUMBERS, Look
 from .colours import folded, looks
 from .curves import shifts
-from .page import Block, Part
+from .layout import Block
+from .page import Part
+from .running_text import in_lines
 
 Floats = NDArray[np.float64]
 Draw = Callable[[Axes], None]
@@ -142,7 +143,7 @@ def draw_bins(
     places, rows = places[known], rows[known]
     artists.draw(axes, places, rows, look, gid, shift=shift, scale=scale)
     end = float(rows.value.iloc[-1]) * scale
-    return [style.EndLabel(float(places[-1]), end, textwrap.fill(look.name, LABEL), look.colour)]
+    return [style.EndLabel(float(places[-1]), end, in_lines(look.name, LABEL), look.colour)]
 
 
 def draw_plain(
@@ -228,21 +229,30 @@ def signal_row(names: Iterable[str]) -> Block:
 
 
 def signal_part(
-    letter: str, what: str, title: str, frame: pd.DataFrame, view: str, more: Draw | None = None
+    letter: str,
+    what: str,
+    title: str,
+    frame: pd.DataFrame,
+    view: str,
+    more: Draw | None = None,
+    known: Mapping[str, Look] | None = None,
 ) -> Part:
-    """The panel of one signal. more: what else is drawn on it."""
+    """The panel of one signal. more: what else is drawn on it; known: how each student is drawn, by
+    default in its colour."""
+    known = known or looks(frame)
 
     def draw(axes: dict[str, Axes]) -> None:
-        draw_signal(axes[letter], what, frame, view, letter)
+        draw_signal(axes[letter], what, frame, view, letter, known)
         if more is not None:
             more(axes[letter])
 
-    return Part(title, Block([[letter]], [1.5], right=0.15), draw, handles(looks(frame)))
+    return Part(title, Block([[letter]], [1.5], right=0.15), draw, handles(known))
 
 
-def draw_signal(axes: Axes, what: str, frame: pd.DataFrame, view: str, panel: str) -> None:
+def draw_signal(
+    axes: Axes, what: str, frame: pd.DataFrame, view: str, panel: str, known: Mapping[str, Look]
+) -> None:
     """A signal of every student: winsorised means with their intervals, plain means as dots."""
-    known = looks(frame)
     curves = {name: pick(frame, robust(what), view, name) for name in known}
     plain = {name: pick(frame, what, view, name) for name in known}
     every = pd.concat(curves.values())

@@ -44,7 +44,8 @@ from .groups import (
     series_of,
     sheet_of,
 )
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SEVERAL, BOXES, REPETITION, STOPS, ACCURACY = (
     "several_boxes_share",
@@ -282,7 +283,7 @@ def _value_axis(axes: Axes, rows: pd.DataFrame, scale: float, what: str) -> None
     values = rows[NUMBERS].to_numpy(dtype=float) * scale
     most = float(values[np.isfinite(values)].max(initial=0.0))
     axes.set_ylim(0.0, max(1.08 * most, LEAST_SPAN if scale == PERCENT else 2.0))
-    style.ticks_within(axes, upright=True, most=4)
+    style.ticks_within(axes, upright=True, most=4, share=scale == PERCENT)
 
 
 def _handles(side: Side, *, rules: bool) -> list[Artist]:

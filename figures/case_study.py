@@ -33,7 +33,8 @@ from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, select
 
 from . import style, words
-from .page import EDGE, Block, Part, Sheet, drawing
+from .layout import EDGE, Block
+from .page import Part, Sheet, drawing
 from .running_text import PAD, Piece, printed, readable, text_width, wrapped
 
 BLOCK = 100  # tokens at either end

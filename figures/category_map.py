@@ -23,9 +23,11 @@ from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 
 from . import style, words
-from .colours import looks, short
+from .colours import looks
 from .groups import counts
-from .page import Block, Part, Sheet, balanced, drawing
+from .layout import Block, balanced
+from .page import Part, Sheet, drawing
+from .running_text import short
 
 LETTERS = string.ascii_letters
 PUBLISHED = "published"

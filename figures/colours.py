@@ -9,7 +9,7 @@ students are drawn in the greens of the early stop.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -18,6 +18,7 @@ from decaylab.runs import vocabulary
 
 from . import style
 from .artists import Look
+from .running_text import short
 
 FULL = re.compile(r"(^|/)full(-rollout)?(-seed-\d+)?(/|$)")
 LONGEST_NAME = 30  # characters in a key
@@ -32,12 +33,13 @@ def looks(rows: pd.DataFrame) -> dict[str, Look]:
     names = [str(name) for name in rows.checkpoint.unique()]
     trained = [name for name in names if name not in (vocabulary.BASE, vocabulary.TEACHER)]
     colours: dict[str, str] = {}
+    full = _of_full_rollouts(trained, rows)
     for kind, colour in ((False, style.ESR), (True, style.FULL_ROLLOUT)):
-        alike = [name for name in trained if is_full(name, rows) == kind]
+        alike = [name for name in trained if (name in full) == kind]
         colours |= zip(alike, style.shades(colour, len(alike)), strict=True)
     known = {vocabulary.BASE: BASE} if vocabulary.BASE in names else {}
     for name, marker in zip(trained, style.markers(len(trained)), strict=True):
-        known[name] = Look(short(name), colours[name], marker)
+        known[name] = Look(short(name, LONGEST_NAME), colours[name], marker)
     if vocabulary.TEACHER in names:
         known[vocabulary.TEACHER] = TEACHER
     return known
@@ -57,15 +59,15 @@ def folded(known: Mapping[str, Look]) -> list[Look]:
     return [look for name, look in shown.items() if name in named or name not in trained]
 
 
-def is_full(name: str, rows: pd.DataFrame) -> bool:
-    """Whether a student was trained on full rollouts."""
+def _of_full_rollouts(names: Iterable[str], rows: pd.DataFrame) -> set[str]:
+    """The students that were trained on full rollouts."""
+    known = rows[["checkpoint", "selector"]].drop_duplicates().dropna()
+    selectors: dict[str, set[str]] = {}
+    for name, selector in known[known.selector != ""].itertuples(index=False):
+        selectors.setdefault(str(name), set()).add(selector)
     # sweeps name arms by their selector, but a user's own checkpoint may have any name
-    selectors = set(rows.selector[rows.checkpoint == name].dropna()) - {""}
-    if selectors:
-        return vocabulary.FULL in selectors
-    return FULL.search(name) is not None
-
-
-def short(name: str, most: int = LONGEST_NAME) -> str:
-    """The end of a name, where it is long."""
-    return name if len(name) <= most else f"\u2026{name[1 - most :]}"
+    return {
+        name
+        for name in names
+        if (vocabulary.FULL in selectors[name] if name in selectors else FULL.search(name))
+    }

@@ -10,7 +10,6 @@ Drawing reads rows of the measurements table and computes no statistics.
 
 from __future__ import annotations
 
-import textwrap
 from itertools import cycle
 
 import pandas as pd
@@ -28,8 +27,11 @@ from decaylab.runs.vocabulary import (
 
 from . import artists, style, words
 from .artists import Look
+from .colours import LONGEST_NAME
 from .curves import accuracy_axis, draw_curve, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first, drawing
+from .layout import Block, beside_first
+from .page import Part, Sheet, drawing
+from .running_text import in_lines, short
 
 AT = "prefix_tokens"
 COLOURS = (style.TEACHER, style.ESR, style.WINE, style.ORANGE, style.SKY, style.FULL_ROLLOUT)
@@ -136,7 +138,7 @@ def _short(name: str, names: list[str]) -> str:
     last = name.rpartition("/")[2]
     if [other.rpartition("/")[2] for other in names].count(last) > 1:
         last = name
-    return "\n".join(textwrap.wrap(last, MARGIN))
+    return in_lines(short(last, LONGEST_NAME), MARGIN)
 
 
 def _curve(measurements: pd.DataFrame, what: str, name: str, condition: str) -> pd.DataFrame:

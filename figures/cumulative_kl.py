@@ -25,7 +25,8 @@ from . import artists, bins, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SHARE, POSITION = "cumulative_kl_share", "cumulative_kl_position"
 LONGEST = 4.6  # inches of a page's strip

@@ -29,7 +29,8 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import REFERENCES, Arm, Number, draw_number
 from .artists import Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SECONDS, PEAK, TOTAL = "seconds_per_step", "peak_gib", "total"
 PHASES = {
@@ -61,16 +62,19 @@ PANELS = {
     "ratio": (
         "Cost over full rollout",
         "ratio (log axis)",
-        "Total time and sampled tokens of a step over those of full rollout, paired by seed; where "
-        "time goes as the tokens the two agree",
+        "Total time and sampled tokens of a step over those of full rollout: the geometric mean "
+        "over seeds of the ratios paired by seed, which is not the ratio of two bars of panel a; "
+        "the two agree where time is proportional to tokens",
     ),
-    "published": ("Published: seconds per step", "seconds, phases in the order of a", ""),
+    "published": ("Published: seconds per step", "seconds", ""),
 }
-CAPTION = """Seconds and peak memory of a training step by phase, and time and sampled tokens over
-    those of full rollout. Means over seeds ({runs}). Thin bars: {level} intervals over seeds, or
-    over blocks of steps for a single one; small marks: each seed. {shared}"""
-DETAILS = """{panels} {theirs} Means over seeds ({runs}); thin bars: {level} intervals ({methods});
-    small marks: each seed. {shared}"""
+CAPTION = """Seconds and peak memory of a training step by phase, means over seeds ({runs}){ratio}.
+    Thin bars: {level} intervals over seeds, or over blocks of steps for a single one; small marks:
+    each seed. {shared}"""
+RATIO = """; time and tokens over those of full rollout, geometric means of ratios paired by
+    seed"""
+DETAILS = """{panels} {theirs} Seconds and memory: means over seeds ({runs}); thin bars: {level}
+    intervals ({methods}); small marks: each seed. {shared}"""
 PUBLISHED = "({letter}) Published, {run}: another pair on one GPU, without intervals."
 SHARED = "timed "  # begins a note on what else the machine ran
 
@@ -102,9 +106,15 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
             _published(axes[letter], published, letter)
             axes[letter].set_xlabel(axis)
 
-        parts[letter] = Part(title, block, theirs, colour=style.PUBLISHED)
+        key = [
+            Patch(label=f"{phase}, published", hatch=hatch, **GREY)
+            for phase, hatch in HATCHES.items()
+        ]
+        parts[letter] = Part(title, block, theirs, key, colour=style.PUBLISHED)
         page.append(replace(block, right=2.8))
-    return Sheet(parts, page)
+    # the ratios, and then what they are ratios of
+    claim = sorted(panels, key=lambda letter: panels[letter] != "ratio")
+    return Sheet(parts, page, claim=claim)
 
 
 draw = drawing(sheet)
@@ -114,8 +124,8 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """What is shown, counts and intervals, in at most 60 words."""
     rows = _rows(measurements)
     # All rows of a run have one level
-    shared = _shared(rows, ".")
-    return words.filled(CAPTION, rows.iloc[:1], runs=_runs(rows), shared=shared)
+    shared, ratio = _shared(rows, "."), RATIO if "ratio" in _panels(rows).values() else ""
+    return words.filled(CAPTION, rows.iloc[:1], runs=_runs(rows), shared=shared, ratio=ratio)
 
 
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:

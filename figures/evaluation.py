@@ -15,7 +15,6 @@ drawn.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -29,7 +28,7 @@ from decaylab.runs.vocabulary import BASE, BEST, FRESH, FULL, LAST
 from . import arms, artists, style, words
 from .artists import PERCENT, Look
 from .behaviour import rules_panel
-from .colours import looks
+from .colours import LONGEST_NAME, looks
 from .curves import (
     accuracy_axis,
     draw_curve,
@@ -39,7 +38,9 @@ from .curves import (
     step_axis,
 )
 from .groups import Panel, counts, intervals, series_of, sheet_of
-from .page import Block, Part, Sheet, beside_first, drawing
+from .layout import Block, beside_first
+from .page import Part, Sheet, drawing
+from .running_text import in_lines, short
 from .words import printed
 
 REFERENCES = {name: arms.REFERENCES[name] for name in (BASE, vocabulary.TEACHER)}
@@ -187,7 +188,7 @@ class _Rows:
         run_looks = {}
         for run in self.runs:
             colour, marker = drawn.get(run, (style.FULL_ROLLOUT, "v"))
-            name = textwrap.fill(run or "trained student", NAME_WIDTH)
+            name = in_lines(short(run or "trained student", LONGEST_NAME), NAME_WIDTH)
             run_looks[run] = Look(name, colour, marker)
         return run_looks
 

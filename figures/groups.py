@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from . import artists, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .colours import folded
-from .page import Block, Part, Sheet, balanced
+from .layout import Block, balanced
+from .page import Part, Sheet
 
 Floats = NDArray[np.float64]
 # an interval longer than so many times the largest value ends at the frame, with an arrowhead
@@ -124,19 +125,20 @@ def sheet_of(
     *,
     before: Mapping[str, Part] | None = None,
     above: Sequence[Block] = (),
+    claim: Sequence[str] = (),
 ) -> Sheet:
     """The panels two in a row on a page. before: other panels, which stand above them in these
-    blocks."""
+    blocks. claim: see `Sheet`."""
     parts = dict(before or {})
     parts |= {panel.gid: _part(panel) for panel in panels}
     share = 1.0
     blocks = [*above, _page(panels, share)]
     # dots stand closer, and cells are lower, where all of them must fit a page
-    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0.1:
-        share -= 0.02
+    while sum(block.tall for block in blocks) > style.PAGE_HEIGHT - KEYS and share > 0:
+        share = max(share - 0.02, 0.0)
         blocks = [block.scaled(max(share, LOWEST)) for block in above]
         blocks.append(_page(panels, share))
-    return Sheet(parts, blocks, title)
+    return Sheet(parts, blocks, title, claim=claim)
 
 
 def _page(panels: Sequence[Panel], share: float) -> Block:

@@ -20,7 +20,8 @@ from decaylab.runs.vocabulary import TEACHER, row, select
 
 from . import bins, style, words
 from .artists import PERCENT
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 FORWARD = "forward-kl"
 COLOURS = {TEACHER: style.TEACHER, FORWARD: style.WINE}  # all others are the student's

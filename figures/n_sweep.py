@@ -24,7 +24,8 @@ from . import arms, artists, style, words
 from .arms import ESR, PREFIX, REFERENCES, VIEWS, Number, Sweep, bar_handles, draw_number
 from .artists import PERCENT
 from .curves import draw_reference
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 PUBLISHED = replace(ESR, name="ESR at N", colour=style.PUBLISHED, line="--")
 PUBLISHED_FULL = replace(PUBLISHED, name="full rollout", line=":")
@@ -130,7 +131,7 @@ def _part(sweep: Sweep, view: str, kind: str, letter: str, limits: tuple[float, 
 
     def draw(axes: dict[str, Axes]) -> None:
         axes[letter].set_ylim(*limits)
-        style.ticks_within(axes[letter], upright=True, most=6)
+        style.ticks_within(axes[letter], upright=True, most=6, share=kind == LEVEL)
         drawn(axes[letter], sweep, view, letter)
 
     block = Block([[letter]], [HEIGHTS[kind]], right=0.9)
@@ -211,7 +212,7 @@ def _published(axes: Axes, published: pd.DataFrame) -> None:
     drawn = vocabulary.rows(published, selector=[PREFIX, FULL])
     low, high = arms.span([], (drawn.value * PERCENT).tolist(), least=10.0)
     axes.set_ylim(low, high)
-    style.ticks_within(axes, upright=True, most=6)
+    style.ticks_within(axes, upright=True, most=6, share=True)
     artists.points(axes, lengths, values, PUBLISHED, "published", joined=True)
     last = lengths.iloc[-1], values.iloc[-1]
     labels = [style.EndLabel(*last, PUBLISHED.name, style.PUBLISHED)]

@@ -2,11 +2,8 @@
 
 A figure declares its panels as `Part`s, each with a title and a function that draws it, and a
 `Sheet` sets them: beside each other on a page, below each other in a column, or each alone, at
-most as large as `style.PANEL_HEIGHT` allows. All in inches.
-
-Panels stand in a mosaic of a fixed size rather than in a constrained layout: labels at the ends of
-curves and the numbers of an axis are placed by how large a panel is, which a constrained layout
-does not know before the figure is drawn.
+most as large as `style.PANEL_HEIGHT` allows. What is too long for a printed column keeps the
+panels that carry the claim; the others stand alone. All in inches.
 """
 
 from __future__ import annotations
@@ -14,64 +11,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
+from .layout import EDGE, Block, Page, page
 from .running_text import filled, text_width
 
-EDGE = 0.08  # from the page's edge to title, key and note
-TITLE_LINE, LINE = 0.15, 0.13  # of a line of the title, and of small text
-KEY_LINE = 0.155
-GAP = 0.04  # above the key
-LEAST = 0.05  # of a panel's height that is left where many must fit a page
-LEVEL = 0.9  # panels whose ends differ by less end a row together
-SLACK = 0.4  # a panel stands on the left unless the right ends higher by more than that
-
-
-@dataclass(frozen=True)
-class Block:
-    """Panels on a grid of their own, as `Figure.subplot_mosaic` has it.
-
-    mosaic: names of panels row by row, ``.`` for a hole. heights: of the rows. widths: of the
-    columns, in any unit. left, right: from the page's edges. between: columns, beside: rows.
-    above, below: for titles and for the names of axes. fixed: panels that keep their height where
-    others shrink, such as strips with a line of text.
-    """
-
-    mosaic: Sequence[Sequence[str]] = ()
-    heights: Sequence[float] = ()
-    left: float = 0.55
-    right: float = 0.12
-    widths: Sequence[float] | None = None
-    between: float = 0.47
-    apart: float = 0.75
-    above: float = 0.28
-    below: float = 0.45
-    fixed: Sequence[str] = ()
-
-    @property
-    def inches(self) -> float:
-        """How high the grid is, without what stands above and below it."""
-        return sum(self.heights) + self.apart * (len(self.heights) - 1)
-
-    @property
-    def tall(self) -> float:
-        """How high the block is with all that stands above and below the grid."""
-        return self.above + self.inches + self.below
-
-    def scaled(self, share: float) -> Block:
-        """The same with panels of this share of their height; gaps and fixed panels stay."""
-        heights = []
-        for row, height in zip(self.mosaic, self.heights, strict=True):
-            stays = set(row) == {"."} or any(name in self.fixed for name in row)
-            heights.append(height if stays else share * height)
-        return replace(self, heights=heights)
+IN_COLUMN = 0.8  # of a panel's height that is left, before a column leaves panels out
 
 
 @dataclass(frozen=True)
@@ -97,27 +48,61 @@ class Sheet:
     """A figure: its panels by letter.
 
     page: how they stand on a page; by default as in a column. title, subtitle: above the panels;
-    a panel that stands alone has neither.
+    a panel that stands alone has neither. claim: letters of the panels that carry the claim, the
+    most important first; by default all in their order.
     """
 
     parts: Mapping[str, Part]
     page: Sequence[Block] = ()
     title: str = ""
     subtitle: str = ""
+    claim: Sequence[str] = ()
 
     def draw(self, width: style.Width) -> Figure:
-        """The figure at its printed size; a page is at most `style.PAGE_HEIGHT` high."""
-        blocks = [part.block for part in self.parts.values()]
-        if width == "page" and self.page:
-            blocks = list(self.page)
-        room = style.PAGE_HEIGHT if width == "page" else math.inf
-        keys = _once(handle for part in self.parts.values() for handle in part.handles)
+        """The figure with all panels. A page is at most `style.PAGE_HEIGHT` high, a column as high
+        as it needs, for a screen."""
+        if width == "column":
+            return self._draw(width, list(self.parts), math.inf)
+        return self._draw(width, list(self.parts), style.PAGE_HEIGHT)
+
+    def printed(self, width: style.Width) -> Figure:
+        """The figure for paper: a column is at most `style.COLUMN_HEIGHT` high, without the panels
+        that do not fit (`left_out`)."""
+        if width == "page":
+            return self.draw(width)
+        left = self.left_out
+        letters = [letter for letter in self.parts if letter not in left]
+        return self._draw(width, letters, style.COLUMN_HEIGHT)
+
+    @property
+    def left_out(self) -> list[str]:
+        """Letters of the panels that a printed column has no room for."""
+        least = _least_height(self._column(list(self.parts)))
+        if least <= style.COLUMN_HEIGHT:
+            return []
+        kept: list[str] = []
+        for letter in self.claim or self.parts:
+            if kept and _least_height(self._column([*kept, letter])) > style.COLUMN_HEIGHT:
+                break
+            kept.append(letter)
+        return [letter for letter in self.parts if letter not in kept]
+
+    def _column(self, letters: Sequence[str]) -> Page:
+        """These panels below each other."""
+        return self._set("column", letters, [self.parts[letter].block for letter in letters])
+
+    def _set(self, width: style.Width, letters: Sequence[str], blocks: Sequence[Block]) -> Page:
+        keys = _once(handle for letter in letters for handle in self.parts[letter].handles)
+        return Page(width, blocks, self.title, self.subtitle, keys)
+
+    def _draw(self, width: style.Width, letters: Sequence[str], room: float) -> Figure:
+        whole = self._column(letters)
+        if width == "page":
+            whole = self._set(width, letters, self.page or whole.blocks)
         with style.context():
-            figure, axes = page(
-                width, blocks, title=self.title, subtitle=self.subtitle, handles=keys, room=room
-            )
-            for letter, part in self.parts.items():
-                _fill(part, axes, f"{letter}  " if len(self.parts) > 1 else "")
+            figure, axes = whole.draw(room)
+            for letter in letters:
+                _fill(self.parts[letter], axes, f"{letter}  " if len(self.parts) > 1 else "")
         return figure
 
     def panels(self) -> dict[str, Figure]:
@@ -140,6 +125,11 @@ def _alone(part: Part) -> Figure:
         figure, axes = page("column", [part.block], handles=keys, room=room)
         _fill(part, axes, "")
     return figure
+
+
+def _least_height(whole: Page) -> float:
+    """Of a page whose panels are as low as a column may have them."""
+    return whole.head + EDGE + sum(block.scaled(IN_COLUMN).tall for block in whole.blocks)
 
 
 def drawing(sheet: Callable[..., Sheet]) -> Callable[..., Figure]:
@@ -180,159 +170,3 @@ def _title_room(axes: Axes, own: Iterable[Axes]) -> float:
         if level and there.x0 > place.x0 + 1e-6:
             rights.append(there.x0 * across - EDGE)
     return float(min(rights) - place.x0 * across) * style.POINTS_PER_INCH
-
-
-def staggered(columns: Sequence[Mapping[str, tuple[float, float]]], place: Block) -> Block:
-    """A block whose columns hold panels at heights of their own.
-
-    columns: of each panel top and bottom, in inches from above. place: its margins and gaps.
-    """
-    edges = {0.0}
-    for column in columns:
-        edges |= set(itertools.chain(*column.values()))
-    mosaic, heights = [], []
-    for top, bottom in itertools.pairwise(sorted(edges)):
-        heights.append(bottom - top)
-        row = []
-        for column in columns:
-            names = [name for name, (high, low) in column.items() if high <= top and bottom <= low]
-            row.append(names[0] if names else ".")
-        mosaic.append(row)
-    return replace(place, mosaic=mosaic, heights=heights, apart=0.0)
-
-
-def beside_first(first: Mapping[str, tuple[float, float]], others: Sequence[str]) -> Block:
-    """The first panels over the left half of a page and the others stacked on the right.
-
-    first: of each top and bottom, in inches.
-    """
-    tall = max(bottom for _, bottom in first.values())
-    if not others:
-        return staggered([first], Block(right=1.1))
-    apart = 0.72
-    each = (tall - apart * (len(others) - 1)) / len(others)
-    tops = [place * (each + apart) for place in range(len(others))]
-    second = {name: (top, top + each) for name, top in zip(others, tops, strict=True)}
-    return staggered([first, second], Block(right=1.05, widths=[2.1, 1.75], between=1.55))
-
-
-def balanced(heights: Mapping[str, float], width: style.Width, place: Block) -> Block:
-    """Panels of these heights in two columns on a page, in one else.
-
-    A panel stands where the page is shorter, so that a long one leaves no hole; panels whose ends
-    differ by little end a row together. place: margins, and the room above and below each panel.
-    """
-    columns: list[dict[str, tuple[float, float]]] = [{}, {}] if width == "page" else [{}]
-    used = [0.0] * len(columns)
-    for name, height in heights.items():
-        column = 0 if used[0] <= min(used) + SLACK else 1
-        top = used[column] + place.above
-        columns[column][name] = (top, top + height)
-        used[column] = top + height + place.below
-        if column == len(columns) - 1 and max(used) - min(used) < LEVEL:
-            used = [max(used)] * len(columns)
-    return staggered(columns, replace(place, above=0.0))
-
-
-def page(
-    width: style.Width,
-    blocks: Sequence[Block],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    handles: Sequence[Artist] = (),
-    room: float = math.inf,
-) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with its title and key, and its empty panels by name.
-
-    subtitle: small, in at most two lines; what goes beyond is left out, with an ellipsis. room:
-    inches that the figure may be high; where it is higher, its panels shrink.
-    """
-    across = style.WIDTH_INCHES[width]
-    points = (across - 2 * EDGE) * style.POINTS_PER_INCH
-    title_lines = filled(title, points * style.SMALL / style.NORMAL)
-    subtitle_lines = filled(subtitle, points, most=2)
-    columns = _key_columns(handles, across)
-    texts = TITLE_LINE * len(title_lines), LINE * len(subtitle_lines)
-    key = KEY_LINE * math.ceil(len(handles) / columns)
-    head = EDGE + key + GAP + sum(texts)
-    blocks = _fitted(blocks, room - head - EDGE)
-    # a figure is as high as what stands on it
-    top = head + sum(block.tall for block in blocks)
-    figure = style.new_figure(width, top + EDGE)
-    _write(figure, title_lines, top, "title", style.NORMAL)
-    _write(figure, subtitle_lines, top - texts[0], "subtitle")
-    top -= sum(texts) + GAP
-    if handles:
-        figure.legend(
-            handles=list(handles),
-            loc="upper left",
-            bbox_to_anchor=(EDGE / across, top / figure.get_figheight()),
-            ncols=columns,
-            frameon=False,
-            fontsize=style.SMALL,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=1.8,
-            columnspacing=1.4,
-            labelspacing=0.3,
-        ).set_gid("key")
-    top -= key
-    axes: dict[str, Axes] = {}
-    for block in blocks:
-        axes |= _panels(figure, block, top - block.above)
-        top -= block.tall
-    return figure, axes
-
-
-def _fitted(blocks: Sequence[Block], room: float) -> list[Block]:
-    """The blocks with panels so low that all fit."""
-    tall = sum(block.tall for block in blocks)
-    if tall <= room:
-        return list(blocks)
-    least = sum(block.scaled(0.0).tall for block in blocks)
-    share = max(LEAST, (room - least) / (tall - least))
-    return [block.scaled(share) for block in blocks]
-
-
-def _write(
-    figure: Figure, lines: Sequence[str], top: float, gid: str, size: float = style.SMALL
-) -> None:
-    """A text from ``top`` inches down; nothing if it is empty."""
-    if lines:
-        across, up = figure.get_size_inches()
-        text = figure.text(EDGE / across, top / up, "\n".join(lines), va="top", gid=gid)
-        text.set(fontsize=size, linespacing=1.2)
-
-
-def _panels(figure: Figure, block: Block, top: float) -> dict[str, Axes]:
-    """The panels of a block from ``top`` inches down."""
-    across, up = figure.get_size_inches()
-    columns = len(block.mosaic[0])
-    wide = (across - block.left - block.right - block.between * (columns - 1)) / columns
-    grid = {
-        "left": block.left / across,
-        "right": 1 - block.right / across,
-        "top": top / up,
-        "bottom": (top - block.inches) / up,
-        # of a grid, spaces are in units of the mean panel
-        "wspace": block.between / wide,
-        "hspace": block.apart / float(np.mean(block.heights)),
-    }
-    names: list[Any] = [list(row) for row in block.mosaic]
-    return figure.subplot_mosaic(
-        names,
-        height_ratios=list(block.heights),
-        width_ratios=block.widths,
-        gridspec_kw=grid,
-    )
-
-
-def _key_columns(handles: Sequence[Artist], across: float) -> int:
-    """As many as fit beside each other, by the longest name."""
-    if not handles:
-        return 1
-    # an average letter of small text is 3.9 points wide; marker and gaps take 30
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    room = (across - 2 * EDGE) * style.POINTS_PER_INCH
-    return max(1, min(len(handles), int(room // (3.9 * longest + 30))))

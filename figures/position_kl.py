@@ -1,9 +1,10 @@
 """Reverse KL by position before and after training: Fig. 3 right of arXiv 2605.27028, measured in
 two views.
 
-    a, b    mean reverse KL in each bin, of each student on its own rollouts and of all on those of
+    a, b    reverse KL in each bin, of each student on its own rollouts and of all on those of
             the base student; a line above the axes: the positions that training saw
-    c, d    its change against the base student, in per cent
+    c, d    its change from the base student by problem: the winsorised geometric mean of the
+            problems' ratios, in per cent. It is not the ratio of two levels of a, b.
     e, f    the cascade ratio: reverse KL after / before over the positions from N on
     g       the published curves where they are given
 
@@ -14,55 +15,57 @@ measurements table and computes no statistics. What the rows lack is not drawn.
 
 from __future__ import annotations
 
-import math
-import textwrap
-from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, select
+from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, SURVIVORS, select
 
-from . import artists, bins, style, words
-from .artists import NUMBERS, PERCENT, Look
+from . import bins, cascade, style, words
+from .artists import Look
 from .bins import pick
-from .colours import looks, short
-from .curves import shifts
-from .page import Block, Part, Sheet, drawing
+from .colours import looks
+from .layout import Block
+from .page import Part, Sheet, drawing
+from .position_curves import (
+    CHANGE,
+    LEVEL,
+    PLAIN,
+    PLAIN_CHANGE,
+    Panel,
+    banded,
+    draw_survivors,
+)
 from .three_signals import ROBUST_SIGNALS, SIGNALS
 from .trained_positions import (
+    FIRST,
     LINE,
-    MOST,
-    draw_given,
-    draw_trained,
+    drawn_lengths,
     length_text,
+    lengths_text,
     trained_lengths,
 )
 
 VIEWS = {FRESH: "own rollouts", FROZEN: "the base's rollouts"}
 SENTENCES = {FRESH: "Each on its own rollouts", FROZEN: "All on the base student's rollouts"}
 LETTERS = {FRESH: "ace", FROZEN: "bdf"}
-PLAIN, PLAIN_CHANGE = "reverse_kl", "reverse_kl_relative_change"
-LEVEL, CHANGE = bins.robust(PLAIN), bins.robust(PLAIN_CHANGE)
-CASCADE, SURVIVORS = "cascade_ratio", "survivors"
-CEILING = 4.0  # of the axis of ratios, unless a ratio itself is higher: intervals have any length
-MOST_LABELLED = 4  # curves named at their ends; of more there is a key above the panels
-LABEL = 17  # characters a line of those names
-MARGIN = 17  # characters of a name beside a ratio
+CASCADE = cascade.WHAT
+TITLES = {PLAIN: "Reverse KL", PLAIN_CHANGE: "Change by problem"}
+DRAWN = (PLAIN, LEVEL, PLAIN_CHANGE, CHANGE, CASCADE)
 PLACE = Block(right=1.15, between=1.65, above=0.4)
 
-CAPTION = """Reverse KL of the student from the teacher by response position{ratio}. Lines:
+CAPTION = """Reverse KL of the student from the teacher by response position{compared}. Lines:
     winsorised means with {level} problem-clustered intervals; dots: plain means; shades: {level}
     for all bins at once{trained}. {counts}."""
-RATIO = "; cascade ratio: from position {low:g} on, after / before training"
-SEEN = "; lines above: positions that training saw"
+COMPARED = "; change: geometric mean of the problems' ratios, not the ratio of the levels"
+SEEN = "; lines above: positions trained on"
 DETAILS = """Reverse KL of the student from the teacher by response position ({estimand}), in nats.
     {panels} {dots} Bars: pointwise {level} intervals ({methods}); {arrowhead}. Shaded: {level} for
     all bins at once, of {banded}. {counts} {all_floors} {survivors} {published}"""
 ALONE = "Beside it the entropies of student and teacher at the same positions."
-ABOVE = "Above: level. Middle: change against the base student on the same view."
+ABOVE = """Above: level. Middle: change from the base student on the same view: {estimand}. It is
+    not the ratio of two levels, which weigh problems by their reverse KL. Dots: {plain}."""
 BELOW = """Below: cascade ratio, the mean from position {low:g} on, after / before
     (1: no change): {ratios}."""
 TRAINED = "Lines above the axes: positions that training saw ({lengths})."
@@ -87,14 +90,16 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
             "first"
         )
     if len(_of(measurements, CHANGE)):
-        parts, page = _compared(measurements)
+        parts, page = _compared(select(measurements, what=DRAWN))
+        claim = LETTERS[FRESH]
     else:
         parts, page = _alone(measurements)
+        claim = "abc"
     if published is not None:
         letter = words.LETTERS[len(parts)]
         parts[letter] = _published_part(letter, published)
         page.append(Block([[letter]], [1.2], right=4.5))
-    return Sheet(parts, page)
+    return Sheet(parts, page, claim=claim)
 
 
 draw = drawing(sheet)
@@ -103,11 +108,10 @@ draw = drawing(sheet)
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     levels = _of(measurements, LEVEL)[:1]
-    ratio = [RATIO.format(low=low) for low in _of(measurements, CASCADE).position_low.head(1)]
     return words.filled(
         CAPTION,
         levels,
-        ratio="".join(ratio),
+        compared=COMPARED if len(_of(measurements, CHANGE)) else "",
         trained=SEEN if trained_lengths(measurements) else "",
         counts=words.first_counts(measurements, levels["view"].iloc[0]).capitalize(),
     )
@@ -128,7 +132,7 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         levels,
         published,
         panels=panels,
-        banded=" and ".join(map(words.named, _banded(looks(measurements)))) or "none",
+        banded=" and ".join(map(words.named, banded(looks(measurements)))) or "none",
         counts=" ".join(counts),
         all_floors=words.floor_text(floored),
         survivors=words.filled(DASHED if len(survivors) else "", survivors),
@@ -141,15 +145,16 @@ def _panels_text(frame: pd.DataFrame, views: list[str]) -> str:
     for view in views:
         letters = ", ".join(LETTERS[view]) if len(views) > 1 else "all panels"
         sentences.append(f"({letters}) {SENTENCES[view]}.")
-    sentences.append(ABOVE)
+    changes, plain = _of(frame, CHANGE), _of(frame, PLAIN_CHANGE)
+    estimands = [str(rows.estimand.iloc[0]) if len(rows) else "none" for rows in (changes, plain)]
+    sentences.append(ABOVE.format(estimand=estimands[0], plain=estimands[1]))
     lengths = trained_lengths(frame)
     for low in _of(frame, CASCADE).position_low.head(1):
         sentences.append(BELOW.format(low=low, ratios=_ratios_text(frame, views)))
         if not lengths:
             sentences.append(GIVEN.format(length=low))
     if lengths:
-        known = [f"{name} {length_text(length)}" for name, length in lengths.items()]
-        sentences.append(TRAINED.format(lengths="; ".join(known)))
+        sentences.append(TRAINED.format(lengths=lengths_text(lengths)))
     return " ".join(sentences)
 
 
@@ -174,7 +179,8 @@ def _alone(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
     view = str(_of(frame, LEVEL)["view"].iloc[0])
 
     def survivors(axes: Axes) -> None:
-        _survivors(axes, frame, view, "a")
+        rows = pick(frame, LEVEL, view, BASE, SURVIVORS)
+        draw_survivors(axes, {BASE: rows}, looks(frame), "a")
 
     names = (PLAIN, "student_entropy", "teacher_entropy")
     more = {PLAIN: survivors}
@@ -191,40 +197,22 @@ def _alone(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
 def _compared(frame: pd.DataFrame) -> tuple[dict[str, Part], list[Block]]:
     """Levels, changes and ratios below each other; a column for each view on a page."""
     views = [view for view in VIEWS if len(select(frame, what=CHANGE, view=view))]
-    low = min(0.16 * (len(looks(frame)) - 1) + 0.1, 1.8)
+    known, lengths = _named_looks(frame), trained_lengths(frame)
+    trained = {name: look for name, look in looks(frame).items() if name != BASE}
+    lines = FIRST + LINE * (len(drawn_lengths(lengths)) - 1) if lengths else 0.0
+    place = replace(PLACE, above=PLACE.above + max(0.0, lines - FIRST) / style.POINTS_PER_INCH)
     parts: dict[str, Part] = {}
     for letters, view in zip(LETTERS.values(), views):
-        level, change, ratio = list(letters)
-        parts[level] = _part(frame, view, level, PLAIN, f"Reverse KL, {VIEWS[view]}", 1.5)
-        parts[change] = _part(frame, view, change, PLAIN_CHANGE, f"Change, {VIEWS[view]}", 1.5)
-        parts[ratio] = _cascade_part(frame, view, ratio, low)
-    rows = (("ab", 1.5), ("cd", 1.3), ("ef", low))
-    page = [replace(PLACE, mosaic=[list(row[: len(views)])], heights=[high]) for row, high in rows]
+        of_view = select(frame, view=view)
+        for letter, what in zip(letters[:2], (PLAIN, PLAIN_CHANGE), strict=True):
+            panel = Panel(frame, of_view, letter, what, known, lengths)
+            title = f"{TITLES[what]}, {VIEWS[view]}"
+            parts[letter] = panel.part(title, replace(place, mosaic=[[letter]], heights=[1.5]))
+        title = f"Cascade ratio, {VIEWS[view]}"
+        parts[letters[2]] = cascade.cascade_part(frame, view, letters[2], title, trained, place)
+    rows = (("ab", 1.5), ("cd", 1.3), ("ef", cascade.height(len(trained))))
+    page = [replace(place, mosaic=[list(row[: len(views)])], heights=[high]) for row, high in rows]
     return dict(sorted(parts.items())), page
-
-
-def _part(frame: pd.DataFrame, view: str, letter: str, what: str, title: str, high: float) -> Part:
-    known = {
-        name: replace(look, name=_named(frame, name, look)) for name, look in looks(frame).items()
-    }
-    crowded = len(known) > MOST_LABELLED
-
-    def draw(axes: dict[str, Axes]) -> None:
-        labels = _panel(axes[letter], frame, view, letter, what)
-        if not crowded:
-            style.label_ends(axes[letter], labels)
-
-    block = replace(PLACE, mosaic=[[letter]], heights=[high])
-    key = bins.handles(known) if crowded else []
-    finite = [length for length in trained_lengths(frame).values() if math.isfinite(length)]
-    lines = min(len(finite), MOST)
-    return Part(title, block, draw, key, pad=6.0 + LINE * lines if lines else 12.0)
-
-
-def _cascade_part(frame: pd.DataFrame, view: str, letter: str, low: float) -> Part:
-    block = replace(PLACE, mosaic=[[letter]], heights=[low], above=0.3)
-    title = f"Cascade ratio, {VIEWS[view]}"
-    return Part(title, block, lambda axes: _cascade(axes[letter], frame, view, letter))
 
 
 def _published_part(letter: str, published: pd.DataFrame) -> Part:
@@ -238,91 +226,11 @@ def _published_part(letter: str, published: pd.DataFrame) -> Part:
     )
 
 
-def _banded(known: Mapping[str, Look]) -> list[str]:
-    """Whose bands are shaded: the base student's and the last checkpoint's; those of many would
-    cover each other."""
-    return [name for name in dict.fromkeys([BASE, list(known)[-1]]) if name in known]
-
-
-def _panel(
-    axes: Axes, frame: pd.DataFrame, view: str, panel: str, plain: str
-) -> list[style.EndLabel]:
-    """Levels, or changes in per cent, of each student; the labels of its curves."""
-    change = plain == PLAIN_CHANGE
-    known, what, scale = looks(frame), bins.robust(plain), 1.0
-    if change:
-        known.pop(BASE, None)  # it has not changed against itself
-        scale = PERCENT
-    curves = {name: pick(frame, what, view, name) for name in known}
-    bins.position_axis(axes, _of(frame, LEVEL))
-    every = select(frame, what=[what, plain], condition=ALL)  # both views on one scale
-    bins.value_axis(axes, [every], scale, change=change)
-    bins.draw_floor(axes, curves.values(), f"{panel}.floor", scale, change=change)
-    style.name_y_axis(axes, "change (%)" if change else "reverse KL (nats)")
-    if change:
-        axes.axhline(0.0, color=style.INK, linewidth=0.6, zorder=0)
-    else:
-        _survivors(axes, frame, view, panel)
-    for name in _banded(known):
-        rows, gid = curves[name], f"{panel}.{name}.band"
-        artists.band(axes, bins.bin_places(rows)[2], rows, known[name].colour, gid, scale)
-    lengths = trained_lengths(frame)
-    draw_trained(axes, lengths, looks(frame), panel)
-    for given in [] if lengths else _of(frame, CASCADE).position_low.head(1):
-        draw_given(axes, given, panel)
-    aside = shifts(len(curves), artists.MARKER)
-    labels = []
-    for shift, (name, rows) in zip(aside, curves.items(), strict=True):
-        look, gid = known[name], f"{panel}.{name}"
-        drawn = bins.draw_bins(axes, rows, look, gid, shift, scale)
-        bins.draw_plain(axes, pick(frame, plain, view, name), look, gid, shift, scale)
-        text = textwrap.fill(_named(frame, name, look), LABEL)
-        labels += [replace(label, text=text) for label in drawn]
-    return labels
-
-
-def _named(frame: pd.DataFrame, name: str, look: Look) -> str:
-    """The student's name, with the rollout length of its training where students differ by it."""
-    lengths = trained_lengths(frame)
-    if name not in lengths or len(set(lengths.values())) < 2:
-        return look.name
-    return f"{look.name} ({length_text(lengths[name])})"
-
-
-def _survivors(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
-    """Dashed beside each level: the same over the rollouts of a least length alone, where that was
-    measured."""
-    for name, look in looks(frame).items():
-        rows = pick(frame, LEVEL, view, name, SURVIVORS).dropna(subset="value")
-        dashed = replace(look, marker="", line="--")
-        place, gid = bins.bin_places(rows)[2], f"{panel}.{name}.survivors"
-        artists.points(axes, place, rows.value, dashed, gid, joined=True, linewidth=0.9, zorder=2)
-
-
-def _cascade(axes: Axes, frame: pd.DataFrame, view: str, panel: str) -> None:
-    """A dot with its interval for each checkpoint, named beside it."""
-    known = looks(frame)
-    known.pop(BASE, None)
-    every = _of(frame, CASCADE)
-    ends = every[NUMBERS].to_numpy(dtype=float)
-    ends = ends[np.isfinite(ends)]
-    ceiling = np.fmax(CEILING, every.value.max())  # undefined ones aside
-    low, high = ends.min(initial=0.95), min(ends.max(initial=1.05), ceiling)
-    axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
-    style.ticks_within(axes)
-    axes.set_ylim(len(known) - 0.4, -0.6)
-    axes.set_yticks([])
-    axes.axvline(1.0, color=style.INK, linewidth=0.6, zorder=0)
-    room = style.size_points(axes)[1] / max(1, len(known))
-    for height, (name, look) in enumerate(known.items()):
-        rows = pick(frame, CASCADE, view, name)
-        drawn, gid = rows.dropna(subset="value"), f"{panel}.{name}"
-        heights = [height] * len(drawn)
-        artists.draw(axes, heights, drawn, look, gid, upright=False)
-        colour = style.darker(look.colour)
-        if room > style.SMALL:
-            undefined = "" if len(drawn) else " –"
-            name = short(look.name, MARGIN - len(undefined)) + undefined
-            artists.beside(axes, height, name, 9, colour=colour, align="left")
-    for low in every.position_low.head(1):
-        axes.set_xlabel(f"reverse KL from {low:g} on, after / before")
+def _named_looks(frame: pd.DataFrame) -> dict[str, Look]:
+    """The students, named with the rollout length of their training where they differ by it."""
+    known, lengths = looks(frame), trained_lengths(frame)
+    if len(set(lengths.values())) > 1:
+        for name, length in lengths.items():
+            named = f"{known[name].name} ({length_text(length)})"
+            known[name] = replace(known[name], name=named)
+    return known

@@ -37,7 +37,8 @@ from decaylab.runs.vocabulary import (
 from . import artists, style, words
 from .artists import PERCENT, Look
 from .curves import accuracy_axis, draw_curve, draw_reference, extent, length_axis, shifts
-from .page import Block, Part, Sheet, beside_first, drawing, staggered
+from .layout import Block, beside_first, staggered
+from .page import Part, Sheet, drawing
 
 STUDENT, TEACHER, REVERSE = "student", "teacher", "reverse"
 ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
@@ -60,7 +61,7 @@ CONTROLS = {
     "ended-right": Look("ended correct", style.SKY, "^"),
     ALREADY_WRONG: Look("already wrong", style.ORANGE, "v"),
     "ended-wrong": Look("ended wrong", style.ORANGE, "v"),
-    SWAPPED: Look("other problem's", style.WINE, "P"),
+    SWAPPED: Look("another\nproblem's prefix", style.WINE, "P"),
     REVERSE: Look("reverse: student\nafter teacher", style.STUDENT, "s"),
 }
 SENTENCES = {
@@ -70,7 +71,7 @@ SENTENCES = {
     "verifier.",
     "ended-right": "Ended correct and ended wrong: student prefixes split by how the rollout "
     "ended, which conditions on the future.",
-    SWAPPED: "Other problem's: a student prefix from another problem.",
+    SWAPPED: "Another problem's prefix: a student prefix from another problem.",
     REVERSE: "Reverse: the student after a prefix from the teacher, against the student alone.",
 }
 CAPTION = """{avg} of the teacher after the first k tokens of a student's rollout, for rollouts

@@ -4,20 +4,24 @@ break."""
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-from unicodedata import combining
+from unicodedata import combining, east_asian_width
 
 import pandas as pd
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
 
+from decaylab.printing import visible
+
 from . import style
 
 FONT = "DejaVu Sans"
 PAD = 1.0  # points beside a token's text
+CHARACTER = 4.5  # points of a character of usual width: a digit
 LONGEST_TOKEN = 12  # characters of a token in a list
 SIGNS = str.maketrans({" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"})
 
@@ -33,10 +37,14 @@ def printable(token: str) -> str:
     return "".join(seen[:kept]) + ("\u2026" if kept < len(seen) else "")
 
 
+@lru_cache(maxsize=4096)
+def _known(character: str) -> bool:
+    """Whether the font has it."""
+    return bool(get_font(findfont(FONT)).get_char_index(ord(character)))
+
+
 def _sign(character: str) -> str:
-    font = get_font(findfont(FONT))
-    known = bool(font.get_char_index(ord(character)))
-    if known and character.isprintable() and not combining(character):
+    if _known(character) and character.isprintable() and not combining(character):
         return character
     code = ord(character)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:x}"
@@ -113,6 +121,30 @@ def _cut(text: str, room: float) -> Iterator[str]:
 
 @lru_cache(maxsize=4096)
 def text_width(text: str) -> float:
-    """Points that a text takes, spaces at its ends included."""
+    """Points that a text takes, spaces at its ends included; of a sign that the font lacks those
+    of another font, as far as can be known: its size, or half of that where it is narrow."""
+    known = "".join(sign for sign in text if _known(sign))
     font = FontProperties(family=FONT, size=style.SMALL)
-    return float(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0])
+    width = float(text_to_path.get_text_width_height_descent(known, font, ismath=False)[0])
+    for sign in text:
+        if not _known(sign):
+            width += style.SMALL * (1.0 if east_asian_width(sign) in "WF" else 0.6)
+    return width
+
+
+def in_lines(name: str, characters: int) -> str:
+    """A name in lines of at most so many characters of usual width, broken within a word only
+    where it is too wide for a line."""
+    lines = textwrap.wrap(name, characters) or [""]
+    return "\n".join(part for line in lines for part in _cut(line, CHARACTER * characters))
+
+
+def short(name: str, most: int) -> str:
+    """The end of a name, where it is wider than so many characters; what cannot be seen stands as
+    its code."""
+    name = visible(name)
+    for start in range(len(name)):
+        kept = f"\u2026{name[start:]}" if start else name
+        if len(kept) <= most and text_width(kept) <= CHARACTER * most:
+            return kept
+    return name[-1:]

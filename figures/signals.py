@@ -28,7 +28,8 @@ from . import artists, bins, cumulative_kl, style, words
 from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 from .three_signals import ROBUST_SIGNALS, SIGNALS, published_part
 
 CURVES = {

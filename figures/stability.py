@@ -27,10 +27,10 @@ from decaylab.runs.vocabulary import FULL
 from . import arms, artists, style, words
 from .arms import Arm, Number, draw_number
 from .artists import PERCENT, Look
-from .colours import short
 from .curves import accuracy_axis, draw_curve, shifts, step_axis
-from .page import Block, Part, Sheet, drawing
-from .running_text import filled
+from .layout import Block
+from .page import Part, Sheet, drawing
+from .running_text import filled, short
 
 VIEWS = {"test": "test problems", "validation": "held-out problems"}
 ACCURACY = "accuracy"
@@ -124,7 +124,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         parts["e"] = _published_part(published)
         beside = (0.42, 0.28, 0.28, 0.16, 0.36)
         below = replace(below, mosaic=[[*"bcd.e"]], widths=beside, right=0.75)
-    return Sheet(parts, [_small_block(rows, shown, small), below])
+    return Sheet(parts, [_small_block(rows, shown, small), below], claim="dbca")
 
 
 draw = drawing(sheet)
@@ -264,7 +264,7 @@ def _small_panels(
         curve = vocabulary.rows(rows, checkpoint=arm.key, what=ACCURACY)
         # Limits come first: bars are cut off at the frame
         panel.set_ylim(*limits)
-        style.ticks_within(panel, upright=True, most=4)
+        style.ticks_within(panel, upright=True, most=4, share=True)
         step_axis(panel, curve.step.unique())
         panel.tick_params(labelleft=here.x0 < left + 1e-6, labelbottom=lowest or not same)
         _curves(panel, curve, arm)
@@ -351,7 +351,7 @@ def _levels(axes: Axes, rows: pd.DataFrame, shown: Sequence[Arm]) -> None:
     numbers = [number for of_arms in by_mark.values() for number in of_arms.values()]
     low, high = arms.span(numbers, least=10.0)
     axes.set_xlim(max(low, -2.0), min(high, 102.0))
-    style.ticks_within(axes, most=4)
+    style.ticks_within(axes, most=4, share=True)
     arms.say_if_none(axes, numbers)
     for row, arm in enumerate(shown):
         for place, (what, (mark, _)) in enumerate(MARKS.items()):

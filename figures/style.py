@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from decaylab.runs.store import write_atomically
 
 Width = Literal["column", "page"]
 WIDTH_INCHES: dict[Width, float] = {"column": 3.4, "page": 7.0}
-PANEL_HEIGHT, PAGE_HEIGHT = 3.0, 8.0  # inches at most; a panel alone is a column wide
+# Inches at most; a panel alone is a column wide
+PANEL_HEIGHT, PAGE_HEIGHT, COLUMN_HEIGHT = 3.0, 8.0, 9.0
 POINTS_PER_INCH = 72.0
 SMALL, NORMAL = 7.0, 8.0  # points at the printed size
 BOLD = 9.0  # as wide as a bold letter of the normal size is, in points of the plain face
@@ -91,7 +93,9 @@ def context() -> Iterator[None]:
     # seaborn's dictionaries rather than its set_theme, which would change the user's settings
     paper = sns.plotting_context("paper", font_scale=NORMAL / PAPER_POINTS)
     theme: dict[Any, Any] = dict(mpl.rcParamsDefault) | paper | sns.axes_style("ticks")
-    with mpl.rc_context(theme | _RC):
+    with mpl.rc_context(theme | _RC), warnings.catch_warnings():
+        # a name in a script that the font lacks: SVG keeps the text, elsewhere boxes stand for it
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         yield
 
 
@@ -239,13 +243,20 @@ def places_points(axes: Axes, places: Sequence[float]) -> list[float]:
     return [float(place) for place in points]
 
 
-def ticks_within(axes: Axes, *, upright: bool = False, most: int | None = None) -> None:
-    """Round numbers within the limits of the axis, at most about ``most``."""
+def ticks_within(
+    axes: Axes, *, upright: bool = False, most: int | None = None, share: bool = False
+) -> None:
+    """Round numbers within the limits of the axis, at most about ``most``.
+
+    share: in per cent of a whole, where the axis may go beyond 100 to keep room for a marker.
+    """
     axis = axes.yaxis if upright else axes.xaxis
     if most is not None:
         axis.set_major_locator(MaxNLocator(most))
     # matplotlib's ticks may lie beyond the limits, and would widen them
     low, high = sorted(axis.get_view_interval())
+    if share:
+        low, high = max(low, 0.0), min(high, 100.0)
     axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
 
 

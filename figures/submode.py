@@ -81,7 +81,8 @@ def sheet(
     panels = panels_of(measurements, published)
     if not any(panel.groups.keys() & SHARES.keys() for panel in panels):
         raise ValueError("measurements hold no equals_teacher_top1; pass those of submode")
-    return sheet_of(panels, title)
+    common = [panel.gid for panel in panels if panel.title.startswith(SETS[COMMON]) or panel.change]
+    return sheet_of(panels, title, claim=common)
 
 
 draw = drawing(sheet)

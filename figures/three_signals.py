@@ -11,6 +11,8 @@ the choice of tokens. Drawing reads rows of the measurements table and computes 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -18,7 +20,8 @@ from decaylab.runs.vocabulary import BASE, FRESH, select
 
 from . import bins, style, words
 from .artists import Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 SIGNALS = {
     "student_entropy": "Student entropy",
@@ -34,13 +37,15 @@ LOOKS = {
 PUBLISHED = {
     what: Look(look.name, style.PUBLISHED, look.marker, "--") for what, look in LOOKS.items()
 }
+PLACE = Block(heights=[1.5], right=0.15, between=1.45)  # of a row of a page
 CAPTION = """Entropies of student and teacher and reverse KL of the student from the teacher, by
     position in the base student's own rollouts: {counts}. Lines: winsorised means with {level}
-    intervals, problem-clustered; dots: plain means."""
+    intervals, problem-clustered; dots: plain means; shades: {level} for all bins at once."""
 DETAILS = """(a) As in the paper, the three curves in one panel. (b\u2013d) Student entropy, teacher
     entropy and reverse KL of the student from the teacher by response position ({estimand}), in
     nats, of the base student on its own rollouts: {counts}. The scales differ. Bars: pointwise
-    {level} intervals ({methods}); {arrowhead}. {dots} {floor} {published}"""
+    {level} intervals ({methods}); {arrowhead}. Shaded: {level} for all bins at once. {dots} {floor}
+    {published}"""
 
 
 @style.context()
@@ -60,13 +65,13 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         "a": Part("Entropies and reverse KL", _single("a"), lambda axes: _all(axes["a"], rows))
     }
     for letter, (what, title) in zip("bcd", SIGNALS.items(), strict=True):
-        parts[letter] = bins.signal_part(letter, what, title, rows, FRESH)
-    first = [["a"]]
+        known = {BASE: LOOKS[what]}  # the colour of the policy, and that of the curve in panel a
+        parts[letter] = bins.signal_part(letter, what, title, rows, FRESH, known=known)
+    page = [replace(PLACE, mosaic=[[*row]]) for row in ("ab", "cd")]
     if published is not None:
         parts["e"] = published_part("e", published)
-        first = [["a", "e"]]
-    wide = Block(first, [1.7], right=1.05 if published is not None else 4.35, between=1.45)
-    return Sheet(parts, [wide, bins.signal_row("bcd")])
+        page.append(replace(PLACE, mosaic=[["e", "."]]))
+    return Sheet(parts, page)
 
 
 draw = drawing(sheet)

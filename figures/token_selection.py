@@ -18,31 +18,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
-from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fclusterdata
 
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import OVER_SEEDS
 
-from . import arms, artists, style, words
+from . import arms, artists, scatter_labels, style, words
 from .arms import REFERENCES, VIEWS, Arm, Number, Sweep, draw_number
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
-Floats = NDArray[np.float64]
 PUBLISHED = Look("published", style.PUBLISHED, "o")
 POSITION, SHARE = "mean_selected_position", "selected_kl_share"
 TRAINING = "training"  # view and condition of what the selection took
-FAR = 13.0  # points: a label farther from its marker has a leader
-LEADER = {"arrowstyle": "-", "linewidth": 0.4, "color": "#888888", "shrinkA": 0, "shrinkB": 2}
-TOUCH = 5.0  # points: markers closer than that have one label
-SPACE = 2.0  # points left and right of a label
-MARKER, BAR = 2.5, 1.6  # points from the middle of a marker, of a broad bar, to its edge
 ASIDE = 3.5  # points of the single seeds from their mean
 ROW_INCHES, NAME_INCHES, PLOT_INCHES = 0.16, 1.8, 1.55
 A_ROW, PLOTS_A_ROW = 6, 2  # on a page
@@ -139,7 +130,8 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
         for row in _rows_of(letters, A_ROW)
     ]
     page += [Block([row], [PLOT_INCHES], between=0.78) for row in _rows_of(plots, PLOTS_A_ROW)]
-    return Sheet(parts, page)
+    claim = [letter for letter, panel in panels.items() if panel.graded]
+    return Sheet(parts, page, claim=[*claim, *plots])
 
 
 draw = drawing(sheet)
@@ -197,7 +189,7 @@ def _published_part(shown: Sequence[Arm], behind: Mapping[str, float], letter: s
         def draw(axes: dict[str, Axes]) -> None:
             arms.name_row(axes[letter], _numbered_names(some), NAME_INCHES)
             axes[letter].set_xlim(*arms.span([], behind.values(), least=10.0))
-            style.ticks_within(axes[letter], most=3)
+            style.ticks_within(axes[letter], most=3, share=True)
             for row, arm in enumerate(some):
                 if arm.key in behind:
                     gid, value = f"published.{arm.key}", behind[arm.key]
@@ -293,7 +285,7 @@ def _rows(
     elif not panel.graded:
         low, high = 0.0, 104.0 if panel.what == SHARE else high
     axes.set_xlim(low, high)
-    style.ticks_within(axes, most=3)
+    style.ticks_within(axes, most=3, share=level or panel.what == SHARE)
     for name, line in lines.items():
         gid = f"{letter}.line.{name}" if level else f"{letter}.zero"
         artists.across(axes, line, REFERENCES[name], gid, upright=False)
@@ -320,98 +312,14 @@ def _scatter(
     axes.set_ylim(*arms.span(levels.values(), least=10.0))
     most = max([places[arm.key] for arm in drawn], default=1.0)
     axes.set_xlim(0, 104.0 if taken.what == SHARE else 1.08 * most or 1.0)
-    style.ticks_within(axes, most=5)
-    style.ticks_within(axes, most=5, upright=True)
+    style.ticks_within(axes, most=5, share=taken.what == SHARE)
+    style.ticks_within(axes, most=5, upright=True, share=True)
     arms.say_if_none(axes, levels.values())
     # The paper's two arms are drawn last, on top of the others
     for arm in sorted(drawn, key=lambda arm: arm.selector in arms.LOOKS):
         gid = f"{letter}.{arm.key}"
         draw_number(axes, places[arm.key], levels[arm.key], arm.look, gid, upright=True)
     if drawn:
-        _label(axes, drawn, places, levels)
+        scatter_labels.draw(axes, drawn, places, levels)
     style.name_y_axis(axes, level.unit)
     axes.set_xlabel(AGAINST[taken.what][1])
-
-
-# Labels of a scatter plot
-
-
-def _points(axes: Axes, places: Sequence[tuple[float, float]]) -> Floats:
-    """Places in points from the lower left corner of the axes."""
-    pixels = axes.transData.transform(np.array(places)) - axes.bbox.p0
-    return np.asarray(pixels * style.POINTS_PER_INCH / style.root(axes).dpi)
-
-
-def _label(
-    axes: Axes, drawn: Sequence[Arm], places: Mapping[str, float], levels: Mapping[str, Number]
-) -> None:
-    """Writes the row number of each marker beside it; markers that touch have one label."""
-    triples = [levels[arm.key].problems for arm in drawn]
-    across = [places[arm.key] for arm in drawn]
-    values, lows, highs = (list(zip(across, ends)) for ends in zip(*triples))
-    ends = zip(_points(axes, lows), _points(axes, highs))
-    bars = [Bbox([low - (BAR, 0.0), high + (BAR, 0.0)]) for low, high in ends]
-    spots = _points(axes, values)
-    taken = [Bbox([spot - MARKER, spot + MARKER]) for spot in spots]
-    for group in _touching(spots):
-        first = group[0]
-        label = _numbered([drawn[place].number for place in group])
-        aside, box = _beside(axes, spots[first], label, taken, bars)
-        taken.append(box)
-        axes.annotate(
-            label,
-            values[first],
-            aside,
-            textcoords="offset points",
-            fontsize=style.SMALL,
-            color=style.darker(drawn[first].look.colour) if len(group) == 1 else style.INK,
-            arrowprops=LEADER if math.hypot(*aside) > FAR else None,
-            linespacing=1.0,
-        )
-
-
-def _touching(spots: Floats) -> list[list[int]]:
-    """Markers that touch each other, directly or by others, as groups of their indices; each begins
-    with its rightmost."""
-    if len(spots) == 1:
-        return [[0]]
-    # Single linkage: markers in a chain of touching ones are one group
-    members = fclusterdata(spots, TOUCH, criterion="distance", method="single")
-    groups = [np.flatnonzero(members == member) for member in dict.fromkeys(members)]
-    return [sorted(group.tolist(), key=lambda place: -spots[place, 0]) for group in groups]
-
-
-def _numbered(numbers: Sequence[int]) -> str:
-    """Row numbers in few signs: 8, 9, 11-20; three ranges a line."""
-    texts = []
-    # Of consecutive numbers, the difference from their place in the row is the same
-    for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda place: place[1] - place[0]):
-        members = [str(number) for _, number in run]
-        texts.append(", ".join(members) if len(members) < 3 else f"{members[0]}\u2013{members[-1]}")
-    return "\n".join(", ".join(texts[start : start + 3]) for start in range(0, len(texts), 3))
-
-
-def _beside(
-    axes: Axes, spot: Floats, label: str, taken: Sequence[Bbox], bars: Sequence[Bbox]
-) -> tuple[tuple[float, float], Bbox]:
-    """Where a label goes, in points from its marker, and the box it takes: within the axes, where
-    it meets few of what is taken and few bars, and near the marker, in this order."""
-    width, height = style.size_points(axes)
-    frame = Bbox([(0.0, 0.0), (width + 6, height)])
-    wide = 4.3 * max(len(line) for line in label.split("\n"))
-    tall = 7.5 * (label.count("\n") + 1)
-
-    def box(aside: tuple[float, float]) -> Bbox:
-        corner = spot + aside
-        return Bbox([corner - (SPACE, 0.0), corner + (wide + SPACE, tall)])
-
-    def cost(aside: tuple[float, float]) -> tuple[bool, int, int, float]:
-        place = box(aside)
-        inside = frame.contains(*place.p0) and frame.contains(*place.p1)
-        far = math.hypot(max(aside[0], -aside[0] - wide), aside[1] + 3)
-        return not inside, place.count_overlaps(taken), place.count_overlaps(bars), far
-
-    rights = [right for step in (5, 15, 25) for right in (step, -step - int(wide))]
-    ups = [1, -7, 8, -14, 15, -21, -28, -35, -45, -55, -int(tall) - 4]
-    best = min(itertools.product(rights, ups), key=cost)
-    return best, box(best)

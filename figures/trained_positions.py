@@ -1,4 +1,4 @@
-"""Which positions training saw, on curves by position: of each student a line in its own colour.
+"""Which positions training saw, on curves by position: a line for each rollout length.
 
 Drawing reads rows of the measurements table and computes no statistics.
 """
@@ -16,8 +16,8 @@ from decaylab.runs.vocabulary import BASE
 from . import style
 from .artists import Look
 
-LINE = 4.0  # points from a line to the next, the first above the axes
-MOST = 3  # students whose positions are drawn; of more the last ones'
+FIRST, LINE = 4.0, 8.0  # points from the axes to the first line, and from a line to the next
+MOST = 3  # lengths that are drawn
 
 
 def trained_lengths(frame: pd.DataFrame) -> dict[str, float]:
@@ -28,20 +28,36 @@ def trained_lengths(frame: pd.DataFrame) -> dict[str, float]:
     return dict(zip(rows.checkpoint, rows.rollout_length, strict=True))
 
 
+def lengths_text(lengths: Mapping[str, float]) -> str:
+    """The rollout length of each student, those of one length together."""
+    names: dict[float, list[str]] = {}
+    for name, length in lengths.items():
+        names.setdefault(length, []).append(name)
+    texts = [f"{', '.join(of)} {length_text(length)}" for length, of in names.items()]
+    return "; ".join(texts)
+
+
 def length_text(length: float) -> str:
     return "full rollouts" if math.isinf(length) else f"N = {length:g}"
+
+
+def drawn_lengths(lengths: Mapping[str, float]) -> dict[float, str]:
+    """Each rollout length that has a line, and the last student that was trained on it; of many
+    lengths the last ones."""
+    last = {length: name for name, length in lengths.items() if 0 < length < math.inf}
+    return dict(list(last.items())[-MOST:])
 
 
 def draw_trained(
     axes: Axes, lengths: Mapping[str, float], looks: Mapping[str, Look], panel: str
 ) -> None:
-    """Above the axes a line in the colour of each student that was trained on the first N tokens,
-    from 0 to N, with N at its end; of full rollouts there is none."""
+    """Above the axes a line for each rollout length N of training, from 0 to N, with N at its end,
+    in the colour of the last student of that length; of full rollouts there is none."""
     right, tall = axes.get_xlim()[1], style.size_points(axes)[1]
-    inside = [name for name in lengths if name in looks and 0 < lengths[name] <= right]
-    for place, name in enumerate(inside[-MOST:]):
-        length, colour = lengths[name], looks[name].colour
-        height = 1.0 + LINE * (place + 1) / tall
+    shown = {name: length for name, length in lengths.items() if name in looks and length <= right}
+    for place, (length, name) in enumerate(drawn_lengths(shown).items()):
+        colour = looks[name].colour
+        height = 1.0 + (FIRST + LINE * place) / tall
         across = axes.get_xaxis_transform()
         axes.hlines(
             height, 0, length, color=colour, linewidth=2.2, transform=across, clip_on=False

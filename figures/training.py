@@ -22,7 +22,8 @@ from matplotlib.axes import Axes
 
 from . import artists, style, words
 from .artists import PERCENT, Look
-from .page import Block, Part, Sheet, drawing
+from .layout import Block
+from .page import Part, Sheet, drawing
 
 HELD_OUT = Look("held-out problems", style.ESR, "s")
 FULL = Look("held-out problems", style.FULL_ROLLOUT, "v")
@@ -106,14 +107,14 @@ def details() -> str:
 
 def _part(letter: str, title: str, unit: str, curves: Sequence[Curve], last: float) -> Part:
     def draw(axes: dict[str, Axes]) -> None:
-        _draw(axes[letter], curves, last)
+        _draw(axes[letter], curves, last, share="%" in unit)
         style.name_y_axis(axes[letter], unit)
 
     keys = [artists.handle(curve.look, line=True) for curve in curves]
     return Part(title, Block([[letter]], [1.7], right=0.2), draw, keys)
 
 
-def _draw(axes: Axes, curves: Sequence[Curve], last: float) -> None:
+def _draw(axes: Axes, curves: Sequence[Curve], last: float, *, share: bool) -> None:
     """Steps from 0; values from 0, or from below it, with room for a marker."""
     values = pd.concat([curve.values for curve in curves])
     values = values[np.isfinite(values)]
@@ -121,7 +122,7 @@ def _draw(axes: Axes, curves: Sequence[Curve], last: float) -> None:
     axes.set_xlim(-0.03 * last, 1.03 * last)
     axes.set_ylim(1.08 * low, 1.08 * high if high > low else 1.0)
     style.ticks_within(axes, most=6)
-    style.ticks_within(axes, upright=True, most=5)
+    style.ticks_within(axes, upright=True, most=5, share=share)
     axes.set_xlabel("training step")
     for curve in curves:
         steps = curve.rows.step

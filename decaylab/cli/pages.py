@@ -69,7 +69,9 @@ def figures(
         typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False),
     ] = None,
     paper: Paper = False,
-    width: Annotated[str, typer.Option(help="column (3.4 in), page (7 in) or both.")] = "both",
+    width: Annotated[
+        str, typer.Option(help="column (3.4 x 9 in at most), page (7 x 8) or both.")
+    ] = "both",
     panel: Annotated[
         bool, typer.Option("--panel", help="Each panel as a file too, at most 3.4 x 3 in.")
     ] = False,
@@ -84,15 +86,16 @@ def figures(
     the files.
 
     Without runs: each figure and table, and the command that measures what it needs. With runs:
-    which of them have it. Figures come in two print widths, and with --panel each panel alone;
-    a text file beside each has the caption and all that it leaves out. Tables come as Markdown,
+    which of them have it. Figures come in two print widths, and with --panel each panel alone.
+    A column of more than 9 inches keeps the panels that carry the claim; --panel has the others.
+    A text file beside each has the caption and all that it leaves out. Tables come as Markdown,
     LaTeX (booktabs) and CSV.
 
     `decaylab figures`
 
-    `decaylab figures runs/* --all --paper --panel`
+    `decaylab figures runs --all --paper --panel`
 
-    `decaylab figures runs/sweep-embedded/rollout-length --only n-sweep --width column --kinds pdf`
+    `decaylab figures runs/sweep/rollout-length-5-20-full --only n-sweep --width column --kinds pdf`
     """
     if runs:
         _begin("figures", quiet or as_json)

@@ -41,7 +41,10 @@ def _version(asked: bool) -> None:
     from importlib import metadata
 
     for package in ("decaylab", "torch", "transformers"):
-        print(f"{package} {metadata.version(package)}")
+        try:
+            print(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:  # as from a checkout that is not installed
+            print(f"{package} (version unknown: not installed as a package)")
     raise typer.Exit
 
 

@@ -122,7 +122,8 @@ def read(paths: Sequence[str]) -> ComparedRuns:
         UserError: a path without a run; a run that is of another command, is unfinished or has no
             rollouts; fewer than two prefix-decay runs; a KL of a pair that is not compared.
     """
-    runs = [_read(Path(path).expanduser()) for path in dict.fromkeys(paths)]
+    _check_each_once(paths)
+    runs = [_read(Path(path).expanduser()) for path in paths]
     decay = tuple(run for run in runs if run.command == "prefix-decay")
     if len(decay) < 2:
         raise UserError(
@@ -180,9 +181,21 @@ def names(runs: Sequence[ComparedRun], compared: Compared) -> list[str]:
     return called
 
 
+def _check_each_once(paths: Sequence[str]) -> None:
+    """Raises UserError if a folder was given twice, however it is written."""
+    seen = set()
+    for path in paths:
+        place = Path(path).expanduser().resolve()
+        if place in seen:
+            raise UserError(f"{path} was given twice; give each run once")
+        seen.add(place)
+
+
 def _read(path: Path) -> ComparedRun:
     folder = store.RunFolder(path)
     if not path.is_dir():
+        if path.exists():
+            raise UserError(f"{path} is a file, not a run folder; leave it out")
         raise UserError(f"{path}: no such run folder")
     record = folder.record
     if record is None:

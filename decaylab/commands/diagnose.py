@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.claims.advice import Advice
-from decaylab.commands import advising, pair_identity
+from decaylab.commands import advising, pair_identity, results_folders
 from decaylab.commands.drawing import drawn
 from decaylab.commands.measures import MEASURES, Context
 from decaylab.commands.study import Study
@@ -24,8 +24,7 @@ from decaylab.commands.study_rollouts import Material
 from decaylab.errors import UserError, keeping
 from decaylab.options import declared
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.kinds import EVERY
-from decaylab.pair import checkpoint_rules, kept_prompts, targets
+from decaylab.pair import kept_prompts, targets
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.policies.identity import versions
 from decaylab.problems.grading import Grader
@@ -75,15 +74,15 @@ def diagnose(
         UserError: anything that a user can mend, in one line.
     """
     reporter = reporter or Reporter(quiet=True)
-    plan = _plan(command, options)
-    chosen = _targets(options, plan)
+    plan = results_folders.plan(command, options)
+    chosen = results_folders.measured(options, plan)
     options = replace(
         chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact"
     )
     rules = CategoryRules.load(Path(options.categories) if options.categories else None)
     check_rollouts(command, options)
     advising.check_folders(options.evidence)
-    folder = store.RunFolder(results_folder(command, options, chosen))
+    folder = store.RunFolder(results_folders.folder(command, options, chosen))
     advice = None
     with (
         keeping(lambda: kept(options)),
@@ -167,26 +166,6 @@ def written(frame: pd.DataFrame, chosen: targets.Targets, folder: store.RunFolde
     return frame
 
 
-def _plan(command: str, options: DiagnosticOptions) -> checkpoint_rules.Plan:
-    """The checkpoints of runs that are measured: of each run every one by evaluate, the last one by
-    other commands."""
-    if command == "evaluate" or options.checkpoint_rule:
-        return checkpoint_rules.plan(options.checkpoints, options.checkpoint_rule or EVERY)
-    return checkpoint_rules.Plan((), {}, checkpoint_rules.not_measured(options.checkpoints))
-
-
-def _targets(options: DiagnosticOptions, plan: checkpoint_rules.Plan) -> targets.Targets:
-    """What is measured. Of several runs each checkpoint is named with its run, and the results
-    stand in none of them."""
-    if not plan.checkpoints:
-        return targets.resolve(options)
-    chosen = targets.resolve(replace(options, checkpoints=plan.loaded))
-    if len({checkpoint.run for checkpoint in plan.checkpoints}) < 2:
-        return chosen
-    names = [target.name for target in chosen.checkpoints]
-    return replace(chosen, checkpoints=targets.labelled(names, parts=2), run=None)
-
-
 def check_rollouts(command: str, options: DiagnosticOptions) -> None:
     """Raises UserError where an option of sampling was given and nothing is sampled."""
     if options.rollouts and command == "evaluate":
@@ -201,16 +180,6 @@ def check_rollouts(command: str, options: DiagnosticOptions) -> None:
         raise UserError(
             f"--{name} has no meaning here: the rollouts are those of {options.rollouts}"
         )
-
-
-def results_folder(command: str, options: DiagnosticOptions, chosen: targets.Targets) -> Path:
-    """In the run that was given; or under runs/, named after the pair and the checkpoints."""
-    if options.out:
-        return Path(options.out).expanduser()
-    if chosen.run is not None:
-        return chosen.run / command
-    labels = [target.label.replace("/", "-") for target in chosen.checkpoints]
-    return Path("runs") / options.folder_name(command, *labels, kinds=(declared.DIAGNOSTIC,))
 
 
 def run_record(

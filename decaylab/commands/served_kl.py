@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from decaylab.analyses import served_kl as analysis
-from decaylab.commands import diagnose
+from decaylab.commands import diagnose, results_folders
 from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.study import Study
 from decaylab.commands.study_rollouts import Material
@@ -62,7 +62,7 @@ def served_kl(
             "served-kl scores at temperature 1: engines know no other for tokens that are given"
         )
     diagnose.check_rollouts(COMMAND, options)
-    folder = store.RunFolder(diagnose.results_folder(COMMAND, options, chosen))
+    folder = store.RunFolder(results_folders.folder(COMMAND, options, chosen))
     with (
         keeping(lambda: diagnose.kept(options)),
         Grader(workers=GRADING_WORKERS) as grader,

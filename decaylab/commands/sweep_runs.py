@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,13 @@ from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.engine_spec import engine_record
-from decaylab.runs import outcomes, store
+from decaylab.runs import differences, outcomes, store
 from decaylab.runs.vocabulary import BEST, LAST
 
 # What is not handed on to a training, nor to its evaluation: it has its own, or none.
 OWN = ("out", "overwrite", "seed", "workers")
 # These are of the training problems; an evaluation knows the problems of the test from the run.
 TRAINING_PROBLEMS = ("problems", "limit", "split", "columns", "revision")
-ENGINE = "sampling engine"  # beside the options of a run, of which none is called so
 TIMED = "timed.json"  # in the folder of runs: beside how many others each was trained
 LINE_SECONDS = 60  # between two lines on how far the runs are, where there is no bar
 
@@ -94,13 +93,12 @@ def check_training(job: Job) -> None:
     there = _held(job.folder, "training")
     if there is None:
         return
-    wanted = {**dataclasses.asdict(job.options), ENGINE: engine_record(job.options)}
-    here = {name: value for name, value in wanted.items() if name in there}
     # a record holds what JSON makes of a value, such as a list of a tuple
-    if differences := store.differing(there, json.loads(json.dumps(here))):
+    wanted = json.loads(json.dumps(dataclasses.asdict(job.options)))
+    if differing := _differing(there, wanted, job.options):
         raise UserError(
             f"{job.folder} contains a run with different settings "
-            f"({'; '.join(differences[:3])}); choose another --runs"
+            f"({'; '.join(differing[:3])}); choose another --runs"
         )
 
 
@@ -109,28 +107,41 @@ def check_evaluation(job: Job, options: SweepOptions) -> None:
     there = _held(job.evaluation, "options")
     if there is None or options.overwrite:
         return
-    wanted = {
-        "samples": options.samples,
-        "limit": options.test_limit,
-        ENGINE: engine_record(options),
-    }
-    here = {name: value for name, value in wanted.items() if name in there}
-    if differences := store.differing({name: there[name] for name in here}, here):
+    wanted = {"samples": options.samples, "limit": options.test_limit}
+    if differing := _differing(there, wanted, options):
         raise UserError(
-            f"{job.evaluation} holds another evaluation ({'; '.join(differences)}); "
+            f"{job.evaluation} holds another evaluation ({_of_test('; '.join(differing))}); "
             "choose another --runs, or --overwrite to evaluate again"
         )
 
 
-def _held(folder: Path, key: str) -> dict[str, Any] | None:
-    """Options that a run's record holds, and its engine; None where there is no record."""
+def _of_test(words: str) -> str:
+    """The options of an evaluation as a sweep calls them."""
+    return words.replace("--limit", "--test-limit")
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a run's record holds: options, and the engine where it says which."""
+
+    options: Mapping[str, Any]
+    engine: Mapping[str, Any] | None
+
+
+def _held(folder: Path, key: str) -> _Held | None:
+    """What a run's record holds under this key; None where there is no such record."""
     identity = (store.RunFolder(folder).record or {}).get("identity", {})
-    if key not in identity:
-        return None
-    held = dict(identity[key])
-    if "engine" in identity:
-        held[ENGINE] = identity["engine"]
-    return held
+    return _Held(identity[key], identity.get("engine")) if key in identity else None
+
+
+def _differing(there: _Held, wanted: Mapping[str, Any], options: TrainOptions) -> list[str]:
+    """How a run differs from the wanted one, in words, by what both have."""
+    names = there.options.keys() & wanted.keys()
+    held: dict[str, Any] = {"options": {name: there.options[name] for name in names}}
+    here: dict[str, Any] = {"options": {name: wanted[name] for name in names}}
+    if there.engine is not None:
+        held["engine"], here["engine"] = there.engine, engine_record(options)
+    return differences.found(held, here)
 
 
 # Work
@@ -275,7 +286,8 @@ def _commands(job: Job, options: SweepOptions) -> children.Job:
     rule = options.checkpoint_rule
     if job.evaluated and not options.overwrite and rule in (LAST, BEST):
         rule = f"{LAST},{BEST}"  # the other one is there, and stays
-    evaluate = ("evaluate", str(job.folder), *evaluation_words(options, rule))
+    out = ("--out", str(job.evaluation))
+    evaluate = ("evaluate", str(job.folder), *evaluation_words(options, rule), *out)
     if job.evaluated:
         evaluate += ("--overwrite",)
     log = options.folder_of_runs() / "logs" / f"{job.name}.log"

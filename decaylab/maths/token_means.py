@@ -40,6 +40,10 @@ ESTIMAND_NAMES: dict[Estimand, str] = {
     "tokens": "mean over tokens",
     "problems": "mean of problem means",
 }
+RATIO_NAMES: dict[Estimand, str] = {
+    "tokens": "ratio of the means over tokens",
+    "problems": "ratio of the means of problem means",
+}
 
 
 @dataclass(frozen=True)

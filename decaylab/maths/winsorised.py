@@ -38,6 +38,11 @@ LEAST_PROBLEMS, LEAST_IN_BAND = 40, 100
 DRAWS, LEAST_BEYOND = 2000, 2  # replicates, and how many must lie beyond each end of a band
 DRAWS_AT_ONCE = 200  # bounds the memory of the replicates
 ESTIMAND = "winsorised mean of problem means (a tenth pulled in on either side)"
+CHANGE_ESTIMAND = "winsorised mean of the problems' changes (a tenth pulled in on either side)"
+RATIO_ESTIMAND = (
+    "winsorised geometric mean of the problems' ratios, minus 1 (a tenth pulled in on either side; "
+    "problems above 0 on both sides)"
+)
 METHOD = "percentile bootstrap over problems"
 
 SumsAndCounts = tuple[Floats, Floats]

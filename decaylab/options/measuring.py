@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from decaylab.errors import UserError
-from decaylab.options import option_values
+from decaylab.options import folder_names, option_values
 from decaylab.options.declared import (
     DECAY,
     DIAGNOSTIC,
@@ -19,7 +16,6 @@ from decaylab.options.declared import (
     NEVER,
     TRAINED,
     common,
-    identity,
     option,
 )
 from decaylab.options.kinds import (
@@ -44,7 +40,6 @@ from decaylab.options.option_values import (
 from decaylab.problems import thoughts
 
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
-LONGEST_NAME = 120  # bytes of a folder's name; file systems allow 255
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
 EMBEDDED_BUDGET, HUB_BUDGET = 320, 2048  # tokens of a rollout
 NOT_OF_TEMPLATES = frozenset(
@@ -395,34 +390,15 @@ class PairOptions:
         """COMMAND-TEACHER-STUDENT-PROBLEMS, followed by the identifying options that differ from
         their defaults. The same command finds its run again."""
         names = [self.teacher or "", self.student or "", *more, self.problems or ""]
-        names += [f"{name}-{value}" for name, value in self.unusual(kinds).items()]
-        plain = [re.sub(r"[^\w.-]+", "-", Path(name).name or name) for name in names]
-        name = "-".join([command, *plain])
-        if len(name.encode()) <= LONGEST_NAME:
-            return name
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}-{digest}"
+        parts = [command, *map(folder_names.last_part, names), *self.unusual(kinds)]
+        return folder_names.joined(parts)
 
-    def unusual(self, kinds: tuple[str, ...]) -> dict[str, str]:
+    def unusual(self, kinds: tuple[str, ...]) -> list[str]:
         """The identifying options of these kinds of runs that differ from the pair's defaults,
         without those in `names_folder`."""
         known: Any = type(self)  # a class of options that can be resolved
         usual = known(**{name: getattr(self, name) for name in self.names_folder}).resolved()
-        unusual = {}
-        for kind in kinds:
-            for name, value in identity(self, kind).items():
-                if value != getattr(usual, name):
-                    unusual[name.replace("_", "-")] = _in_a_name(value)
-        return unusual
-
-
-def _in_a_name(value: object) -> str:
-    """An option's value as part of a folder name."""
-    if isinstance(value, Mapping):
-        value = [f"{key}-{text}" for key, text in value.items()]
-    if isinstance(value, list | tuple):
-        return "-".join(map(str, value))
-    return Path(str(value)).name
+        return folder_names.unusual(self, usual, kinds)
 
 
 @dataclass(frozen=True)

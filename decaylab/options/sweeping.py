@@ -9,6 +9,7 @@ from typing import Annotated
 
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
+from decaylab.options import folder_names, option_values
 from decaylab.options.declared import (
     NEVER,
     SWEEP,
@@ -123,8 +124,9 @@ class SweepOptions(TrainOptions):
         """The output folder."""
         if self.out:
             return Path(self.out).expanduser()
-        unusual = [f"{name}-{value}" for name, value in self.unusual((SWEEP,)).items()]
-        return self.folder_of_runs() / "-".join([self.over, *unusual])
+        values = [arm.rollout_length if self.over == LENGTHS else arm.arm() for arm in self.arms()]
+        parts = [self.over, *sorted(map(str, values), key=_in_order), *self.unusual((SWEEP,))]
+        return self.folder_of_runs() / folder_names.joined(parts)
 
     def _arm(self, value: str) -> TrainOptions:
         given = {
@@ -138,6 +140,8 @@ class SweepOptions(TrainOptions):
                     f"sweep {LENGTHS} stops rollouts at each value, so --selector {self.selector} "
                     "does not apply: remove it"
                 )
+            kind = option_values.kinds(TrainOptions)["rollout_length"]
+            option_values.checked("each of --values", kind, value)
             given |= {"selector": "prefix", "rollout_length": value, "budget": None}
             return TrainOptions(**given)
         if self.rollout_length is not None:
@@ -152,3 +156,8 @@ class SweepOptions(TrainOptions):
         if value != "after-teacher-prefix":
             given["teacher_prefix"] = None
         return TrainOptions(**given)
+
+
+def _in_order(value: str) -> tuple[bool, int, str]:
+    """Sort key of swept values: lengths ascending, then words."""
+    return (not value.isdigit(), int(value) if value.isdigit() else 0, value)

@@ -111,7 +111,7 @@ def draw(entry: Entry, *, published: bool = False, width: Width = "page") -> tup
         UserError: the measurements cannot be drawn.
     """
     made = drawn(entry, published=published)
-    return made.sheet.draw(width), made.caption
+    return made.sheet.printed(width), made.caption
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,14 @@ class DrawnFigure:
     caption: str
     details: str
 
-    @property
-    def text(self) -> bytes:
-        """The text file beside the figure."""
-        return f"{self.caption}\n\n{self.details}\n".encode()
+    def text(self, width: Width = "page") -> bytes:
+        """The text file beside the figure; that of a column says which panels it has no room
+        for."""
+        left, remark = self.sheet.left_out, ""
+        if width == "column" and left:
+            remark = f" Not in this column, which is at most 9 inches high: {', '.join(left)}; "
+            remark += "--panel writes each panel."
+        return f"{self.caption}\n\n{self.details}{remark}\n".encode()
 
 
 def drawn(entry: Entry, *, published: bool = False) -> DrawnFigure:
@@ -237,12 +241,12 @@ def _write_figure(
 
     files: list[Path] = []
     for width in widths:
-        files += style.save(made.sheet.draw(width), folder / width / entry.name, kinds=kinds)
-        disk.write_atomically(folder / width / f"{entry.name}.txt", made.text)
+        files += style.save(made.sheet.printed(width), folder / width / entry.name, kinds=kinds)
+        disk.write_atomically(folder / width / f"{entry.name}.txt", made.text(width))
     if panels:
         for letter, figure in made.sheet.panels().items():
             files += style.save(figure, folder / "panel" / f"{entry.name}-{letter}", kinds=kinds)
-        disk.write_atomically(folder / "panel" / f"{entry.name}.txt", made.text)
+        disk.write_atomically(folder / "panel" / f"{entry.name}.txt", made.text())
     return files
 
 

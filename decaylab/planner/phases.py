@@ -211,7 +211,7 @@ class Case:
         student = "student weights"
         if checkpoints > 1:  # the previous one stays until the next one is loaded
             both = weights | {"checkpoint weights": 2 * self.student.weight_bytes}
-            yield Phase(self, "a checkpoint is loaded", "loading", both)
+            yield Phase(self, "checkpoint loads", "loading", both)
         if checkpoints:
             student = "checkpoint weights"
             weights |= {student: self.student.weight_bytes}
@@ -234,7 +234,7 @@ class Case:
             held = weights | wide | {student: self.wider[0].weight_bytes}
             batch = Reading.of(1, 1, prompts, self.budget)
             again = min(options.floor_problems, self.asked.problems) * options.samples
-            name = "both score, wider (floor)"
+            name = "both score, wider"
             yield self.scores(name, held, batch, again * context, wide=True)
 
     def _train(self) -> Iterator[Phase]:

@@ -18,14 +18,16 @@ COLUMNS = {
         *("float32 heads", "adapters"),
     ),
     "cache": ("cache",),
-    "activa-\ntions": ("activations",),
+    "acts": ("activations",),
     "logits": ("logits",),
-    "gradi-\nents": ("gradients",),
+    "grads": ("gradients",),
     "AdamW": ("optimizer",),
     "copies": ("merged copies", "gathered layers", "temporaries"),
 }
-"""The terms of a phase that each column adds up."""
+"""The terms of a phase that each column adds up. The headings are short: beside the longest phase,
+numbers of five characters fit 80 columns."""
 UNKNOWN = "unknown"
+FIT = "fit"
 FITS = {True: "yes", False: "no"}
 NO_RATE = "hours: unknown; measure rates with --probe, or set --tokens-per-second"
 Rows = list[Sequence[str] | None]
@@ -119,7 +121,7 @@ def _of_command(plan: Plan, command: str) -> list[Phase]:
 def _memory(plan: Plan, narrow: bool) -> Group:
     present = {name for phase in plan.phases for name in phase.terms}
     shown = {column: names for column, names in COLUMNS.items() if present & set(names)}
-    columns = ["phase", *shown, "other", "total", "fits"]
+    columns = ["phase", *shown, "other", "total", FIT]
     rows: Rows = []
     for command in plan.options.only:
         rows.append([command, *[""] * (len(columns) - 1)])
@@ -127,12 +129,12 @@ def _memory(plan: Plan, narrow: bool) -> Group:
             rows.append(_memory_row(phase, shown.values()))
         rows.append(None)
     of = "one GPU" if plan.devices.kind == "cuda" else "all processes together"
-    title = f"Peak memory of {of}, GiB, against {gib(plan.devices.memory)}"
-    return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", "fits")))
+    title = f"Peak memory of {of}, GiB, against {gib(plan.devices.memory)} (acts: activations)"
+    return terminal.titled(title, terminal.grid(columns, rows, narrow, left=("phase", FIT)))
 
 
 def _memory_row(phase: Phase, columns: Iterable[Sequence[str]]) -> list[str]:
-    cells = [f"  {phase.name}"]
+    cells = [f" {phase.name}"]
     # Besides the terms: the allowance, and the parent process's memory.
     beside = phase.load
     for names in columns:

@@ -16,11 +16,13 @@ from typing import Any
 import pandas as pd
 
 from decaylab.errors import UserError
-from decaylab.runs import measurements, store
+from decaylab.runs import measurements, run_json, store, train_results
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
 NOT_RUNS = ("cache", "parts", "resume", "logs")  # folders without runs
+PASSED_OVER = (*NOT_RUNS, "figures")  # folders in runs/ that decaylab writes for other things
 COMPARISON = "compare"  # its runs cover several pairs
+COMMANDS = (*store.DRAWN, "served-kl", *SWEEPS.values())
 DEPTH = 3  # folders below a given path that are searched
 
 
@@ -76,7 +78,8 @@ class FoundRun:
     @property
     def options(self) -> dict[str, Any]:
         """The options that are part of the run's identity."""
-        return dict(self.record.get("identity", {}).get("options", {}))
+        options: dict[str, Any] = self.record["identity"]["options"]
+        return options
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,26 +100,40 @@ class FoundRun:
 def find(paths: Sequence[str | Path]) -> list[FoundRun]:
     """The runs with measurements at and below these paths, each once, in the order of the paths.
 
-    The evaluation of a training run is left out if a found sweep includes it. Files among the
-    paths, as from a shell's *, are skipped.
+    The evaluation of a training run is left out if a found sweep includes it. Folders that never
+    hold runs, such as a cache that a shell's * names, are skipped.
 
     Raises:
-        UserError: a path does not exist, no run is found, or runs have different pairs.
+        UserError: a path without a measured run, or runs of different pairs.
     """
     folders: list[Path] = []
     for path in map(Path, paths):
-        if not path.exists():
-            raise UserError(f"{path}: no such run folder")
-        if path.is_dir():
-            folders += _below(path, DEPTH)
+        found = [*_below(path, DEPTH)] if path.is_dir() else []
+        if not found and not (path.is_dir() and len(paths) > 1 and path.name in PASSED_OVER):
+            raise _nothing_in(path)
+        folders += found
     runs = _each_once([_read(folder) for folder in dict.fromkeys(folders)])
     if not runs:
-        raise UserError(
-            f"{', '.join(map(str, paths))}: no measurements there or below; run a command such as "
-            "`decaylab prefix-decay` or `decaylab position-kl` first"
-        )
+        raise _nothing_in(Path(paths[0]))
     check_one_pair(runs)
     return _of_one_pair(runs)
+
+
+def _nothing_in(path: Path) -> UserError:
+    """The message for a path without a measured run."""
+    if not path.exists():
+        return UserError(f"{path}: no such run folder")
+    if not path.is_dir():
+        return UserError(f"{path} is a file, not a run folder; leave it out")
+    if train_results.is_training(path):
+        return UserError(
+            f"{path} is a training run without measurements; `decaylab evaluate {path}` makes "
+            "some, or leave it out"
+        )
+    return UserError(
+        f"{path}: no measurements there or below; run a command such as `decaylab prefix-decay` "
+        "or `decaylab position-kl` first, or leave it out"
+    )
 
 
 def read(folder: Path) -> FoundRun:
@@ -183,9 +200,10 @@ def _of_one_pair(runs: Sequence[FoundRun]) -> list[FoundRun]:
 
 def _arms(run: FoundRun) -> list[str]:
     """The folder names of the training runs that a sweep compares."""
-    if run.command.startswith("sweep ") and "runs" in run.record:
-        return list(run.record["identity"]["runs"])
-    return []
+    if run.command not in SWEEPS.values() or "runs" not in run.record:
+        return []
+    arms = run.record["identity"]["runs"]
+    return list(arms) if isinstance(arms, dict) else []
 
 
 def _below(path: Path, depth: int) -> Iterator[Path]:
@@ -215,11 +233,16 @@ def _read(folder: Path) -> FoundRun:
     command = identity.get("diagnostic", "prefix-decay")
     if over:
         command = SWEEPS.get(over, f"sweep {over}")
+    if command not in COMMANDS:
+        raise UserError(
+            f"{folder}/run.json is damaged or of another version: no command is called "
+            f"{command!r}; {run_json.AGAIN}"
+        )
     policies = identity if "student" in identity else record.get("pair", {})
     if not {"student", "teacher"} <= set(policies):
         raise UserError(
-            f"{folder}/run.json does not record which student and teacher were measured; rerun its "
-            "command"
+            f"{folder}/run.json does not record which student and teacher were measured; "
+            f"{run_json.AGAIN}"
         )
     return FoundRun(folder, folder.name, command, record, _pair(policies))
 

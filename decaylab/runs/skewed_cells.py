@@ -76,22 +76,33 @@ class Cells:
     def changes(
         self, what: str, unit: str, after: SumsAndCounts, before: SumsAndCounts
     ) -> Iterator[Measurement]:
-        """``what_change`` in the quantity's unit; ``what_relative_change`` as a fraction of it."""
+        """``what_change`` in the quantity's unit; ``what_relative_change`` as a fraction of it.
+
+        The winsorised relative change averages the problems' ratios, so it is not the ratio of two
+        winsorised levels: its estimand says so.
+        """
         absolute, relative = change(what), f"{what}_relative_change"
         new, old = (tm.means(*side, self.estimand) for side in (after, before))
         difference, ratio = ws.winsorised_change(after, before, seed=self.seed)
         yield from self._plain(absolute, unit, tm.difference(new, old), NOT_FINITE)
-        yield from self._winsorised(absolute, unit, difference)
-        yield from self._plain(relative, FRACTION, tm.ratio(new, old), NO_RATIO, origin=1.0)
-        yield from self._winsorised(
-            relative, FRACTION, ratio, "reach it with more than 0 on both sides"
-        )
+        yield from self._winsorised(absolute, unit, difference, ws.CHANGE_ESTIMAND)
+        yield from self._plain(relative, FRACTION, tm.ratio(new, old), NO_RATIO, relative=True)
+        reaching = "reach it with more than 0 on both sides"
+        yield from self._winsorised(relative, FRACTION, ratio, ws.RATIO_ESTIMAND, reaching)
 
     def _plain(
-        self, what: str, unit: str, means: tm.CellMeans, undefined: str, origin: float = 0.0
+        self,
+        what: str,
+        unit: str,
+        means: tm.CellMeans,
+        undefined: str,
+        *,
+        relative: bool = False,
     ) -> Iterator[Measurement]:
-        """The plain means, minus an origin."""
-        errors, name = means.standard_error, tm.ESTIMAND_NAMES[self.estimand]
+        """The plain means; relative: ratios of them, minus 1."""
+        errors, name, origin = means.standard_error, tm.ESTIMAND_NAMES[self.estimand], 0.0
+        if relative:
+            name, origin = f"{tm.RATIO_NAMES[self.estimand]}, minus 1", 1.0
         for cell, value in enumerate(means.value - origin):
             # A plain mean has no interval even where it is defined.
             note = RARE_PROBLEMS
@@ -108,7 +119,12 @@ class Cells:
             yield Measurement(**row)
 
     def _winsorised(
-        self, what: str, unit: str, estimate: Winsorised, counted: str = "reach it"
+        self,
+        what: str,
+        unit: str,
+        estimate: Winsorised,
+        estimand: str = ws.ESTIMAND,
+        counted: str = "reach it",
     ) -> Iterator[Measurement]:
         low, high = ws.interval(estimate, level=self.level)
         band_low = band_high = np.full(len(low), math.nan)
@@ -118,7 +134,7 @@ class Cells:
         columns["standard_error"] = estimate.standard_error
         for cell, value in enumerate(estimate.value):
             note = self._lacking(estimate, cell, counted)
-            row = self._row(f"winsorised_{what}", unit, value, note, ws.ESTIMAND, estimate, cell)
+            row = self._row(f"winsorised_{what}", unit, value, note, estimand, estimate, cell)
             ends = {name: float(column[cell]) for name, column in columns.items()}
             yield Measurement(**{**row, **ends, "method": ws.METHOD})
 

@@ -24,6 +24,7 @@ from decaylab import disk
 from decaylab.disk import unwritable as unwritable
 from decaylab.disk import write_atomically as write_atomically
 from decaylab.errors import UserError
+from decaylab.runs import differences, run_json
 from decaylab.runs.made import MADE, resumed
 
 SCHEMA = b"decaylab_schema"
@@ -91,6 +92,8 @@ ROLLOUT_FIELDS: dict[str, pa.DataType] = {
     "engine": TEXT,
     "seed": pa.int64(),
 }
+
+NAMED = 4  # settings that differ and are named in one line
 
 Item = TypeVar("Item")
 
@@ -228,19 +231,13 @@ class RunFolder:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The content of run.json; None in a new folder."""
+        """The content of run.json; None in a new folder.
+
+        Raises:
+            UserError: it is damaged.
+        """
         path = self.path / "run.json"
-        if not path.exists():
-            return None
-        try:
-            record = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{path} is damaged ({error}); choose another folder with --out"
-            ) from error
-        if not isinstance(record, dict):
-            raise UserError(f"{path} is damaged (not an object); choose another folder with --out")
-        return record
+        return run_json.read(path) if path.exists() else None
 
     @property
     def finished(self) -> bool:
@@ -261,18 +258,11 @@ class RunFolder:
             UserError: the folder contains a run with different settings (says which), or files of
                 something else.
         """
-        existing = self.record
+        existing = self._existing(overwrite)
         if existing is not None and not overwrite:
-            differences = differing(
-                # Through JSON, which makes lists of tuples.
-                existing.get("identity", {}),
-                json.loads(json.dumps(record["identity"])),
-            )
-            if differences:
-                raise UserError(
-                    f"{self.path} contains a run with different settings "
-                    f"({'; '.join(differences[:4])}); choose another --out"
-                )
+            # Through JSON, which makes lists of tuples.
+            wanted = json.loads(json.dumps(record["identity"]))
+            self._check_same(existing.get("identity", {}), wanted)
             self._counts = not (self.finished if complete is None else complete)
             if self._counts and MADE in existing:
                 existing[MADE] = resumed(existing[MADE])
@@ -289,6 +279,31 @@ class RunFolder:
         self._counts = True
         self._write_record(record)
         return record
+
+    def _existing(self, overwrite: bool) -> dict[str, Any] | None:
+        """The record of an earlier run; a damaged one counts as empty if it is overwritten."""
+        path = self.path / "run.json"
+        advice = "--overwrite redoes the run, or choose another folder with --out"
+        try:
+            return run_json.read(path, advice) if path.exists() else None
+        except UserError:
+            if overwrite:
+                return {}
+            raise
+
+    def _check_same(self, there: dict[str, Any], now: dict[str, Any]) -> None:
+        """Raises UserError if the folder holds another run."""
+        found, wanted = differences.kind(there), differences.kind(now)
+        if found and wanted and found != wanted:
+            raise UserError(
+                f"{self.path} contains a {found}, and this is a {wanted}; choose another --out"
+            )
+        if differing := differences.found(there, now):
+            more = f"; and {len(differing) - NAMED} more" if len(differing) > NAMED else ""
+            raise UserError(
+                f"{self.path} contains a run with different settings "
+                f"({'; '.join(differing[:NAMED])}{more}); choose another --out"
+            )
 
     def _has_other_files(self) -> bool:
         names = {path.name for path in self.path.iterdir()} if self.path.exists() else set()
@@ -356,15 +371,3 @@ class RunFolder:
     def read_rollouts(self) -> pa.Table | None:
         path = self.path / "rollouts.parquet"
         return read_table(path, ROLLOUTS) if path.exists() else None
-
-
-def differing(first: dict[str, Any], second: dict[str, Any], name: str = "") -> list[str]:
-    """Where two nested configurations differ, as ``key: there, here`` in words."""
-    differences = []
-    for key in sorted(first.keys() | second.keys()):
-        there, here = first.get(key), second.get(key)
-        if isinstance(there, dict) and isinstance(here, dict):
-            differences += differing(there, here, f"{name}{key}.")
-        elif there != here:
-            differences.append(f"{name}{key}: {there!r} there, {here!r} now")
-    return differences

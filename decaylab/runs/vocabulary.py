@@ -46,6 +46,8 @@ OPEN, CARRY_FORWARD, TURNS = "open", "carry-forward", "turns"
 ONE_RUN = "one training run"
 THESE_SEEDS = "mean over rollouts, over these seeds"
 OVER_SEEDS = "mean over training seeds"
+GEOMETRIC_OVER_SEEDS = "geometric mean over training seeds"  # of ratios, paired by seed
+MEANS_OVER_SEEDS = (OVER_SEEDS, GEOMETRIC_OVER_SEEDS)
 MEAN_OVER_ROLLOUTS = "mean over rollouts"
 MEAN_OVER_PROBLEMS = "mean over problems"
 

@@ -62,7 +62,7 @@ QUANTITIES = {
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
 }
-CURVES = {"survivors": "mean over unfinished rollouts", "mass": "sum over all tokens"}
+CURVES = {"survivors": "survivors: sum of the means by position", "mass": "sum over all tokens"}
 OTHERS = {BASE: "base", TEACHER: "the teacher"}
 CHECKPOINT_RULES = (LAST, BEST)
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
@@ -233,7 +233,7 @@ def _position_kl(source: Source, options: Options) -> Parts:
 
 def _curve(source: Source, title: str, condition: str) -> Table:
     if len(views(source)) > 1:
-        title += " (fresh), and its change against base"
+        title += " (fresh), and the geometric mean of the problems' changes from base"
     places = bins(source, KL, condition=condition)
     return grouped(title, source, POSITION, places, columns("curve"))
 
@@ -423,7 +423,8 @@ def _served_kl(source: Source, options: Options) -> Parts:
 
 def _evaluate(source: Source, options: Options) -> Parts:
     average = f"avg_at_{options['samples']}"
-    rule, label = source.values(average, "condition")[0], average.replace("_at_", "@")
+    rule: Any = source.demanded(average)["condition"].iloc[0]
+    label = average.replace("_at_", "@")
     quantities = [average, f"maj_at_{options['samples']}"]
     passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
     quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))

@@ -177,7 +177,7 @@ def boxed_repetition(source: Source) -> Iterator[Row]:
 
 # Choosing N
 
-CURVES = {"survivors": "cumulative KL, unfinished rollouts", "mass": "cumulative KL, all tokens"}
+CURVES = {"survivors": "cumulative KL, survivors", "mass": "cumulative KL, all tokens"}
 
 
 def choosing_n(source: Source) -> Iterator[Row]:

@@ -12,6 +12,7 @@ from decaylab.runs.vocabulary import (
     BEST,
     FRESH,
     LAST,
+    MEANS_OVER_SEEDS,
     ONE_RUN,
     OVER_SEEDS,
     TEACHER,
@@ -149,8 +150,9 @@ def _means(source: Source, means: tuple[Column, ...], at: dict[str, Any]) -> Row
     """Means over training seeds; of what was measured once the number itself."""
     row: Row = {}
     for mean in means:
-        several = OVER_SEEDS in source.values(mean.of, "estimand", at)
-        row |= source.line([mean], {**at, "estimand": OVER_SEEDS} if several else at)
+        measured = source.values(mean.of, "estimand", at)
+        over_seeds = [{**at, "estimand": name} for name in MEANS_OVER_SEEDS if name in measured]
+        row |= source.line([mean], over_seeds[0] if over_seeds else at)
     return row
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab import printing
+from decaylab.errors import UserError
 from decaylab.paper import publication
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
@@ -80,6 +81,20 @@ class Source:
     def rows(self, what: str, at: At = EVERYWHERE, **more: Any) -> pd.DataFrame:
         """The rows of a quantity at these coordinates; there may be none."""
         return vocabulary.select(self._frame(what), **at, **more)
+
+    def demanded(self, what: str) -> pd.DataFrame:
+        """The rows of a quantity that the run's options promise.
+
+        Raises:
+            UserError: there are none, as where run.json belongs to other measurements.
+        """
+        rows = self._frame(what)
+        if rows.empty:
+            raise UserError(
+                f"the measurements have no {what}, which run.json promises: one of them was "
+                "changed; rerun the run's command with --overwrite"
+            )
+        return rows
 
     def records(self, what: str, at: At) -> list[dict[str, Any]]:
         """The rows of a quantity at these coordinates, as dictionaries."""

@@ -35,7 +35,7 @@ def page(run: FoundRun) -> Page:
     """The arms and what must be known to read them."""
     options, source = run.options, Source(run.measurements, notes=False)
     what, seeds = f"avg_at_{options['samples']}", options["seeds"]
-    accuracies = source.rows(what)
+    accuracies = source.demanded(what)
     rule, problems = accuracies["answer_rule"].iloc[0], accuracies["problems"].max()
     views = [view for view in (LAST, BEST) if (source.frame["view"] == view).any()]
     return Page(

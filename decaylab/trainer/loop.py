@@ -94,7 +94,7 @@ def _train(
                 if options.overwrite:
                     remove_run(folder.path)
                 setup = _with_kept_prompts(setup, [] if options.overwrite else [folder.path])
-                finished = bool((folder.record or {}).get("finished"))
+                finished = not options.overwrite and bool((folder.record or {}).get("finished"))
                 folder.open(
                     run_record(setup, command), overwrite=options.overwrite, complete=finished
                 )

@@ -244,3 +244,22 @@ def test_seeds_without_a_run_of_full_rollout_are_left_out_and_counted() -> None:
 def test_a_note_on_the_machine_stands_with_every_number() -> None:
     frame = measure(grown(seeds=2), Settings(note="2 runs at once shared the machine"))
     assert frame.note.str.contains("2 runs at once").all()
+
+
+def test_a_ratio_over_seeds_is_a_geometric_mean_and_says_so() -> None:
+    """Ratios 4 and 1 have the geometric mean 2; the means over seeds, 3.5 and 2 seconds, have the
+    ratio 1.75."""
+    seconds = {("full", 0): 1.0, ("full", 1): 3.0, ("prefix-20", 0): 4.0, ("prefix-20", 1): 3.0}
+    runs = []
+    for (arm, seed), total in seconds.items():
+        phases = {f"{phase}_seconds": total / 3 for phase in PHASES}
+        runs.append(run(arm, seed, **phases))
+    frame = measure(runs, Settings())
+    ratio = pick(frame, "seconds_ratio")
+    assert ratio.value == pytest.approx(2.0)
+    assert ratio.estimand == "geometric mean over training seeds"
+    levels = [pick(frame, "seconds_per_step", arm=arm) for arm in ("prefix-20", "full")]
+    assert [level.value for level in levels] == pytest.approx([3.5, 2.0])
+    assert {level.estimand for level in levels} == {"mean over training seeds"}
+    alone = measure([one for one in runs if one.seed == 0], Settings())
+    assert pick(alone, "seconds_ratio").estimand == "one training run"

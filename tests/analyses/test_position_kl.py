@@ -617,3 +617,24 @@ def test_intervals_of_whole_responses_cover_the_law_at_their_rate() -> None:
     covered = np.mean(held, axis=0)
     assert len(frame) == 2 * (2 * 5 + 1)
     assert covered.min() >= 0.88 and 0.935 <= covered.mean() <= 0.965
+
+
+def test_a_relative_change_is_named_as_the_mean_of_ratios_that_it_is() -> None:
+    """Of 2 problems the ratios 1 / 4 and 1: the geometric mean is 1 / 2, that of the levels 2 / 5;
+    the plain mean is the ratio of (1 + 1) / 2 and (4 + 1) / 2."""
+    lengths, problems = np.array([1, 1]), np.array([0, 1])
+    before = table(np.array([4.0, 1.0]), lengths, problems)
+    after = table(np.array([1.0, 1.0]), lengths, problems)
+    frame = measure(pair(before, after), Settings((0,), 0))
+    at = {"checkpoint": "ckpt"}
+    robust = row(frame, "winsorised_reverse_kl_relative_change", **at)
+    assert robust.value == pytest.approx(-1 / 2)
+    assert robust.estimand.startswith("winsorised geometric mean of the problems' ratios, minus 1")
+    plain = row(frame, "reverse_kl_relative_change", **at)
+    assert plain.value == pytest.approx(-3 / 5)
+    assert plain.estimand == "ratio of the means over tokens, minus 1"
+    absolute = row(frame, "winsorised_reverse_kl_change", **at)
+    assert absolute.estimand.startswith("winsorised mean of the problems' changes")
+    assert row(frame, "cascade_ratio", **at).estimand == "ratio of the means over tokens"
+    level = row(frame, "winsorised_reverse_kl", **at)
+    assert level.estimand.startswith("winsorised mean of problem means")

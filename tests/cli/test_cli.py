@@ -311,9 +311,9 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--problems nothing", "unknown problem set 'nothing'"),
         ("--problems nothing.jsonl", "no such file: nothing.jsonl"),
         ("--rollouts nothing.jsonl", "cannot read nothing.jsonl"),
-        ("--seed 1", "run with different settings (options.seed: 0 there, 1 now)"),
-        ("--samples 3", "run with different settings (options.samples: 2 there, 3 now)"),
-        ("--controls none", "options.controls"),
+        ("--seed 1", "run with different settings (--seed 0 there, 1 now)"),
+        ("--samples 3", "run with different settings (--samples 2 there, 3 now)"),
+        ("--controls none", "settings (--controls own-prefix,"),
         ("--no-such-option", "No such option: --no-such-option"),
     ],
 )

@@ -515,7 +515,7 @@ def test_a_folder_with_another_configuration_or_something_else_is_one_line_and_s
     folder = finished[0] / "position-kl"
     before = contents(folder)
     complaint = called("position-kl", checkpoint, *PAIR, "--bins", "0,9", folder, cache).complaint
-    assert "contains a run with different settings (options.bins: [0, 5," in complaint
+    assert "contains a run with different settings (--bins 0,5," in complaint
     assert contents(folder) == before
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "one.jpg").write_bytes(b"mine")

@@ -69,7 +69,9 @@ def evaluated(root: Path, *arguments: object, out: Path | None = None) -> Outcom
 
 @pytest.fixture(scope="module")
 def finished(root: Path) -> tuple[Path, Outcome]:
-    return root / "esr" / "evaluate", evaluated(root, root / "esr")
+    outcome = evaluated(root, root / "esr")
+    (folder,) = (root / "esr").glob("evaluate*")
+    return folder, outcome
 
 
 @pytest.fixture
@@ -193,7 +195,7 @@ def test_checkpoints_of_several_runs_are_told_apart_and_their_results_stand_in_n
     missing."""
     other = Path(
         shutil.copytree(
-            root / "esr", tmp_path / "again", ignore=shutil.ignore_patterns("evaluate", "*.csv")
+            root / "esr", tmp_path / "again", ignore=shutil.ignore_patterns("evaluate*", "*.csv")
         )
     )
     monkeypatch.chdir(tmp_path)

@@ -3,15 +3,19 @@ what cannot be planned."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import decaylab
+from rich.console import Console
 
 from decaylab.options.planning import PlanOptions
+from decaylab.planner import tables
 from decaylab.planner.plan import make_plan
+from decaylab.tables import terminal
 
 QWEN: dict[str, dict[str, Any]] = {
     "Qwen3-8B": {
@@ -60,6 +64,22 @@ def test_the_embedded_pair_fits_here_and_says_so() -> None:
     found = decaylab("plan", "--memory", "8GB")
     assert found.code == 0
     assert "It fits: at most" in found.out and "Hours: unknown; measure rates" in found.out
+
+
+def test_the_memory_of_each_phase_fits_80_columns_without_a_broken_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a plan with every phase and a number of five characters."""
+    narrow = Console(width=80, force_terminal=True, color_system=None, file=io.StringIO())
+    monkeypatch.setattr(terminal, "terminal", lambda: narrow)
+    made = make_plan(PlanOptions(memory="512GB", checkpoint_count=2))
+    tables.print_plan(made)
+    assert isinstance(narrow.file, io.StringIO)
+    lines = [line.rstrip() for line in narrow.file.getvalue().splitlines()]
+    starts = [" ".join(line[:19].split()) for line in lines]
+    assert max(map(len, lines)) <= 80
+    for phase in made.phases:
+        assert phase.name in starts, phase.name
 
 
 def test_what_does_not_fit_ends_with_1_and_names_a_flag_that_helps(pair: list[str]) -> None:

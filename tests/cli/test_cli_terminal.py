@@ -75,6 +75,16 @@ def test_version_names_what_numbers_depend_on() -> None:
     ]
 
 
+def test_version_without_package_metadata_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    outcome = decaylab("--version")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[0] == ("decaylab (version unknown: not installed as a package)")
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [

@@ -218,6 +218,35 @@ def test_what_is_no_finished_run_of_rollouts_is_refused(runs: Path) -> None:
     )
 
 
+def test_a_run_that_is_given_twice_and_a_file_are_named(runs: Path) -> None:
+    assert refused("good", "good") == "good was given twice; give each run once"
+    assert refused("good", "fair", "./good/") == "./good/ was given twice; give each run once"
+    Path("notes.txt").write_text("not a run")
+    assert refused("good", "notes.txt") == "notes.txt is a file, not a run folder; leave it out"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"identity": null}', '{"identity": {"options": 3}}', "[]", '{"identity": ', "{}"]
+    + ['{"identity": {"options": {"prefix_lengths": [0, 5]}}}'],
+)
+def test_an_odd_record_is_one_line_that_names_the_file(runs: Path, text: str) -> None:
+    Path("fair/run.json").write_text(text)
+    assert refused("good", "fair").startswith(("fair/run.json ", "fair is not a prefix-decay run"))
+
+
+def test_a_missing_part_of_a_record_is_named(runs: Path) -> None:
+    whole = Path("fair/run.json").read_text()
+    for path in ("identity.student", "identity.teacher.content_hash", "answer_rule"):
+        record = here = json.loads(whole)
+        *above, last = path.split(".")
+        for name in above:
+            here = here[name]
+        del here[last]
+        Path("fair/run.json").write_text(json.dumps(record))
+        assert f"fair/run.json lacks {path}; rerun its command" in refused("good", "fair")
+
+
 def test_a_run_without_its_rollouts_or_of_another_command_is_refused(runs: Path) -> None:
     other(runs)
     Path("other/rollouts.parquet").unlink()

@@ -253,9 +253,9 @@ def test_bins_and_level_are_measured_anew_without_a_model(root: Path) -> None:
 def test_another_configuration_in_the_folder_is_refused_and_overwrite_takes_it(root: Path) -> None:
     before = contents(root / "run")
     complaint = measured(root, "position-kl", "--bins", "0,7").complaint
-    assert "contains a run with different settings (options.bins" in complaint
+    assert "contains a run with different settings (--bins 0,5," in complaint
     assert (
-        "contains a run with different settings (diagnostic: 'position-kl' there"
+        "contains a position-kl run, and this is a submode run; choose another --out"
         in measured(root, "submode").complaint
     )
     assert contents(root / "run") == before
@@ -280,7 +280,7 @@ def test_the_contents_of_a_category_file_are_part_of_the_run(root: Path, tmp_pat
     assert measured(root, "category-kl", "--categories", rules, out="mine").code == 0
     rules.write_text(rules.read_text().replace("[0-9]", "[0-8]"))
     complaint = measured(root, "category-kl", "--categories", rules, out="mine").complaint
-    assert "contains a run with different settings (categories: " in complaint
+    assert "contains a run with different settings (other categories in the file" in complaint
 
 
 # What a folder holds
@@ -343,7 +343,7 @@ def test_without_a_folder_results_stand_under_runs_or_in_the_run_that_was_given(
     found = diagnose.diagnose(
         "position-kl", DiagnosticOptions(checkpoints=("runs/mine",), floor_problems=0)
     )
-    assert found.folder == Path("runs/mine/position-kl")
+    assert found.folder == Path("runs/mine/position-kl-floor-problems-0")
     assert found.record["identity"]["options"]["limit"] == 2
     shutil.copytree(DATA / "student", "mine/step-5")
     pair = {"student": "abacus-student", "teacher": "abacus-teacher"}

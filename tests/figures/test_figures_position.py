@@ -443,3 +443,51 @@ def test_the_same_table_gives_the_same_bytes(stored: pd.DataFrame, tmp_path: Pat
 def test_a_table_without_reverse_kl_is_refused(stored: pd.DataFrame) -> None:
     with pytest.raises(ValueError, match="no winsorised_reverse_kl"):
         position_kl.draw(stored[stored.what != LEVEL])
+
+
+def test_a_change_is_named_as_the_mean_of_ratios_that_it_is(stored: pd.DataFrame) -> None:
+    figure = position_kl.draw(stored)
+    axes = artist(figure, "c.ckpt-20").axes
+    assert axes.get_title(loc="left") == "c  Change by problem, own rollouts"
+    assert axes.get_ylabel() == "geometric mean (%)"
+    assert "geometric mean of the problems' ratios, not the ratio" in position_kl.caption(stored)
+    for part in (
+        "winsorised geometric mean of the problems' ratios, minus 1",
+        "not the ratio of two levels",
+        "Dots: ratio of the means over tokens, minus 1",
+    ):
+        assert part in position_kl.details(stored), part
+    assert "geometric" not in position_kl.caption(stored[stored.checkpoint == "base"])
+
+
+def many_of_one_length(stored: pd.DataFrame, count: int = 40) -> pd.DataFrame:
+    """Base and so many students, all trained on the first 20 tokens."""
+    base, one = (stored[stored.checkpoint == name] for name in ("base", "ckpt-20"))
+    students = [one.assign(checkpoint=f"run/step-{place}") for place in range(count)]
+    frame = pd.concat([base, *students], ignore_index=True)
+    return frame.assign(rollout_length=np.where(frame.checkpoint == "base", math.nan, 20.0))
+
+
+def test_students_of_one_length_share_a_line_and_their_rows_are_named(
+    stored: pd.DataFrame,
+) -> None:
+    frame = many_of_one_length(stored)
+    sheet = position_kl.sheet(frame)
+    figure = sheet.draw("page")
+    assert texts(figure).count("trained to 20") == 4, "once above each panel"
+    assert list(spans(figure, "a")) == ["run/step-39"]
+    rows_named = [text for text in texts(figure) if text.startswith("run/step-")]
+    assert "run/step-0" in rows_named and len(rows_named) > 10
+    pieces = [one for letter, one in sheet.panels().items() if letter.startswith("e")]
+    alone = [text for one in pieces for text in texts(one) if text.startswith("run/step-")]
+    assert alone == [f"run/step-{place}" for place in range(40)], "alone, each has its name"
+    for one in (figure, *pieces):
+        check_text(one)
+
+
+def test_lines_of_several_lengths_stand_above_each_other(stored: pd.DataFrame) -> None:
+    figure = position_kl.draw(trained_frame(stored, ckpt_20=20, ckpt_60=22))
+    check_text(figure)
+    assert "ckpt-20, ckpt-60 N = 20" in position_kl.details(
+        trained_frame(stored, ckpt_20=20, ckpt_60=20)
+    )

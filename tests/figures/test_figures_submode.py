@@ -149,7 +149,7 @@ def test_caption_says_which_tokens_and_how_many(tmp_path: Path) -> None:
     frame = stored_frame(tmp_path, "late").assign(level=0.9)
     text = submode.details(frame)
     for part in (
-        "the 0.3 of them",
+        "mean over the 30 % of tokens",
         "averaged over the models",
         "12 problems",
         "24 rollouts",

@@ -465,7 +465,8 @@ def test_efficiency_ratios_stand_beside_those_of_the_tokens(lengths: pd.DataFram
     figure = efficiency.draw(lengths)
     for arm in LENGTHS[:3]:
         for what, condition in (("seconds_ratio", "total"), ("tokens_ratio", "generation")):
-            one = row(lengths, what, arm, vocabulary.OVER_SEEDS, "training", condition)
+            word = vocabulary.GEOMETRIC_OVER_SEEDS
+            one = row(lengths, what, arm, word, "training", condition)
             np.testing.assert_allclose(at(figure, f"c.{what}.{arm}", upright=False), [one.value])
             np.testing.assert_allclose(
                 ends(figure, f"c.{what}.{arm}.seeds", upright=False), [one.low, one.high]
@@ -619,3 +620,36 @@ def test_full_rollout_without_the_best_checkpoint_has_no_line_there(lengths: pd.
 def test_several_rows_at_one_place_are_an_error(lengths: pd.DataFrame) -> None:
     with pytest.raises(LookupError, match="2 rows at estimand"):
         n_sweep.draw(pd.concat([lengths, lengths]))
+
+
+def test_ratios_are_said_to_be_geometric_means(lengths: pd.DataFrame) -> None:
+    assert "geometric means of ratios paired by seed" in efficiency.caption(lengths)
+    details = efficiency.details(lengths)
+    assert "geometric mean over seeds of the ratios" in details
+    assert "not the ratio of two bars of panel a" in details
+    without = lengths[~lengths.what.str.contains("ratio")]
+    assert "geometric" not in efficiency.caption(without)
+
+
+def test_the_published_phases_have_a_key_of_their_own(lengths: pd.DataFrame) -> None:
+    panel = efficiency.sheet(lengths, published=publication.efficiency()).panels()["d"]
+    (legend,) = panel.legends
+    names = [one.get_text() for one in legend.get_texts()]
+    assert names == [f"{phase}, published" for phase in ("generation", "scoring", "training")]
+    assert [one.get_hatch() for one in legend.get_patches()] == ["", "////", "...."]
+    assert panel.axes[0].get_xlabel() == "seconds", "a panel alone has no letters"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_number_of_an_axis_of_shares_is_above_100(
+    name: str, lengths: pd.DataFrame, chosen: pd.DataFrame
+) -> None:
+    frame = chosen if name == "token_selection" else lengths
+    shares = (frame.unit == "fraction") & frame.value.notna()
+    right = frame.assign(value=frame.value.mask(shares, 1.0))
+    for ends in ("low", "high"):
+        right[ends] = right[ends].mask(shares & right[ends].notna(), 1.0)
+    for axes in MODULES[name].draw(right).axes:
+        if "(%)" in axes.get_xlabel() + axes.get_ylabel():
+            axis = axes.xaxis if "(%)" in axes.get_xlabel() else axes.yaxis
+            assert max(axis.get_ticklocs(), default=0) <= 100

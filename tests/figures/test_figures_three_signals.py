@@ -131,3 +131,16 @@ def test_a_table_without_the_base_student_is_refused(stored: pd.DataFrame) -> No
     for call in (three_signals.draw, three_signals.caption):
         with pytest.raises(ValueError, match="no reverse_kl of the base student"):
             call(stored[stored.checkpoint != "base"])
+
+
+def test_a_signal_keeps_its_colour_and_letters_read_row_by_row(stored: pd.DataFrame) -> None:
+    figure = three_signals.draw(stored, published=publication.three_signals())
+    for letter, what in zip("bcd", SIGNALS, strict=True):
+        alone: Any = artist(figure, f"{letter}.base")
+        together: Any = artist(figure, f"all.{what}")
+        assert to_hex(alone.get_color()) == to_hex(together.get_color())
+    assert to_hex(artist(figure, "c.base").get_color()).upper() == style.TEACHER
+    by_place = sorted(figure.axes, key=lambda one: (-one.get_position().y1, one.get_position().x0))
+    titles = [one.get_title(loc="left") for one in by_place]
+    assert [title[0] for title in titles] == list("abcde")
+    assert "shades: 95 % for all bins at once" in three_signals.caption(stored)

@@ -8,7 +8,8 @@ from figure_parts import artist
 from matplotlib.axes import Axes
 
 from decaylab.figures import artists, style
-from decaylab.figures.page import Block, Part, Sheet, balanced, page, staggered
+from decaylab.figures.layout import Block, balanced, page, staggered
+from decaylab.figures.page import Part, Sheet
 
 LONG = "A sentence that says what stands in the panels, and how the intervals were made. " * 4
 NAMES = ["base student", "prefix-20-seed-0", "full-seed-0", "published, esr-100"] * 2

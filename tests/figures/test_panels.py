@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from behaviour_figures import apart_on_the_page
 
-from decaylab.figures import artists, colours, curves, style
+from decaylab.figures import artists, colours, curves, style, submode
 from decaylab.pages import gallery
 from decaylab.paper.paper_items import FIGURES, PaperItem
 from decaylab.runs import found_runs
@@ -30,7 +30,7 @@ def theirs(item: PaperItem) -> pd.DataFrame | None:
 
 
 def check(item: PaperItem, frame: pd.DataFrame, *, apart: bool = True) -> None:
-    """Size and caption of a figure of these measurements; apart: and its panels and texts."""
+    """Sizes, titles and caption of a figure of these measurements; apart: and its texts."""
     module: Any = importlib.import_module(f"decaylab.figures.{item.module}")
     published = theirs(item)
     assert len(module.caption(frame, published).split()) <= 60
@@ -41,8 +41,10 @@ def check(item: PaperItem, frame: pd.DataFrame, *, apart: bool = True) -> None:
         page.draw_without_rendering()
         return
     panels = sheet.panels()
-    for figure in panels.values():
+    for letter, figure in panels.items():
         assert figure.get_figwidth() == 3.4 and figure.get_figheight() <= 3.0 + 1e-9
+        title = next(filter(None, (one.get_title(loc="left") for one in figure.axes)))
+        assert not title.startswith(f"{letter[0]}  ") and len(title) > 3, "it stands alone"
     for figure in (page, *panels.values()):
         apart_on_the_page(figure)
 
@@ -53,13 +55,26 @@ def test_pages_and_panels_are_within_their_sizes_and_captions_are_short(name: st
     check(entry.item, entry.run.measurements)
 
 
-@pytest.mark.parametrize("name", DRAWN)
-def test_every_panel_stands_alone_without_a_letter(name: str) -> None:
-    sheet = gallery.drawn(DRAWN[name], published=True).sheet
-    for letter, figure in sheet.panels().items():
-        titles = [one.get_title(loc="left") for one in figure.axes]
-        title = next(filter(None, titles))
-        assert not title.startswith(f"{letter[0]}  ") and len(title) > 3
+LONG = ["token-selection", "efficiency-selector", "stability-selector", "submode-trained-submode"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), dict(zip(LONG, ["ab", "ac", "bd", "abef"], strict=True)).items()
+)
+def test_a_printed_column_has_the_panels_of_the_claim_that_fit_nine_inches(
+    name: str, kept: str
+) -> None:
+    made = gallery.drawn(DRAWN[name], published=True)
+    figure = made.sheet.printed("column")
+    assert figure.get_figwidth() == 3.4 and figure.get_figheight() <= 9.0 + 1e-9
+    titles = filter(None, (one.get_title(loc="left") for one in figure.axes))
+    assert "".join(title[0] for title in titles) == kept
+    apart_on_the_page(figure)
+    left = ", ".join(letter for letter in made.sheet.parts if letter not in kept)
+    assert (
+        f"at most 9 inches high: {left}; --panel writes each panel" in made.text("column").decode()
+    )
+    assert "9 inches" not in made.text("page").decode()
 
 
 def undefined(frame: pd.DataFrame) -> pd.DataFrame:
@@ -107,6 +122,12 @@ SHAPES = {
 def test_hostile_shapes_are_drawn_within_the_same_sizes(name: str, shape: str) -> None:
     entry = DRAWN[name]
     check(entry.item, SHAPES[shape](entry.run.measurements), apart=shape == "undefined")
+
+
+def test_rows_of_very_many_students_keep_room_for_their_names_on_a_page() -> None:
+    entry = DRAWN["submode-trained-submode"]
+    frame = many(entry.run.measurements)
+    apart_on_the_page(submode.sheet(frame, published=theirs(entry.item)).draw("page"))
 
 
 @pytest.mark.parametrize("name", ["submode-trained-submode", "stability-rollout-length"])

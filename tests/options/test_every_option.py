@@ -43,6 +43,8 @@ SPECIAL: dict[str, Any] = {
     "tokens_per_second": (7.0, 8.5),
     "device": "cpu",
 }
+# Recorded beside a run's options, and part of its identity there.
+APART = {"engine", "adapters", "tensor_parallel", "top_ids"}
 # What a run resumes under, written down a second time.
 MACHINE = {"device", "batch_rows", "out", "overwrite", "paper"} | {
     *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
@@ -218,11 +220,12 @@ FOLDERS: dict[str, tuple[str, Any]] = {
 
 def test_the_folder_of_a_sweep_is_named_by_what_its_arms_share() -> None:
     runs = Path("runs/sweep-abacus-teacher-abacus-student-abacus-train")
-    assert SweepOptions(values="5,full").folder() == runs / "rollout-length"
-    other = SweepOptions(values="full,20", over="rollout-length", seeds=2)
-    assert other.folder() == runs / "rollout-length-seeds-2", "the runs are shared"
+    assert SweepOptions(values="5,full").folder() == runs / "rollout-length-5-full"
+    assert SweepOptions(values="full,5").folder() == runs / "rollout-length-5-full"
+    other = SweepOptions(values="full,20,5", over="rollout-length", seeds=2)
+    assert other.folder() == runs / "rollout-length-5-20-full-seeds-2", "the runs are shared"
     selectors = SweepOptions(over="selector", values="suffix,prefix", budget=20)
-    assert selectors.folder() == runs / "selector"
+    assert selectors.folder() == runs / "selector-prefix-20-suffix-20"
     longer = SweepOptions(values="5,full", steps=70, limit=30)
     assert longer.folder_of_runs() == Path(f"{runs}-limit-30-steps-70")
 
@@ -238,7 +241,8 @@ def test_a_folder_has_another_name_if_and_only_if_an_option_makes_it_another_run
             options = replace(kind(), **{name: changed(kind, name)}).resolved()
         except UserError:
             continue  # has no meaning with the other defaults
-        other = name not in resumes or (run == declared.SWEEP and name in runs_of_a_sweep)
+        other = name not in resumes or name in APART
+        other |= run == declared.SWEEP and name in runs_of_a_sweep
         if name in ("out", "runs", "selector", "budget", "rollout_length", "teacher_prefix"):
             continue  # names the folder itself, or one of a sweep's runs
         assert (folder_of(options) != usual) == other, name

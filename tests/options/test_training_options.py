@@ -11,7 +11,7 @@ import pytest
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
 from decaylab.options.diagnosing import position_bins
-from decaylab.options.measuring import LONGEST_NAME
+from decaylab.options.folder_names import LONGEST_NAME
 from decaylab.options.training import (
     DIVERGENCES,
     EMBEDDED_PRESET,

@@ -142,7 +142,7 @@ def test_prompts_that_were_changed_in_the_folder_are_no_longer_the_runs(
     prefix_decay.prefix_decay(options)
     (tmp_path / "run" / "prompts.parquet").unlink()
     today(2)
-    with pytest.raises(UserError, match="contains a run with different settings .prompts: "):
+    with pytest.raises(UserError, match="contains a run with different settings .other prompts"):
         prefix_decay.prefix_decay(options)
 
 

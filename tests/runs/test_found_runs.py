@@ -89,8 +89,8 @@ def test_runs_are_looked_for_below_and_neither_in_caches_nor_twice(tmp_path: Pat
     run(tmp_path / "esr" / "submode", "submode")
     run(tmp_path / "cache" / "tokens")
     run(tmp_path / "esr" / ".hidden" / "run")
-    (tmp_path / "notes.txt").write_text("a file, as runs/* gives it")
-    names = [one.name for one in find([tmp_path, tmp_path / "esr", tmp_path / "notes.txt"])]
+    (tmp_path / "figures").mkdir()  # as runs/* gives it
+    names = [one.name for one in find([tmp_path, tmp_path / "esr", tmp_path / "figures"])]
     assert names == ["esr", "submode"]
 
 
@@ -138,6 +138,25 @@ def test_a_path_that_is_not_there_and_one_without_runs_say_so(tmp_path: Path) ->
         find([tmp_path / "nothing"])
     with pytest.raises(UserError, match="no measurements there or below; run a command such as"):
         find([tmp_path])
+
+
+def test_each_path_that_holds_no_measured_run_is_named_beside_good_ones(tmp_path: Path) -> None:
+    good, empty, file = run(tmp_path / "good"), tmp_path / "empty", tmp_path / "notes.txt"
+    trained = tmp_path / "esr"
+    empty.mkdir()
+    trained.mkdir()
+    file.write_text("not a run")
+    (trained / "run.json").write_text('{"identity": {"training": {}}}')
+    told = {
+        empty: f"{empty}: no measurements there or below; ",
+        file: f"{file} is a file, not a run folder; leave it out",
+        trained: f"{trained} is a training run without measurements; `decaylab evaluate {trained}`",
+    }
+    for path, words in told.items():
+        for paths in ([good, path], [path, good], [path]):
+            with pytest.raises(UserError) as error:
+                find(paths)
+            assert str(error.value).startswith(words)
 
 
 def test_a_table_of_another_schema_names_the_columns_that_differ(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_runs_that_differ_in_what_made_them_alone_are_one_run(
     assert (other["commit"], other["hardware"]) == ("f" * 40, "another")
     assert len(work(tmp_path / "run", clock, 10)["resumed"]) == 1  # type: ignore[arg-type]
     changed = records.run_record("decaylab x", {"options": {"limit": 4}})
-    with pytest.raises(UserError, match="options.limit: 3 there, 4 now"):
+    with pytest.raises(UserError, match="--limit 3 there, 4 now"):
         store.RunFolder(tmp_path / "run").open(changed)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from decaylab.errors import UserError
 from decaylab.printing import UNDEFINED
 from decaylab.runs.found_runs import FoundRun, Pair
 from decaylab.runs.measurements import Measurement, to_frame
@@ -162,3 +163,6 @@ def test_a_sweep_prints_each_arm_over_problems_over_seeds_and_by_seed(printed: A
     assert rows_of(first)[0] == ["prefix-5", "50.0 [47.0, 53.0]", "50.0 [42.0, 58.0]", "50.0 51.0"]
     assert rows_of(second)[1] == ["full", "+30.0 [+27.0, +33.0]", "<0.001"]
     assert "2 seeds, 40 test problems x 2, answer rule boxed, last checkpoint" in text
+    options["samples"] = 3
+    with pytest.raises(UserError, match="the measurements have no avg_at_3, which run.json promis"):
+        print_run(found("sweep rollout-length", "sweep", record, rows))

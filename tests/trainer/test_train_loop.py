@@ -230,10 +230,7 @@ def test_a_finished_run_is_read_and_not_redone_unless_it_is_asked_for(whole: Pat
 
 def test_a_run_of_another_configuration_is_refused_with_what_differs(whole: Path) -> None:
     told = refused(whole, learning_rate=3e-4, budget=10)
-    assert (
-        "training.learning_rate: 0.001 there, 0.0003 now" in told
-        and "training.budget: 40 there, 10 now" in told
-    )
+    assert "--learning-rate 0.001 there, 0.0003 now" in told and "--budget 40 there, 10 now" in told
 
 
 # What is recorded
