@@ -288,7 +288,7 @@ def test_every_verdict_of_a_step_has_a_sign_of_its_own(page: Page, tmp_path: Pat
     for at in range(5):
         page.locator(".tv-text .tv-token").nth(at).focus()
         said.append(page.locator("#tv-summary-0").text_content() or "")
-    assert "step 2: wrong at first, put right later" in said[1] and "step 4: wrong" in said[3]
+    assert "step 2: wrong at first, corrected later" in said[1] and "step 4: wrong" in said[3]
     assert "first went wrong here" in said[3] and "step 5: <b>other" in said[4]
 
 
@@ -331,7 +331,7 @@ def test_what_differs_from_base_is_marked(page: Page, tmp_path: Path) -> None:
         assert column.locator(".tv-differs").count() == len(wanted)  # none of base's own
         said = column.locator(".tv-finders").inner_text()
         if problem in PARTS:
-            assert f"Parts from base at token {PARTS[problem]}" in said
+            assert f"Differs from base from token {PARTS[problem]}" in said
         assert ("The same tokens as base" in said) == (problem == "the same")
         page.click("#tv-next")
 
