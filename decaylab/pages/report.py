@@ -50,8 +50,8 @@ SOFTWARE = """\
 class ReportFigure:
     """A figure. wide, narrow: SVG files, for a page and with its panels below each other for a
     phone. caption: what is printed with it. alt: its title and what it shows, in a sentence.
-    details: panels, counts and methods. rows: the numbers that it was drawn from, where no table
-    has them. breaks: where the wide drawing may part on paper, as fractions of its height."""
+    rows: the numbers that it was drawn from, where no table has them. details: panels, counts and
+    methods. breaks: where the wide drawing may part on paper, as fractions of its height."""
 
     name: str
     title: str
@@ -59,8 +59,8 @@ class ReportFigure:
     narrow: bytes
     caption: str
     alt: str
-    details: str = ""
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    details: str = ""
     breaks: Sequence[float] = ()
 
 

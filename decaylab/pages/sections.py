@@ -117,7 +117,7 @@ class Sections:
         caption = made.caption if named else f"{item.title}. {made.caption}"
         alt = f"{item.title}. {item.question}"
         figure = ReportFigure(
-            item.name, item.title, *drawings, caption, alt, made.details.strip(), rows, parts
+            item.name, item.title, *drawings, caption, alt, rows, made.details.strip(), parts
         )
         return figure, notes
 

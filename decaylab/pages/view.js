@@ -59,7 +59,7 @@ function markPrinted(column) {
     if (before && !before.matches(".tv-token")) before.classList.add("tv-near");
   }
   column.printed.textContent =
-    `Printed: tokens ${countText(from + 1)} to ${countText(from + STRETCH)} of ${countText(size)}, around the chosen one.`;
+    `Printed: tokens ${countText(from + 1)} to ${countText(from + STRETCH)} of ${countText(size)}.`;
 }
 
 async function begin() {

@@ -83,7 +83,7 @@ def test_the_advised_setting_and_its_evidence_are_found_in_three_interactions(
     assert "training contradicts it: -6.3 points [-8.1, -4.5]" in sentences[1]
     assert reader.sees(section(page, "lengths").locator(".plate")) != ""
     if size == "laptop":
-        reader.click(section(page, "lengths").locator("summary"))
+        reader.click(section(page, "lengths").locator(".behind > summary"))
         row = section(page, "lengths").locator("#rows-settings tr", has_text="prefix-40")
         row.scroll_into_view_if_needed()
         assert "worse" in reader.sees(row) and "-6.3" in reader.sees(row)
