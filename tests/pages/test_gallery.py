@@ -148,7 +148,7 @@ def test_rollouts_without_tokens_are_told_as_such(
     kept = viewed.Viewed(rollouts, tokens[:0])
     monkeypatch.setattr(viewed, "read", lambda folder: kept)
     item = paper_items.item("case-study", FIGURES)
-    with pytest.raises(UserError, match="^the stored rollouts have no tokens$"):
+    with pytest.raises(UserError, match=": the stored rollouts have no tokens$"):
         gallery.drawn(gallery.Entry(item, runs[0], item.name))
 
 
