@@ -10,9 +10,10 @@ import pandas as pd
 from decaylab.claims.advice import Advice
 from decaylab.errors import UserError
 from decaylab.pages import gallery, questions
+from decaylab.pages.asked import Asked
 from decaylab.pages.merging import Merged, merge
 from decaylab.pages.paper_breaks import breaks
-from decaylab.pages.questions import Asked, Question
+from decaylab.pages.questions import Question
 from decaylab.pages.report import ReportFigure, ReportTable, Section
 from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED, PaperItem
 from decaylab.runs.found_runs import FoundRun

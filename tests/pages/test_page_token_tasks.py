@@ -410,7 +410,7 @@ def test_a_rollout_of_32000_tokens_is_jumped_through(
     box = strip.bounding_box()
     assert box is not None
     strip.click(position={"x": box["width"] * 20_001 / 32_000, "y": 10})
-    assert "token 20002 of 32000" in page.inner_text(".tv-what-line")  # the highest of its bar
+    assert "token 20,002 of 32,000" in page.inner_text(".tv-what-line")  # the highest of its bar
     assert in_sight(page, ".tv-chosen") and in_sight(page, ".tv-strip")
     strip.focus()
     page.keyboard.press("End")

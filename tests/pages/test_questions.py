@@ -15,8 +15,8 @@ from made_runs import arm, made, row
 
 from decaylab.claims.advice import advise
 from decaylab.pages import questions
+from decaylab.pages.asked import Asked
 from decaylab.pages.merging import merge
-from decaylab.pages.questions import Asked
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES
 from decaylab.runs import found_runs
