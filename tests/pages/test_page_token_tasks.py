@@ -414,7 +414,7 @@ def test_a_rollout_of_32000_tokens_is_jumped_through(
     assert in_sight(page, ".tv-chosen") and in_sight(page, ".tv-strip")
     strip.focus()
     page.keyboard.press("End")
-    assert "token 32000 of 32000" in page.inner_text(".tv-what-line")
+    assert "token 32,000 of 32,000" in page.inner_text(".tv-what-line")
     assert in_sight(page, ".tv-chosen")
     assert (
         "".join(words[:9]).strip()
