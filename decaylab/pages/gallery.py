@@ -162,6 +162,8 @@ def _mode_seeking(module: Any, run: FoundRun | None) -> DrawnFigure:
 def _case_study(module: Any, run: FoundRun | None) -> DrawnFigure:
     assert run is not None
     kept = viewed.read(run.folder)
+    if not len(kept.tokens):
+        raise UserError("the stored rollouts have no tokens")
     case = module.choose(kept.rollouts, kept.tokens)
     return DrawnFigure(module.sheet(case), module.caption(case), module.details(case))
 

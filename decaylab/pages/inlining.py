@@ -11,6 +11,7 @@ import base64
 import colorsys
 import hashlib
 import io
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -56,7 +57,12 @@ def policy(scripts: Sequence[str]) -> Markup:
 
 
 def drawing(
-    svg: bytes, name: str, label: str, look: str, shown: Callable[[str], str] = str
+    svg: bytes,
+    name: str,
+    label: str,
+    look: str,
+    shown: Callable[[str], str] = str,
+    breaks: Sequence[float] = (),
 ) -> Markup:
     """An SVG of matplotlib as an element of the page.
 
@@ -66,6 +72,8 @@ def drawing(
         label: what it shows, for those who do not see it.
         look: its class.
         shown: how a text is shown.
+        breaks: where it may part on paper, as fractions of its height from the top. It is then
+        several elements, one below the other; the first holds the drawing.
     """
     root = ElementTree.fromstring(svg)
     for parent in [*root.iter()]:
@@ -78,13 +86,23 @@ def drawing(
         element.tag = element.tag.removeprefix(_SVG)
         element.text = shown(element.text) if element.text else None
         element.attrib = dict(_attribute(name, *pair) for pair in element.items())
-    root.attrib = {
-        "viewBox": root.get("viewBox", ""),
-        "class": look,
-        "role": "img",
-        "aria-label": shown(label),
-    }
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
+    left, top, width, height = (float(part) for part in root.get("viewBox", "0 0 0 0").split())
+    views = [
+        f"{left:g} {top + height * start:g} {width:g} {height * (end - start):g}"
+        for start, end in itertools.pairwise([0.0, *breaks, 1.0])
+    ]
+    root.attrib = {"viewBox": views[0], "class": look, "role": "img", "aria-label": shown(label)}
+    if not breaks:
+        return Markup(ElementTree.tostring(root, encoding="unicode"))
+    whole = ElementTree.Element("g", {"id": f"{name}-whole"})
+    whole.extend([*root])
+    root[:] = [whole]
+    elements = [root]
+    for view in views[1:]:
+        part = ElementTree.Element("svg", {"viewBox": view, "class": look, "aria-hidden": "true"})
+        ElementTree.SubElement(part, "use", {"href": f"#{name}-whole"})
+        elements.append(part)
+    return Markup("".join(ElementTree.tostring(one, encoding="unicode") for one in elements))
 
 
 def _dark_image(image: ElementTree.Element) -> ElementTree.Element:

@@ -11,34 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from decaylab.claims import which_teacher
 from decaylab.claims.advice import Advice
 from decaylab.claims.advice_candidates import PREFIX
 from decaylab.claims.advice_evidence import cost_ratios, full_cost
-from decaylab.claims.advice_lengths import suggest
-from decaylab.claims.advice_runs import most_problems
-from decaylab.claims.on_decay import half_decay_words
+from decaylab.claims.on_decay import ahead_words, half_decay_words
 from decaylab.claims.sweep_arms import Arms
 from decaylab.claims.verdicts import (
     PERCENT_OF,
     POINTS_OF,
-    RATIO,
     Style,
     listed,
     percent,
     pick,
-    points,
+    side,
+    widened,
 )
+from decaylab.pages import kl_answer
+from decaylab.pages.asked import NAMED, Asked, by_student, rows_by_student, untrained
 from decaylab.pages.merging import Merged, MergedRun, merge
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES, TABLES, PaperItem
-from decaylab.printing import rounded
-from decaylab.runs import vocabulary
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import (
     ADVANTAGE,
     BASE,
@@ -48,26 +44,10 @@ from decaylab.runs.vocabulary import (
     HALF_DECAY,
     STUDENT_PREFIX,
     change,
-    winsorised,
 )
 
-EVERY = vocabulary.ALL
-NAMED = 3  # students that a sentence names
-TOKENS, NATS = Style(" tokens", 1), Style(" nats", 3)
+TOKENS = Style(" tokens", 1)
 TOKENS_CHANGED = Style(" tokens", 1, signed=True)
-
-
-class Asked(NamedTuple):
-    """run: behind the figure. runs: all."""
-
-    run: FoundRun
-    runs: Sequence[FoundRun]
-    advice: Advice
-
-    @property
-    def trained(self) -> list[str]:
-        """The trained students of the run, each at its last checkpoint."""
-        return [student.label for student in last_of_each(students(self.run))]
 
 
 @dataclass(frozen=True)
@@ -115,8 +95,7 @@ def _decay(asked: Asked) -> list[str]:
     gap, half = (pick(frame, what, condition=STUDENT_PREFIX) for what in (ADVANTAGE, HALF_DECAY))
     words = []
     if gap and not math.isnan(gap[0].value):
-        over = f"{points(gap[0])} over {gap[0].problems:,} problems"
-        words.append(f"Alone, the teacher is ahead of the student by {over}.")
+        words.append(ahead_words(asked.run))
     if half:
         lengths = frame.loc[frame["condition"] == STUDENT_PREFIX, "prefix_tokens"]
         words.append(half_decay_words(half[0], float(lengths.max())))
@@ -128,52 +107,10 @@ def _lengths(asked: Asked) -> list[str]:
     return list(asked.advice.on_training or asked.advice.verdict)
 
 
-def _kl(asked: Asked) -> list[str]:
-    signals, _ = most_problems(asked.runs, "signals")
-    where = list(suggest(signals, None).found) if signals else []
-    return [*(where or _highest(asked.run)), _reached(asked)]
-
-
-def _highest(run: FoundRun) -> list[str]:
-    """Where the reverse KL of the untrained student is highest."""
-    at = {"checkpoint": BASE, "view": FRESH, "condition": EVERY, "category": ""}
-    bins = pick(run.measurements, winsorised("reverse_kl"), **at)
-    known = [row for row in bins if not math.isnan(row.value)]
-    if not known:
-        return []
-    top = max(known, key=lambda row: row.value)
-    end = "" if math.isinf(top.position_high) else f" to {top.position_high - 1:g}"
-    return [
-        "The reverse KL of the untrained student is highest from position "
-        f"{top.position_low:g}{end}: {NATS.number(top)}."
-    ]
-
-
-def _reached(asked: Asked) -> str:
-    """By how much the KL fell behind the trained positions.
-
-    Merged runs may begin at different positions: only students measured from the first one count.
-    """
-    at = {"condition": EVERY, "view": FRESH}
-    rows = [
-        row
-        for label in asked.trained
-        for row in pick(asked.run.measurements, "cascade_ratio", checkpoint=label, **at)
-    ]
-    if not rows:
-        return _untrained("position-kl", "whether training reaches it")
-    start = rows[0].position_low
-    ratios = _by_student(asked, "cascade_ratio", RATIO, position_low=start, **at)
-    return (
-        f"From position {start:g} on, the reverse KL after training is this share of that before, "
-        f"each student on its own rollouts: {ratios}."
-    )
-
-
 def _mode(asked: Asked) -> list[str]:
     at = {"condition": "common, two modes", "view": FROZEN}
     what = "in_teacher_top2to5"
-    moved = _by_student(asked, change(what), POINTS_OF, **at)
+    moved = by_student(asked, change(what), POINTS_OF, **at)
     if not moved:
         own = {"checkpoint": BASE, "condition": "own", "view": FRESH}
         first, second = (
@@ -185,22 +122,40 @@ def _mode(asked: Asked) -> list[str]:
             "At its tokens of highest reverse KL the untrained student's first choice is the "
             f"teacher's in {percent(first[0])}, and the teacher's second to fifth in "
             f"{percent(second[0])}.",
-            _untrained("submode", "whether training changes that"),
+            untrained("submode", "whether training changes that"),
         ]
     words = [
-        "Where the teacher has two modes, the share of tokens at which the student's first choice "
-        f"is the teacher's second to fifth changes by {moved}."
+        f"{_lead(rows_by_student(asked, change(what), **at))}where the teacher has two modes, the "
+        "share of tokens at which the student's first choice is the teacher's second to fifth "
+        f"changes by {moved}."
     ]
-    surer = _by_student(asked, change("student_top1_probability"), POINTS_OF, **at)
+    surer = by_student(asked, change("student_top1_probability"), POINTS_OF, **at)
     if surer:
-        words.append(f"The probability of the student's first choice changes there by {surer}.")
-    return words
+        lead = _lead(rows_by_student(asked, change("student_top1_probability"), **at))
+        words.append(
+            f"{lead}the probability of the student's first choice changes there by {surer}."
+        )
+    return [f"{one[0].upper()}{one[1:]}" for one in words]
+
+
+def _lead(rows: Sequence[Measurement]) -> str:
+    """Whether any of several changes is shown, to stand before their numbers; "" where one is
+    undefined."""
+    if any(math.isnan(row.value) for row in rows):
+        return ""
+    shown = [row.checkpoint for row in rows if side(widened(row, len(rows)))]
+    if not shown:
+        return "No change is shown: "
+    if len(shown) == len(rows):
+        return "A change is shown: "
+    named = listed(shown) if len(shown) <= NAMED else f"{len(shown)} of {len(rows)} students"
+    return f"A change is shown for {named}: "
 
 
 def _behaviour(asked: Asked) -> list[str]:
     frame = asked.run.measurements
     length, stops = (pick(frame, what, checkpoint=BASE) for what in ("response_tokens_mean", STOPS))
-    changed = _by_student(asked, change("response_tokens_mean"), TOKENS_CHANGED)
+    changed = by_student(asked, change("response_tokens_mean"), TOKENS_CHANGED)
     words = []
     if length:
         after = f"; training changes that by {changed}" if changed else ""
@@ -208,10 +163,24 @@ def _behaviour(asked: Asked) -> list[str]:
             f"The untrained student's responses have {TOKENS.number(length[0])} on average{after}."
         )
     if stops:
-        after = _by_student(asked, STOPS, PERCENT_OF)
-        trained = f"; after training {after} do" if after else ""
-        words.append(f"Of them {percent(stops[0])} stop naturally{trained}.")
+        words.append(_stops(asked, stops[0]))
     return words
+
+
+def _stops(asked: Asked, before: Measurement) -> str:
+    trained = rows_by_student(asked, STOPS)
+    everywhere = {row.value for row in (before, *trained)}
+    when = "before and after training" if trained else "before training"
+    if everywhere == {1.0}:
+        ends = [row.low for row in (before, *trained) if not math.isnan(row.low)]
+        bound = f" (interval from {PERCENT_OF.text(min(ends))} %)" if ends else ""
+        return f"All responses stop naturally, {when}{bound}."
+    if everywhere == {0.0}:
+        ends = [row.high for row in (before, *trained) if not math.isnan(row.high)]
+        bound = f" (interval up to {PERCENT_OF.text(max(ends))} %)" if ends else ""
+        return f"No response stops naturally, {when}{bound}."
+    after = f"; after training {by_student(asked, STOPS, PERCENT_OF)} do" if trained else ""
+    return f"Of them {percent(before)} stop naturally{after}."
 
 
 STOPS = "natural_stop_share"
@@ -241,22 +210,6 @@ def _teacher(asked: Asked) -> list[str]:
     return list(which_teacher.verdict(asked.run.measurements))[:2]
 
 
-def _by_student(asked: Asked, what: str, style: Style, **at: object) -> str:
-    """The number of each trained student, with its name behind it; "" where there is none."""
-    parts = []
-    for label in asked.trained:
-        rows: list[Measurement] = pick(asked.run.measurements, what, checkpoint=label, **at)
-        parts += [f"{style.number(row)} ({label})" for row in rows[:1]]
-    if len(parts) > NAMED + 1:
-        parts[NAMED:] = [f"{rounded(len(parts) - NAMED)} more"]
-    return listed(parts)
-
-
-def _untrained(figure: str, what: str) -> str:
-    makes = paper_items.item(figure, FIGURES).makes
-    return f"No trained student was measured; `{makes}` shows {what}."
-
-
 DECAY = Question(
     "decay",
     "How far can the teacher be trusted?",
@@ -282,7 +235,7 @@ QUESTIONS = (
         "Where is the KL, and does training reach it?",
         ("position-kl", "three-signals"),
         ("position-kl",),
-        _kl,
+        kl_answer.kl,
     ),
     Question("mode", "Does the student commit to a mode?", ("submode",), ("submode",), _mode),
     Question(

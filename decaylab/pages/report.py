@@ -49,8 +49,9 @@ SOFTWARE = """\
 @dataclass(frozen=True)
 class ReportFigure:
     """A figure. wide, narrow: SVG files, for a page and with its panels below each other for a
-    phone. alt: its title and what it shows, in a sentence. rows: the numbers that it was drawn
-    from, where no table has them."""
+    phone. caption: what is printed with it. alt: its title and what it shows, in a sentence.
+    rows: the numbers that it was drawn from, where no table has them. details: panels, counts and
+    methods. breaks: where the wide drawing may part on paper, as fractions of its height."""
 
     name: str
     title: str
@@ -59,6 +60,8 @@ class ReportFigure:
     caption: str
     alt: str
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    details: str = ""
+    breaks: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -192,6 +195,7 @@ def render(content: ReportContent) -> str:
     return template.render(
         content=content,
         places=_places(content),
+        folded=_folded(content),
         drawings={figure.name: _drawings(figure) for figure in drawn},
         numbers={figure.name: measured_grid(figure.rows) for figure in drawn},
         grids={
@@ -213,8 +217,8 @@ def render(content: ReportContent) -> str:
 
 
 def _drawings(figure: ReportFigure) -> Iterator[Markup]:
-    for look, svg in (("wide", figure.wide), ("narrow", figure.narrow)):
-        yield drawing(svg, f"{figure.name}-{look}", figure.alt, look, visible)
+    for look, svg, breaks in (("wide", figure.wide, figure.breaks), ("narrow", figure.narrow, ())):
+        yield drawing(svg, f"{figure.name}-{look}", figure.alt, look, visible, breaks)
 
 
 # What the content is checked for
@@ -249,6 +253,18 @@ def _places(content: ReportContent) -> dict[str, tuple[str, str]]:
         for section in content.shown
         if section.figure
     }
+
+
+def _folded(content: ReportContent) -> str:
+    """What stands under "Everything else", in words."""
+    parts = {
+        "warnings": content.warnings,
+        "all claims": content.claims,
+        "other figures and tables": content.others,
+        "what was measured and how": content.runs,
+    }
+    words = ", ".join([*(name for name, there in parts.items() if there), "how to cite"])
+    return f"{words[0].upper()}{words[1:]}"
 
 
 # The page

@@ -94,11 +94,14 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
 
 
 def _short(finding: Finding) -> Finding:
-    """A finding on many students, cut where one of them ends; all of it is under all claims."""
+    """A finding on many students, cut where one of them, a sentence or a word ends; all of it is
+    under all claims."""
     if len(finding.sentence) <= LONGEST:
         return finding
-    kept = finding.sentence[:LONGEST].rpartition("; ")[0] or finding.sentence[:LONGEST]
-    return replace(finding, sentence=f"{kept}; and more, under all claims.")
+    start = finding.sentence[:LONGEST]
+    cuts = (start.rpartition(end)[0] for end in ("; ", ". ", " "))
+    kept = next((cut for cut in cuts if len(cut) > LONGEST / 2), start)
+    return replace(finding, sentence=f"{kept} \u2026 The rest is under all claims.")
 
 
 def _needs(question: Question, advice: Advice) -> str:
@@ -209,7 +212,8 @@ def _problems(runs: Sequence[FoundRun]) -> str:
 def _asked(counts: Counter[int]) -> str:
     parts = []
     for count, runs in sorted(counts.items()):
-        problems = f"{count:,} problems" if count else "problems not recorded"
+        counted = f"{count:,} problem{'s' * (count != 1)}"
+        problems = counted if count else "problems not recorded"
         several = f" in {runs} run{'s' * (runs > 1)}" if len(counts) > 1 else ""
         parts.append(f"{problems}{several}")
     return ", ".join(parts)

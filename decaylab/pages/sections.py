@@ -10,8 +10,10 @@ import pandas as pd
 from decaylab.claims.advice import Advice
 from decaylab.errors import UserError
 from decaylab.pages import gallery, questions
+from decaylab.pages.asked import Asked
 from decaylab.pages.merging import Merged, merge
-from decaylab.pages.questions import Asked, Question
+from decaylab.pages.paper_breaks import breaks
+from decaylab.pages.questions import Question
 from decaylab.pages.report import ReportFigure, ReportTable, Section
 from decaylab.paper.paper_items import FIGURES, TABLES, VIEWED, PaperItem
 from decaylab.runs.found_runs import FoundRun
@@ -102,19 +104,23 @@ class Sections:
             left = ", ".join(other.name for other in merged.left)
             notes.append(f"Not in the figure, since measured otherwise: {left}.")
         if _undefined(merged):
-            return None, [*notes, "No number that these runs measured of it is defined."]
+            return None, [*notes, "No value of this figure is defined in these runs."]
         try:
             made = gallery.drawn(merged.entry, published=self.published)
-            drawings = _svg(made.sheet.draw("page")), _svg(made.sheet.draw("column"))
+            page = made.sheet.draw("page")
+            drawings = _svg(page), _svg(made.sheet.draw("column"))
+            parts = breaks(page)
         except UserError as error:
             return None, [*notes, f"No figure: {error.__cause__ or error}."]
         rows = pd.DataFrame()
         if run and item.commands != (VIEWED,) and not tabled:
             rows = item.rows(run.measurements).drop(columns=list(PROVENANCE))
-        caption = f"{made.caption} {made.details}".strip()
-        caption = caption if named else f"{item.title}. {caption}"
+        caption = made.caption if named else f"{item.title}. {made.caption}"
         alt = f"{item.title}. {item.question}"
-        return ReportFigure(item.name, item.title, *drawings, caption, alt, rows), notes
+        figure = ReportFigure(
+            item.name, item.title, *drawings, caption, alt, rows, made.details.strip(), parts
+        )
+        return figure, notes
 
 
 def _undefined(merged: Merged) -> bool:

@@ -2,8 +2,10 @@
 
 let data;
 let state;
-let columns = []; // {rollout, tokens: elements, at: the one that Tab enters, differs, summary, strip, needle}
+let columns = []; // {rollout, text, tokens: elements, at: the one that Tab enters, differs, summary, printed, strip, needle}
 let chosen = null; // {column, at}: what the panel returns to when the pointer leaves
+const LONG_ON_PAPER = 600; // tokens; of a longer text a stretch around the chosen token is printed
+const STRETCH = 300;
 let pointer = ""; // where it was last; a text that scrolls below it does not count as pointing
 
 function draw() {
@@ -45,6 +47,21 @@ function arrive() {
   if (chosen) goTo(chosen.column, chosen.at);
 }
 
+/** Marks what of a long text is printed: a stretch around the token that was chosen, or its beginning. */
+function markPrinted(column) {
+  const { size } = column.rollout;
+  if (size <= LONG_ON_PAPER) return;
+  column.text.querySelectorAll(".tv-near").forEach((one) => one.classList.remove("tv-near"));
+  const from = Math.min(size - STRETCH, Math.max(0, column.at - STRETCH / 2));
+  for (const token of column.tokens.slice(from, from + STRETCH)) {
+    token.classList.add("tv-near");
+    const before = token.previousElementSibling;
+    if (before && !before.matches(".tv-token")) before.classList.add("tv-near");
+  }
+  column.printed.textContent =
+    `Printed: tokens ${countText(from + 1)} to ${countText(from + STRETCH)} of ${countText(size)}.`;
+}
+
 async function begin() {
   if (typeof DecompressionStream === "undefined") {
     byId("notice").textContent =
@@ -67,6 +84,7 @@ async function begin() {
   listen();
   byId("close").addEventListener("click", closeDetails);
   arrive();
+  window.addEventListener("beforeprint", () => columns.forEach(markPrinted));
   window.addEventListener("hashchange", () => { if (location.hash.includes("problem=")) arrive(); });
 }
 

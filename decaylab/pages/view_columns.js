@@ -1,7 +1,7 @@
 // The texts of the chosen checkpoints side by side: what is known of each, its strip, its tokens, and what the teacher wrote.
 
 const PART = 1000; // tokens of a long text that are drawn together, only where they are looked at
-const HIGH = 0.5; // nats from which on the teacher's first choice stands above a token
+const HIGH = 0.5; // nats from which on the teacher's top token stands above a token
 
 const kind = (code) => `tv-kind-${code % 8} tv-line-${code % 5}`;
 const categoryText = (code) => flat(data.categories[code]).replaceAll("_", " ");
@@ -39,15 +39,16 @@ function drawColumn(name, rollout) {
     return make("article", {}, title, make("p", {}, "No rollout of this checkpoint was kept for this problem and sample."));
   }
   const summaryLine = make("p", { hidden: true, id: `tv-summary-${columns.length}` });
-  const column = { rollout, at: 0, tokens: [], differs: [], summary: summaryLine };
+  const printed = make("p", { className: "tv-printed" });
+  const column = { rollout, at: 0, tokens: [], differs: [], summary: summaryLine, printed };
   const base = state.checkpoints.has(BASE) && rollout.checkpoint !== BASE ? state.pair.rollouts.get(BASE) : null;
   if (base) column.differs = differing(base, rollout);
   columns.push(column);
-  const kept = rollout.size < rollout.response_tokens ? `, of which the first ${rollout.size} are kept` : "";
+  const kept = rollout.size < rollout.response_tokens ? `, of which the first ${countText(rollout.size)} are kept` : "";
   const facts = make("p", { className: "tv-facts" }, verdictChip(rollout.verdict), ` (${flat(rollout.answer_rule)}) · `,
-    `${rollout.response_tokens} tokens${kept}, ${stopText(rollout.stop_reason)} · mean KL ${meanText(rollout.mean_kl)}`);
+    `${tokensText(rollout.response_tokens)}${kept}, ${stopText(rollout.stop_reason)} · mean KL ${meanText(rollout.mean_kl)}`);
   const parts = rollout.size
-    ? [finders(column, base), make("div", { className: "tv-head" }, drawStrip(column)), drawText(column)]
+    ? [finders(column, base), make("div", { className: "tv-head" }, drawStrip(column)), column.printed, drawText(column)]
     : [make("p", {}, "No token of it was kept.")];
   return make("article", {}, title, facts, ...parts, column.summary, ...drawContinuations(rollout));
 }
@@ -64,7 +65,8 @@ function finders(column, base) {
   };
   const wrong = rollout.first_wrong_token;
   if (wrong !== null && wrong < rollout.size) {
-    found.push(button(`First went wrong at token ${wrong + 1} (step ${stepOf(rollout, wrong)?.number})`, wrong));
+    const step = stepOf(rollout, wrong);
+    found.push(button(`First went wrong at token ${countText(wrong + 1)}${step ? ` (step ${step.number})` : ""}`, wrong));
   } else if (rollout.verdict !== CORRECT) {
     found.push(make("span", {}, "First went wrong: not known"));
   }
@@ -73,7 +75,7 @@ function finders(column, base) {
   else found.push(button(highestText(data.read[scaleName()](rollout.start + best), best), best));
   if (base) {
     const parts = partsAt(base, rollout);
-    if (parts < rollout.size) found.push(button(`Parts from base at token ${parts + 1}`, parts));
+    if (parts < rollout.size) found.push(button(`Differs from base from token ${countText(parts + 1)}`, parts));
     else found.push(make("span", {}, base.size === rollout.size ? "The same tokens as base" : "Base has the same tokens and more"));
   }
   return make("p", { className: "tv-finders" }, ...found.flatMap((one) => [one, " "]));
@@ -81,8 +83,8 @@ function finders(column, base) {
 
 function highestText(value, at) {
   const name = scaleName();
-  if (name === "token_rank") return `Highest rank under the teacher: ${value} at token ${at + 1}`;
-  return `Highest ${SCALES[name].name}: ${natsText(value)} nats at token ${at + 1}`;
+  if (name === "token_rank") return `Highest rank under the teacher: ${countText(value)} at token ${countText(at + 1)}`;
+  return `Highest ${SCALES[name].name}: ${natsText(value)} nats at token ${countText(at + 1)}`;
 }
 
 // Tokens
@@ -91,6 +93,8 @@ function drawText(column) {
   const { rollout } = column;
   const text = make("div", { className: "tv-text", role: "listbox", label: `Tokens of ${flat(rollout.checkpoint)}`,
     data: { column: columns.length - 1 } });
+  column.text = text;
+  if (rollout.size > LONG_ON_PAPER) text.classList.add("tv-long");
   const starts = new Map((rollout.steps || []).map(([start, , verdict]) => [start, verdict]));
   const takenOver = state.prefix !== null && continued(state, rollout).length ? state.prefix : -1;
   let part = text;
@@ -128,7 +132,7 @@ function drawToken({ rollout, differs }, at) {
   return token;
 }
 
-/** The teacher's first choice where KL is high or the rollout first went wrong, and another token was taken; or null. */
+/** The teacher's top token where KL is high or the rollout first went wrong, and another token was taken; or null. */
 function teachersChoice(rollout, at) {
   const place = rollout.start + at;
   const tells = data.read.reverse_kl(place) >= HIGH || at === rollout.first_wrong_token;
@@ -157,7 +161,7 @@ function stepSign(verdict) {
 }
 
 function boundary(tokens) {
-  const bar = make("span", { className: "tv-boundary" }, `teacher takes over after ${tokens} tokens`);
+  const bar = make("span", { className: "tv-boundary" }, `teacher takes over after ${tokensText(tokens)}`);
   bar.setAttribute("aria-hidden", "true"); // the heading of the continuation says it
   return bar;
 }
@@ -170,14 +174,14 @@ function drawContinuations(rollout) {
   if (!found.length) {
     const ended = rollout.response_tokens <= state.prefix;
     const why = ended ? "The rollout had ended by then." : "No continuation from there was kept.";
-    return [make("p", { className: "tv-continuation" }, `Teacher after ${state.prefix} tokens: ${why}`)];
+    return [make("p", { className: "tv-continuation" }, `Teacher after ${tokensText(state.prefix)}: ${why}`)];
   }
   const what = {
     recovered: " · teacher recovered: the rollout itself is not correct",
     regressed: " · teacher regressed: the rollout itself is correct",
   };
   return found.map((one) => make("div", { className: "tv-continuation" },
-    heading(1, {}, `What the teacher writes after ${one.prefix_tokens} tokens`),
+    heading(1, {}, `What the teacher writes after ${tokensText(one.prefix_tokens)}`),
     make("p", {}, verdictChip(one.verdict), what[one.outcome] || "", ` · ${stopText(one.stop_reason)}`),
     make("div", { className: "tv-text", dir: "auto" }, shown(one.text, { spaces: state.spaces }))));
 }

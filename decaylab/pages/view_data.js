@@ -128,6 +128,9 @@ function make(tag, properties = {}, ...children) {
 
 // Numbers as they are read.
 
+const countText = (number) => number.toLocaleString("en");
+const tokensText = (number) => `${countText(number)} token${number === 1 ? "" : "s"}`;
+
 function natsText(value) {
   if (Number.isNaN(value)) return "undefined";
   if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";

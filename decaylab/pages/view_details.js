@@ -16,7 +16,7 @@ function described(rollout, at, place, differs) {
   const raw = data.read.raw(place);
   const step = stepOf(rollout, at);
   const words = [
-    `token ${at + 1} of ${rollout.size} (position ${at})`,
+    `token ${countText(at + 1)} of ${countText(rollout.size)} (position ${countText(at)})`,
     `id ${data.read.token_id(place)}`,
     categoryText(data.read.category(place)),
     raw && `bytes ${raw}`,
@@ -38,8 +38,8 @@ function numbersOfToken(place) {
   row("Teacher entropy", "teacher_entropy", nats("teacher_entropy"));
   row("Student's probability", "student_probability", takenText("student", place));
   row("Teacher's probability", "teacher_probability", takenText("teacher", place));
-  row("Rank under the teacher", "token_rank", String(data.read.token_rank(place)));
-  row("Student's first choice: rank under the teacher", "student_top1_rank", String(data.read.student_top1_rank(place)));
+  row("Rank under the teacher", "token_rank", countText(data.read.token_rank(place)));
+  row("Student's top token: rank under the teacher", "student_top1_rank", countText(data.read.student_top1_rank(place)));
   return list;
 }
 
@@ -74,11 +74,11 @@ function summary({ rollout, differs }, at) {
   const [first] = data.likeliest("teacher", place);
   const step = stepOf(rollout, at);
   const words = [
-    `Token ${at + 1} of ${rollout.size}, ${categoryText(data.read.category(place))}`,
+    `Token ${countText(at + 1)} of ${countText(rollout.size)}, ${categoryText(data.read.category(place))}`,
     `reverse KL ${withUnit(data.read.reverse_kl(place))}`,
     `student ${probabilityOfTaken("student", place)}, teacher ${probabilityOfTaken("teacher", place)}`,
-    `rank ${data.read.token_rank(place)} under the teacher`,
-    first && `teacher's first choice ${flat(first.text)}, ${percentText(first.thousandths)}`,
+    `rank ${countText(data.read.token_rank(place))} under the teacher`,
+    first && `teacher's top token ${flat(first.text)}, ${percentText(first.thousandths)}`,
     step && stepText(step),
     at === rollout.first_wrong_token && "the rollout first went wrong here",
     differs[at] && "differs from base",

@@ -28,7 +28,7 @@ function makeControls() {
   byId("checkpoints").append(...checkpoints.map((name) =>
     make("label", {}, make("input", { type: "checkbox", value: name }), " ", named(name))));
   options(byId("judged"), checkpoints.map((name) => [name, flat(name)]), state.judged);
-  options(byId("prefix"), [[null, "not shown"], ...prefixes.map((k) => [k, `${k} tokens`])], state.prefix);
+  options(byId("prefix"), [[null, "not shown"], ...prefixes.map((k) => [k, tokensText(k)])], state.prefix);
   options(byId("colour"), Object.entries(COLOURS).map(([key, { name }]) => [key, name]), state.colour);
   options(byId("order"), Object.entries(ORDERS).map(([key, { name }]) => [key, name]), state.order);
   byId("judged-row").hidden = byId("checkpoints").hidden = checkpoints.length < 2;
@@ -112,7 +112,7 @@ function drawControls() {
   drawFilter();
   for (const input of byId("checkpoints").querySelectorAll("input")) input.checked = state.checkpoints.has(input.value);
   byId("count").textContent = pairs.length
-    ? `${pairs.indexOf(state.pair) + 1} of ${pairs.length}`
+    ? `${countText(pairs.indexOf(state.pair) + 1)} of ${countText(pairs.length)}`
     : "none is left; what was shown stays";
   for (const name of ["judged", "prefix", "colour", "order", "words"]) byId(name).value = String(state[name]);
   byId("least-kl").value = state.least_kl || "";
@@ -136,7 +136,7 @@ function drawRow(pair) {
   const [any] = pair.rollouts.values();
   const made = continued(state, pair.rollouts.get(BASE)).map((one) => one.outcome);
   const numbers = rollout
-    ? [`${rollout.response_tokens} tokens`, `KL ${meanText(rollout.mean_kl)}`, ...OF_TEACHER.filter((one) => made.includes(one))]
+    ? [tokensText(rollout.response_tokens), `KL ${meanText(rollout.mean_kl)}`, ...OF_TEACHER.filter((one) => made.includes(one))]
     : [`no rollout of ${flat(state.judged)}`];
   const row = make("button", { type: "button", className: "tv-pair" },
     make("span", { className: "tv-pair-head" }, rollout ? verdictChip(rollout.verdict) : "–", " ",

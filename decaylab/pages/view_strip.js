@@ -3,7 +3,7 @@
 const MOST_BARS = 240;
 const BARS = 22; // height of the bars, of STRIP in all; the steps stand below them
 const STRIP = 30;
-const STEP_WORDS = { right: "right", wrong: "wrong", repaired: "wrong at first, put right later", unread: "not read" };
+const STEP_WORDS = { right: "correct", wrong: "wrong", repaired: "wrong at first, corrected later", unread: "not read" };
 const STEP_SIGNS = { right: "✓", wrong: "✗", repaired: "↻", unread: "?" };
 
 /** The scale that bars and the highest number are of: the colour's, or reverse KL where it has none. */

@@ -13,6 +13,7 @@ import made_decay
 import pandas as pd
 import pytest
 from command_line import decaylab
+from viewed_tables import rollout_row, tables
 
 from decaylab.errors import UserError
 from decaylab.figures import style
@@ -22,6 +23,7 @@ from decaylab.paper.paper_items import FIGURES, TABLES
 from decaylab.runs import found_runs, measurements
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import OVER_SEEDS
+from decaylab.tokens import viewed
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "measurements"
@@ -137,6 +139,17 @@ def test_the_rows_behind_a_figure_are_its_quantities_by_the_reported_rule(
         "selected_kl_share",
     }
     assert set(rows["answer_rule"]) == {"last_boxed", ""}
+
+
+def test_rollouts_without_tokens_are_told_as_such(
+    runs: list[FoundRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rollouts, tokens = tables([rollout_row("base", "p0", 0)], [["one"]])
+    kept = viewed.Viewed(rollouts, tokens[:0])
+    monkeypatch.setattr(viewed, "read", lambda folder: kept)
+    item = paper_items.item("case-study", FIGURES)
+    with pytest.raises(UserError, match=": the stored rollouts have no tokens$"):
+        gallery.drawn(gallery.Entry(item, runs[0], item.name))
 
 
 # The command

@@ -1215,7 +1215,8 @@ def test_on_paper_stand_the_questions_with_their_captions_and_no_controls_of_the
     look = "([name, part, value]) => getComputedStyle(document.querySelector(name), part)[value]"
     assert opened.evaluate(look, ["html", None, "backgroundColor"]) == "rgb(255, 255, 255)"
     assert opened.evaluate(look, ["#rows-main-results th", None, "position"]) == "static"
-    assert opened.evaluate(look, [".lead", None, "breakInside"]) == "avoid"
+    assert opened.evaluate(look, [".lead > figure", None, "breakInside"]) == "avoid"
+    assert opened.evaluate(look, ["h2", None, "breakAfter"]) == "avoid"
     assert (
         opened.evaluate(look, ["thead button", None, "display"]) == "contents"
     )  # else its text is missing on later pages

@@ -288,7 +288,7 @@ def test_every_verdict_of_a_step_has_a_sign_of_its_own(page: Page, tmp_path: Pat
     for at in range(5):
         page.locator(".tv-text .tv-token").nth(at).focus()
         said.append(page.locator("#tv-summary-0").text_content() or "")
-    assert "step 2: wrong at first, put right later" in said[1] and "step 4: wrong" in said[3]
+    assert "step 2: wrong at first, corrected later" in said[1] and "step 4: wrong" in said[3]
     assert "first went wrong here" in said[3] and "step 5: <b>other" in said[4]
 
 
@@ -331,7 +331,7 @@ def test_what_differs_from_base_is_marked(page: Page, tmp_path: Path) -> None:
         assert column.locator(".tv-differs").count() == len(wanted)  # none of base's own
         said = column.locator(".tv-finders").inner_text()
         if problem in PARTS:
-            assert f"Parts from base at token {PARTS[problem]}" in said
+            assert f"Differs from base from token {PARTS[problem]}" in said
         assert ("The same tokens as base" in said) == (problem == "the same")
         page.click("#tv-next")
 
@@ -410,11 +410,11 @@ def test_a_rollout_of_32000_tokens_is_jumped_through(
     box = strip.bounding_box()
     assert box is not None
     strip.click(position={"x": box["width"] * 20_001 / 32_000, "y": 10})
-    assert "token 20002 of 32000" in page.inner_text(".tv-what-line")  # the highest of its bar
+    assert "token 20,002 of 32,000" in page.inner_text(".tv-what-line")  # the highest of its bar
     assert in_sight(page, ".tv-chosen") and in_sight(page, ".tv-strip")
     strip.focus()
     page.keyboard.press("End")
-    assert "token 32000 of 32000" in page.inner_text(".tv-what-line")
+    assert "token 32,000 of 32,000" in page.inner_text(".tv-what-line")
     assert in_sight(page, ".tv-chosen")
     assert (
         "".join(words[:9]).strip()

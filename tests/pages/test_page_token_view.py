@@ -960,3 +960,74 @@ def test_two_hundred_rollouts_of_500_tokens_stay_below_8_mb_and_open(
     open_text(page, text, tmp_path)
     page.wait_for_selector(SHOWN)
     assert page.locator(".tv-text .tv-token").count() == 500
+
+
+# Long rollouts inside a report, on the screen and on paper
+
+LONG = 3000  # tokens; of a rollout of 32,000 the same is drawn, only slower
+
+
+@pytest.fixture(scope="module")
+def long_report() -> str:
+    """A report with two long rollouts, whose tokens tell their place."""
+    words = [f"w{at}\n" if at % 20 == 19 else f"w{at} " for at in range(LONG)]
+    rows = [
+        rollout_row(name, "p0", 0, verdict="wrong", stop_reason="length")
+        for name in ("base", "full")
+    ]
+    view = token_view.fragment(*tables(rows, [words, words]), pair="student and teacher")
+    return report.render(
+        report.ReportContent(title="R", student="s", teacher="t", problems="p", tokens=view)
+    )
+
+
+@pytest.mark.parametrize("size", [{"width": 1366, "height": 720}, PHONE])
+def test_in_a_report_a_long_rollout_scrolls_in_itself_and_what_follows_is_in_reach(
+    page: Page, long_report: str, tmp_path: Path, size: Any
+) -> None:
+    page.set_viewport_size(size)
+    page.emulate_media(reduced_motion="reduce")
+    open_text(page, long_report, tmp_path)
+    page.wait_for_selector(SHOWN)
+    # Random tokens stand so close that axe takes a text above one for a text on the one before.
+    assert [one for one in axe_faults(page) if not one.startswith("color-contrast")] == []
+    high = page.locator("section.tokens").bounding_box()
+    assert high and high["height"] < 3.5 * size["height"]
+    text = page.locator("#tv-columns .tv-text").first
+    assert text.evaluate("one => one.scrollHeight > 3 * one.clientHeight")
+    strip = page.locator("#tv-columns .tv-strip").first
+    strip.focus()
+    strip.press("End")
+    last, frame = token(page, LONG - 1).bounding_box(), text.bounding_box()
+    assert last and frame
+    assert frame["y"] <= last["y"] <= frame["y"] + frame["height"]
+    assert 0 <= last["y"] < size["height"]
+    assert sideways(page) == 0
+
+
+def test_of_a_long_rollout_a_stretch_around_the_chosen_token_is_printed(
+    page: Page, long_report: str, tmp_path: Path
+) -> None:
+    pdfium = pytest.importorskip("pypdfium2", reason="needs extra: pypdfium2")
+    open_text(page, long_report, tmp_path, "#problem=p0&sample=0&of=base&token=1501")
+    page.wait_for_selector(SHOWN)
+    sheets = pdfium.PdfDocument(page.pdf(format="A4"))
+    said = " ".join(sheet.get_textpage().get_text_bounded() for sheet in sheets)
+    said = " ".join(said.split())
+    assert len(sheets) <= 4
+    assert "tokens 1,351 to 1,650 of 3,000" in said and "tokens 1 to 300 of 3,000" in said
+    for place, printed in ((1350, True), (1649, True), (1349, False), (1650, False)):
+        assert bool(re.search(rf"\bw{place}\b", said)) == printed, place
+    assert re.search(r"\bw0\b", said)  # of the other, where nothing was chosen, its beginning
+
+
+def test_counts_of_tokens_have_separators_and_one_is_one(
+    page: Page, long_report: str, tmp_path: Path
+) -> None:
+    open_text(page, long_report, tmp_path)
+    page.wait_for_selector(SHOWN)
+    assert "3,000 tokens, cut off" in page.locator(".tv-facts").first.inner_text()
+    rollouts, tokens = tables([rollout_row("base", "p0", 0)], [["one"]])
+    open_text(page, token_view.page(rollouts, tokens, title="One", pair="two"), tmp_path)
+    page.wait_for_selector(SHOWN)
+    assert "1 token, stopped" in page.locator(".tv-facts").first.inner_text()

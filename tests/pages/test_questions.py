@@ -15,8 +15,8 @@ from made_runs import arm, made, row
 
 from decaylab.claims.advice import advise
 from decaylab.pages import questions
+from decaylab.pages.asked import Asked
 from decaylab.pages.merging import merge
-from decaylab.pages.questions import Asked
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES
 from decaylab.runs import found_runs
@@ -55,6 +55,18 @@ def test_decay_is_told_by_the_advantage_and_the_half_decay_length() -> None:
     assert answer("decay", decay_run(lost)) == [
         "The half-decay length is undefined (no advantage)."
     ]
+
+
+def test_a_teacher_that_is_worse_is_told_as_behind() -> None:
+    worse = [
+        replace(one, value=-0.1, low=-0.15, high=-0.05) if one.what == "teacher_advantage" else one
+        for one in decay_rows()
+    ]
+    first, _ = answer("decay", decay_run(worse))
+    assert "ahead" not in first
+    assert first == (
+        "Alone, the teacher is behind the student: -10.0 points [-15.0, -5.0] over 300 problems."
+    )
 
 
 def test_a_ratio_from_another_position_is_not_told_as_from_the_first() -> None:
@@ -143,6 +155,80 @@ def test_the_mode_is_told_of_the_untrained_student_where_no_other_was_measured()
         "No trained student was measured; `decaylab submode runs/esr runs/full` shows whether "
         "training changes that."
     )
+
+
+def moved(label: str, second: float, first: float) -> list[Any]:
+    """How a student's choices at tokens of two modes changed; intervals of half a point."""
+    at = {"checkpoint": label, "view": "frozen"}
+    return [
+        row("in_teacher_top2to5_change", second, 0.005, "common, two modes", **at),
+        row("student_top1_probability_change", first, 0.005, "common, two modes", **at),
+    ]
+
+
+def test_the_mode_begins_with_whether_a_change_is_shown() -> None:
+    still = [*moved("esr", 0.001, 0.0), *moved("full", 0.0, 0.02)]
+    first, second = answer("mode", made("submode", still))
+    assert first.startswith("No change is shown: where the teacher has two modes, the share of")
+    assert first.endswith("by +0.1 points [-0.4, +0.6] (esr) and 0.0 points [-0.5, +0.5] (full).")
+    assert second.startswith("A change is shown for full: the probability of the student's first")
+    both = [*moved("esr", -0.02, 0.03), *moved("full", -0.05, 0.02)]
+    assert all(
+        one.startswith("A change is shown: ") for one in answer("mode", made("submode", both))
+    )
+    unknown = [*moved("esr", math.nan, 0.0), *moved("full", 0.0, 0.0)]
+    first, second = answer("mode", made("submode", unknown))
+    assert first.startswith("Where the teacher has two modes") and "undefined (esr)" in first
+    assert second.startswith("No change is shown: ")
+
+
+def stops(*values: float) -> list[Any]:
+    return [
+        row("natural_stop_share", value, 0.01, checkpoint=label, view="fresh")
+        for label, value in zip(("base", "esr", "full"), values)
+    ]
+
+
+def test_stopping_is_one_short_sentence_where_all_or_none_stop() -> None:
+    def told(*values: float) -> str:
+        return answer("behaviour", made("behaviour", stops(*values)))[-1]
+
+    assert told(1.0, 1.0, 1.0) == (
+        "All responses stop naturally, before and after training (interval from 99.0 %)."
+    )
+    assert told(0.0, 0.0) == (
+        "No response stops naturally, before and after training (interval up to 1.0 %)."
+    )
+    assert told(1.0) == "All responses stop naturally, before training (interval from 99.0 %)."
+    assert told(1.0, 0.9) == (
+        "Of them 100.0 % [99.0, 101.0] stop naturally; after training 90.0 % [89.0, 91.0] (esr) do."
+    )
+
+
+def cumulative(low: float, at: float, high: float) -> FoundRun:
+    """45 % of the KL over 88 positions in the first so many, and in the first 46 of all tokens."""
+    place = {"checkpoint": "base", "view": "fresh", "unit": "tokens"}
+    rows = [
+        row("cumulative_kl_horizon", 88.0, math.nan, "survivors", **place),
+        row("cumulative_kl_threshold", 0.45, math.nan, "survivors", **place),
+        replace(row("cumulative_kl_position", at, 0.0, "survivors", **place), low=low, high=high),
+        row("cumulative_kl_position", 46.0, 3.0, "mass", **place),
+        row("reverse_kl", 0.2, 0.01, checkpoint="base", view="fresh", position_low=0.0),
+    ]
+    return made("signals", rows)
+
+
+def test_the_kl_is_late_or_early_where_its_interval_leaves_out_an_even_spread() -> None:
+    """45 % of 88 positions are 39.6."""
+    first, _ = answer("kl", cumulative(50.0, 53.0, 56.0))
+    assert first == (
+        "The KL lies late: 45 % of the base student's reverse KL over the first 88 tokens lies in "
+        "the first 53 [50, 56] (its noise floor was not measured), where an even spread would have "
+        "the first 40 (by the mean over the rollouts that reach a position). Summed over all "
+        "tokens, it is the first 46 [43, 49]."
+    )
+    assert answer("kl", cumulative(20.0, 22.0, 24.0))[0].startswith("The KL lies early: 45 % of")
+    assert answer("kl", cumulative(39.0, 42.0, 44.0))[0].startswith("45 % of the base student's")
 
 
 def test_the_kl_of_a_run_without_signals_is_told_where_it_is_highest() -> None:

@@ -95,7 +95,7 @@ def test_numbers_that_are_undefined_throughout(page: Page, tmp_path: Path) -> No
     whole(page, changed(tmp_path, undefined), tmp_path)
     assert page.locator("main > section svg").count() == 2  # of mode seeking, which needs no run
     said = words(page)
-    assert said.count("No number that these runs measured of it is defined.") == 6
+    assert said.count("No value of this figure is defined in these runs.") == 6
     assert "No setting is recommended yet" in said and "undefined (prefix" not in said
     assert page.locator(".verdict.holds, .verdict.contradicted").count() == 0
 
@@ -106,7 +106,7 @@ def test_answers_that_are_all_correct_or_all_wrong(
 ) -> None:
     whole(page, changed(tmp_path, all_graded(level), RUNS[:2]), tmp_path)
     said = words(page)
-    assert "ahead of the student by 0.0 points [-1.3, +1.3] over 300 problems" in said
+    assert "0.0 points [-1.3, +1.3] over 300 problems" in said
     assert "undefined (the teacher has no advantage to lose)" in said
     assert "No setting is recommended" in said and "expected to gain" not in said
     assert page.locator("main > section > .lead svg:visible").count() == 3

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pytest
 from browser import PHONE, axe_faults, open_text, sideways
 
@@ -82,7 +83,7 @@ def test_the_advised_setting_and_its_evidence_are_found_in_three_interactions(
     assert "training contradicts it: -6.3 points [-8.1, -4.5]" in sentences[1]
     assert reader.sees(section(page, "lengths").locator(".plate")) != ""
     if size == "laptop":
-        reader.click(section(page, "lengths").locator("summary"))
+        reader.click(section(page, "lengths").locator(".behind > summary"))
         row = section(page, "lengths").locator("#rows-settings tr", has_text="prefix-40")
         row.scroll_into_view_if_needed()
         assert "worse" in reader.sees(row) and "-6.3" in reader.sees(row)
@@ -132,10 +133,10 @@ def test_every_question_has_one_figure_two_sentences_and_a_fold(
     for question in (questions.DECAY, *questions.QUESTIONS[:-1]):
         here = section(page, question.name)
         assert here.locator("h2").inner_text() == question.heading
-        assert here.locator("svg:visible").count() == 1, question.name
+        assert here.locator("svg[role=img]:visible").count() == 1, question.name
         sentences = here.locator(".lead > p").all_inner_texts()
         assert len(sentences) == 2 and all(re.search(r"\d", one) for one in sentences), sentences
-        assert here.locator("details").count() == 1
+        assert here.locator("details:not(.more)").count() == 1
         assert not here.locator("table").first.is_visible()
     assert page.locator("main > section").last.get_attribute("aria-labelledby") == "everything-else"
     assert "Which teacher?" not in page.locator("nav").inner_text()
@@ -170,19 +171,46 @@ def test_no_drawing_is_white_in_the_dark(page: Page, text: str, tmp_path: Path) 
     assert not {"rgb(255, 255, 255)", "rgb(0, 0, 0)", "rgb(38, 38, 38)"} & set(fills)
 
 
-def test_on_paper_it_takes_few_pages_and_a_heading_stays_with_its_figure(
+@pytest.mark.parametrize("paper", ["A4", "Letter"])
+def test_on_paper_pages_are_few_and_full_and_a_heading_stays_with_its_text(
+    page: Page, text: str, tmp_path: Path, paper: Literal["A4", "Letter"]
+) -> None:
+    pdfium = pytest.importorskip("pypdfium2", reason="needs extra: pypdfium2")
+    Reader(page, text, tmp_path, "laptop")
+    sheets = pdfium.PdfDocument(page.pdf(format=paper))
+    assert 4 <= len(sheets) <= 15
+    filled = [
+        lowest_ink(np.asarray(sheet.render(scale=0.5).to_pil().convert("L"))) for sheet in sheets
+    ]
+    assert min(filled[:-1]) > 0.6, filled
+    words = [" ".join(sheet.get_textpage().get_text_bounded().split()) for sheet in sheets]
+    for question in (questions.DECAY, *questions.QUESTIONS[:-1]):
+        (on,) = [one for one in words if question.heading in one]
+        assert len(on.partition(question.heading)[2]) > 40, question.heading
+
+
+def lowest_ink(pixels: np.ndarray) -> float:
+    """How far down a page something is printed, of its height."""
+    rows = np.flatnonzero((pixels < 245).any(axis=1))
+    return float(rows.max() + 1) / len(pixels)
+
+
+def test_on_paper_a_figure_has_its_short_caption_and_the_rest_stays_folded(
     page: Page, text: str, tmp_path: Path
 ) -> None:
     Reader(page, text, tmp_path, "laptop")
     page.emulate_media(media="print")
-    pages = len(re.findall(rb"/Type\s*/Page[^s]", page.pdf(format="A4")))
-    assert 4 <= pages <= 15
-    inner = 267 / 25.4 * 96  # pixels of a page within its margins
-    page.set_viewport_size({"width": round(180 / 25.4 * 96), "height": 1000})
-    heights = page.locator("main > section > .lead").evaluate_all(
-        "all => all.map(one => one.getBoundingClientRect().height)"
-    )
-    assert len(heights) == 6 and max(heights) < inner
+    shown = [
+        one.inner_text()
+        for one in page.locator("main > section .caption").all()
+        if one.is_visible()
+    ]
+    assert len(shown) == 6 and max(len(one.split()) for one in shown) <= 70
+    page.emulate_media(media="screen")
+    page.locator("section[aria-labelledby=kl] > .behind > summary").click()
+    page.locator("section[aria-labelledby=kl] .more > summary").click()
+    told = page.locator("section[aria-labelledby=kl] .more > .caption").inner_text()
+    assert "Grey band: twice the noise floor" in told
 
 
 def test_runs_that_lack_something_leave_its_question_out_and_name_the_command(

@@ -82,11 +82,23 @@ def test_when_where_and_by_what_a_run_was_made_is_told_as_far_as_it_was_recorded
     assert reporting._made({}) == {}
 
 
-def test_a_finding_on_many_students_is_cut_between_two_of_them() -> None:
-    long = "; ".join(f"student-{place} 0.80 [0.74, 0.86]" for place in range(60))
+@pytest.mark.parametrize(
+    ("part", "between", "end"),
+    [
+        ("student 0.80 [0.74, 0.86]", "; ", "student 0.80 [0.74, 0.86]"),
+        ("One student differs by 4.0 points (trained once)", ". ", "points (trained once)"),
+        ("prefix-20-seed-0", " ", " prefix-20-seed-0"),
+    ],
+)
+def test_a_long_finding_is_cut_where_a_student_a_sentence_or_a_word_ends(
+    part: str, between: str, end: str
+) -> None:
+    long = between.join([part] * 60)
     finding = verdicts.Finding(judge.CLAIMS[0], "undecided", long, pd.DataFrame())
     cut = reporting._short(finding).sentence
-    assert len(cut) < 800 and cut.endswith("[0.74, 0.86]; and more, under all claims.")
+    rest = " \u2026 The rest is under all claims."
+    assert 600 < len(cut) < 800 and cut.endswith(f"{end}{rest}")
+    assert long.startswith(f"{cut.removesuffix(rest)}{between.rstrip()}")
     short = replace(finding, sentence="A sentence.")
     assert reporting._short(short) is short
 
