@@ -1,4 +1,4 @@
-"""Writes docs/embedded-pair.md and its figures from docs/embedded-pair.md.jinja and the committed runs.
+"""Writes docs/embedded-pair.md and its figures, from its template and the committed runs.
 
     python scripts/write_results.py
 
@@ -18,7 +18,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from decaylab.claims.summary import Summary, summary
 from decaylab.claims.verdicts import POINTS_OF, RATIO, Finding, Style, pick
 from decaylab.pages import gallery, questions
-from decaylab.pages.questions import Asked, Question
+from decaylab.pages.asked import Asked
+from decaylab.pages.questions import Question
+from decaylab.printing import percent, rounded
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables.model import Table, seen, to_markdown
@@ -27,7 +29,7 @@ from decaylab.tables.settings import settings
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
 TEMPLATE, PAGE = "embedded-pair.md.jinja", DOCS / "embedded-pair.md"
-FIRST = MEASURED / "first-edition.csv"
+FIRST, RATES = MEASURED / "first-edition.csv", MEASURED / "rates.csv"
 STYLES = {"points": POINTS_OF, "ratio": RATIO, "nats": Style(" nats", 3), "tokens": Style("", 0)}
 
 
@@ -81,8 +83,8 @@ class Results:
     def claims(self) -> str:
         """The verdict on each claim, first edition and second, with the sentence of the second."""
         first = pd.read_csv(FIRST).set_index("claim")
-        lines = ["| claim of the literature | first edition | second edition | the second in numbers |"]
-        lines.append("|:--|:--|:--|:--|")
+        head = ["claim of the literature", "first edition", "second edition", "in numbers (second)"]
+        lines = [f"| {' | '.join(head)} |", "|:--|:--|:--|:--|"]
         for finding in (*self.found.controls, *self.found.claims):
             before = first["verdict"].get(finding.claim.name, "not a claim then")
             lines.append(
@@ -90,6 +92,26 @@ class Results:
                 f"{cell(finding.sentence)} |"
             )
         return "\n".join(lines)
+
+    @property
+    def rates(self) -> str:
+        """Held-out KL and accuracy of full rollouts at each learning rate, after training."""
+        frame = pd.read_csv(RATES, dtype={"learning_rate": str})
+        before = frame[frame["step"] == 0].iloc[0]
+        last = frame.groupby("learning_rate").tail(1).sort_values("reverse_kl")
+        lines = ["| learning rate | held-out reverse KL, nats | accuracy |", "|:--|--:|--:|"]
+        for row in last.to_dict("records"):
+            lines.append(
+                f"| {row['learning_rate']} | {rounded(row['reverse_kl'], 4)} | "
+                f"{rounded(percent(row['accuracy']))} % |"
+            )
+        lead = (
+            f"**Learning rate.** Chosen first: of {len(last)} rates, the one with the lowest "
+            f"reverse KL on {before['problems']:g} held-out problems after {last['step'].max():g} "
+            f"steps of full rollouts (before training: {rounded(before['reverse_kl'], 4)} nats, "
+            f"{rounded(percent(before['accuracy']))} %). Nothing else was tried."
+        )
+        return "\n\n".join([lead, "\n".join(lines)])
 
     def finding(self, name: str) -> Finding:
         (found,) = [each for each in self.found.findings if each.claim.name == name]
