@@ -74,6 +74,7 @@ def of_report(page: Page, path: Path, rows: int) -> dict[str, Any]:
     )
     path.write_text(report.render(content), encoding="utf-8")
     page.goto(path.as_uri())
+    page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
     sort = (
         "() => { document.querySelectorAll('#rows-big thead button')[1].click(); "
         "document.body.offsetHeight; }"

@@ -54,7 +54,7 @@ NAMES = {
     "sample": ("prefix-decay", "student writes"),
     "continue": ("prefix-decay", "teacher continues"),
     "score": ("diagnostics", "both score"),
-    "floor": ("diagnostics", "both score, wider (floor)"),
+    "floor": ("diagnostics", "both score, wider"),
 }
 METERED = {
     "generation": ("student writes",),

@@ -3,10 +3,10 @@ empty."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TALL = 0.62  # height over width; a figure up to here takes 40 % of a printed page and stays whole
 
@@ -42,6 +42,8 @@ def _rows(figure: Figure) -> list[tuple[float, float]]:
 
 def _spans(figure: Figure) -> list[tuple[float, float, bool]]:
     """Top, bottom and whether it is a panel, of everything in a figure."""
+    from matplotlib.axes import Axes
+
     spans = []
     for artist in figure.get_children():
         if artist is figure.patch or not artist.get_visible():

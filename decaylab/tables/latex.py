@@ -9,12 +9,14 @@ What is written needs the packages of its first line and a LaTeX of 2020 or late
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, Template
 
@@ -120,10 +122,13 @@ def _groups(table: Table) -> Iterator[list[int]]:
     sources = [i for i, column in enumerate(table.columns) if column.key == SOURCE_KEY]
     for places in _alike(text, range(len(text)), sources):
         keys = _keys(table, [text[place] for place in places])
-        groups = [places]
-        if len(keys) > 1 and not table.columns[keys[0]].numeric:
-            groups = _alike(text, places, keys[:1])
-        yield from groups if len(groups) <= MOST_GROUPS else [places]
+        words = list(itertools.takewhile(lambda i: not table.columns[i].numeric, keys[:-1]))
+        groups = _alike(text, places, words[:1])
+        if len(groups) > MOST_GROUPS and len(_Layout.of(table, places).chunks) > 1:
+            groups = _alike(text, places, words)  # more room for numbers beside the other keys
+        elif len(groups) > MOST_GROUPS:
+            groups = [places]
+        yield from groups
 
 
 def _alike(
@@ -150,27 +155,43 @@ def _keys(table: Table, text: Sequence[Sequence[str]]) -> list[int]:
 
 def _pieces(table: Table, places: Sequence[int]) -> Iterator[Piece]:
     """The tabulars of some rows, each no wider than a column of a page."""
+    heading, keys, chunks, lines = _Layout.of(table, places)
     text = [table.printed(table.rows[place]) for place in places]
-    filled = [i for i in range(len(table.columns)) if any(row[i] for row in text)]
-    same = [i for i in filled if _is_heading(table.columns[i], [row[i] for row in text])]
-    keys = _keys(table, text)
-    others = [i for i in filled if i not in (*same, *keys)]
-    heading = "; ".join(escape(text[0][i]) for i in same)
-
-    def lines_of(stacked: bool) -> dict[int, list[list[str]]]:
-        columns = {i: [row[i] for row in text] for i in filled}
-        return {
-            i: _column(table.columns[i], cells, stacked=stacked) for i, cells in columns.items()
-        }
-
-    lines = lines_of(stacked=False)
-    if sum(_width(lines[i]) for i in keys + others) > LINE:
-        lines = lines_of(stacked=True)
-    named = sum(_width(lines[i]) for i in keys)
-    for some in _chunks({i: _width(lines[i]) for i in others}, named):
+    for some in chunks:
         shown = [row for row in range(len(text)) if any(text[row][i] for i in some) or not some]
         for rows in _cut(shown, [lines[i] for i in keys + some]):
             yield _piece(table, heading, keys + some, lines, rows)
+
+
+class _Layout(NamedTuple):
+    """How some rows are set: what holds for all of them, the columns that tell them apart, the
+    other columns of each tabular, and each column's name and cells in lines."""
+
+    heading: str
+    keys: list[int]
+    chunks: list[list[int]]
+    lines: dict[int, list[list[str]]]
+
+    @classmethod
+    def of(cls, table: Table, places: Sequence[int]) -> _Layout:
+        text = [table.printed(table.rows[place]) for place in places]
+        filled = [i for i in range(len(table.columns)) if any(row[i] for row in text)]
+        same = [i for i in filled if _is_heading(table.columns[i], [row[i] for row in text])]
+        keys = _keys(table, text)
+        others = [i for i in filled if i not in (*same, *keys)]
+
+        def lines_of(stacked: bool) -> dict[int, list[list[str]]]:
+            columns = {i: [row[i] for row in text] for i in filled}
+            return {
+                i: _column(table.columns[i], cells, stacked=stacked) for i, cells in columns.items()
+            }
+
+        lines = lines_of(stacked=False)
+        if sum(_width(lines[i]) for i in keys + others) > LINE:
+            lines = lines_of(stacked=True)
+        named = sum(_width(lines[i]) for i in keys)
+        chunks = list(_chunks({i: _width(lines[i]) for i in others}, named))
+        return cls("; ".join(escape(text[0][i]) for i in same), keys, chunks, lines)
 
 
 def _is_heading(column: Column, cells: Sequence[str]) -> bool:

@@ -99,7 +99,7 @@ def _blocks(
 ) -> Iterator[dict[int, int]]:
     """The columns, by place, of as many grids as it takes for no number to be folded, each with its
     width; the labels, which come first, stand in each. one_line: labels are not folded either."""
-    between = 1 if narrow else 3
+    between, edge = (1, 0) if narrow else (3, 1)
     count = next(i for i, name in enumerate((*names, "")) if i and name not in left)
     least, wanted = [], []
     for place, name in enumerate(names):
@@ -109,7 +109,7 @@ def _blocks(
         whole = one_line and place < count
         least.append(full if whole else _least(name, rows, place, narrow, words=words, whole=False))
     labels = dict(enumerate(least[:count]))
-    all_room = width - sum(labels.values()) - between * count
+    all_room = width - sum(labels.values()) - between * count - edge
     block, room = {**labels}, all_room
     for place in range(count, len(names)):
         if least[place] + between > room and len(block) > count:

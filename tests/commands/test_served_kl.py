@@ -296,11 +296,11 @@ def test_a_checkpoint_is_measured_on_its_own_rollouts_and_on_those_of_base(
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.2)
-    model.save_pretrained(tmp_path / "step-5")
+    model.save_pretrained(tmp_path / "esr")
     where = ("--cache", finished / "cache", "--quiet", "--json")
     served = decaylab(
         "served-kl",
-        tmp_path / "step-5",
+        tmp_path / "esr",
         *SMALL,
         *where,
         "--top-ids",
@@ -310,7 +310,7 @@ def test_a_checkpoint_is_measured_on_its_own_rollouts_and_on_those_of_base(
     )
     exact = decaylab(
         "position-kl",
-        tmp_path / "step-5",
+        tmp_path / "esr",
         *SMALL,
         *where,
         "--floor-problems",
@@ -324,15 +324,15 @@ def test_a_checkpoint_is_measured_on_its_own_rollouts_and_on_those_of_base(
         for frame, what in zip(frames, ("mean_reverse_kl_bound", "mean_reverse_kl"), strict=True)
     )
     assert set(found.index) == {
-        (view, name) for view in ("fresh", "frozen") for name in ("base", "step-5")
+        (view, name) for view in ("fresh", "frozen") for name in ("base", "esr")
     }
     for key, value in found.items():
         assert value == pytest.approx(expected[key], abs=2e-5)
     assert (
         found["fresh", "base"]
         == found["frozen", "base"]
-        != found["frozen", "step-5"]
-        != found["fresh", "step-5"]
+        != found["frozen", "esr"]
+        != found["fresh", "esr"]
     )
 
 

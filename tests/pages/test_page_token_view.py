@@ -607,6 +607,7 @@ def test_the_details_are_closed_at_first_and_open_and_close_by_keyboard(view: Pa
 
 def test_a_list_that_lies_over_the_texts_is_closed_by_a_choice_and_by_escape(view: Page) -> None:
     view.set_viewport_size(PHONE)
+    view.wait_for_selector("#tv-list", state="hidden")  # the page closes it when it is resized
     for name in ("list", "options"):
         button = view.locator(f"#tv-{name}-button")
         if button.get_attribute("aria-expanded") == "true":

@@ -117,7 +117,7 @@ def test_greedy_tokens_are_those_of_transformers_up_to_near_ties(
         teacher.weights, requests, made, expected, GREEDY
     ) >= 0.95 * len(requests)
     ended = [one.stop_reason == "eos" for one in made]
-    assert sum(ended) >= 0.9 * len(ended)  # a longer one is cut off at the budget
+    assert len(ended) > sum(ended) >= 0.7 * len(ended)  # a longer one is cut off at the budget
 
 
 @engine_test

@@ -82,6 +82,18 @@ def test_an_interval_stands_under_its_number_where_the_table_is_too_wide() -> No
     assert "0.123 [" not in under and under.count("[0.111,0.135]") == 4
 
 
+def test_no_number_is_folded_at_any_width() -> None:
+    label = Column("set", "set of tokens")
+    wide = [Column(f"k{place}", f"quantity {place} of these", "value") for place in range(5)]
+    tokens = Column("tokens", "tokens", "whole")
+    row = {label: "own, fresh", **{one: Number(0.123, 0.111, 0.135) for one in wide}}
+    table = Table.of("T", [{**row, tokens: Number(15407)}])
+    for width in range(70, 160):
+        text = shown(table, width)
+        assert "15,407" in text and "tokens" in text.replace("set of tokens", ""), width
+        assert max(map(len, text.splitlines())) <= width
+
+
 def test_a_table_without_rows_says_so() -> None:
     assert shown(Table.of("Nothing here", [])) == "\nNothing here: none\n"
 
