@@ -23,6 +23,14 @@ from decaylab.pages.questions import Question
 from decaylab.printing import percent, rounded
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.vocabulary import (
+    ALREADY_WRONG,
+    CORRECT_SO_FAR,
+    DIFFERENCE,
+    HALF_DECAY,
+    OPEN,
+    STUDENT_PREFIX,
+)
 from decaylab.tables.model import Table, seen, to_markdown
 from decaylab.tables.settings import settings
 
@@ -30,6 +38,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
 TEMPLATE, PAGE = "embedded-pair.md.jinja", DOCS / "embedded-pair.md"
 FIRST, RATES = MEASURED / "first-edition.csv", MEASURED / "rates.csv"
+LABORATORY = MEASURED / "laboratory.csv"
 STYLES = {"points": POINTS_OF, "ratio": RATIO, "nats": Style(" nats", 3), "tokens": Style("", 0)}
 
 
@@ -81,16 +90,41 @@ class Results:
 
     @cached_property
     def claims(self) -> str:
-        """The verdict on each claim, first edition and second, with the sentence of the second."""
+        """The verdict on each claim in both editions, and whether it depends on the laboratory."""
         first = pd.read_csv(FIRST).set_index("claim")
-        head = ["claim of the literature", "first edition", "second edition", "in numbers (second)"]
+        head = ["claim of the literature", "first edition", "second edition", "depends on the pair"]
         lines = [f"| {' | '.join(head)} |", "|:--|:--|:--|:--|"]
         for finding in (*self.found.controls, *self.found.claims):
             before = first["verdict"].get(finding.claim.name, "not a claim then")
             lines.append(
                 f"| {cell(finding.claim.text)} | {before} | **{finding.verdict}** | "
-                f"{cell(finding.sentence)} |"
+                f"{dependence(before, finding.verdict)} |"
             )
+        return "\n".join(lines)
+
+    @cached_property
+    def numbers_of_claims(self) -> str:
+        """The sentences behind the verdicts of both editions."""
+        first = pd.read_csv(FIRST).set_index("claim")
+        lines = ["| claim | first edition | second edition |", "|:--|:--|:--|"]
+        for finding in (*self.found.controls, *self.found.claims):
+            before = first["sentence"].get(finding.claim.name, "not a claim then")
+            lines.append(
+                f"| {cell(finding.claim.text)} | {cell(before)} | {cell(finding.sentence)} |"
+            )
+        return folded("The numbers behind both editions", "\n".join(lines) + "\n")
+
+    @property
+    def laboratory(self) -> str:
+        """Decay over parts of the student's rollouts: by style, notation and length."""
+        frame = pd.read_csv(LABORATORY)
+        lines = [
+            "| rollouts of the student | number | after 40 tokens | after 80 tokens | "
+            "after 80 that are right so far | after 80 with an error | half-decay length, tokens |",
+            "|:--|--:|--:|--:|--:|--:|--:|",
+        ]
+        for (name, value), part in frame.groupby(["property", "value_of_property"], sort=False):
+            lines.append(f"| {' | '.join(_of_part(name, value, part))} |")
         return "\n".join(lines)
 
     @property
@@ -123,6 +157,38 @@ class Results:
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows of {run} are {what} at {at}")
         return STYLES[style].number(rows[0])
+
+
+DECIDED = ("holds", "contradicted", "not supported")
+
+
+def dependence(first: str, second: str) -> str:
+    """Whether a verdict depends on the pair: only where both editions decide it."""
+    if first not in DECIDED or second not in DECIDED:
+        return "not known: one edition leaves it open"
+    return "no" if first == second else "**yes**"
+
+
+def _of_part(name: str, value: str, part: pd.DataFrame) -> list[str]:
+    """The cells of one part of the rollouts: how far the teacher falls, and half-decay."""
+
+    rows = part.drop(columns=["property", "value_of_property"])
+
+    def fall(condition: str, length: float) -> str:
+        (row,) = pick(rows, DIFFERENCE, condition=condition, view=OPEN, prefix_tokens=length)
+        return POINTS_OF.number(row)
+
+    (half,) = pick(rows, HALF_DECAY)
+    label = "all" if name == value else f"{name}: {value}"
+    return [
+        label,
+        f"{half.rollouts:,.0f}",
+        fall(STUDENT_PREFIX, 40),
+        fall(STUDENT_PREFIX, 80),
+        fall(CORRECT_SO_FAR, 80),
+        fall(ALREADY_WRONG, 80),
+        Style("", 0).number(half),
+    ]
 
 
 def folded(title: str, text: str) -> str:
