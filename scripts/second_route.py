@@ -86,8 +86,8 @@ def sweeps(run: Path, trained: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def kl(run: Path) -> dict[str, float]:
-    """Distances of the reverse KL, in nats, from that of two float64 models: of the worst token, and
-    of the mean over the tokens."""
+    """Distances of the reverse KL, in nats, from that of two float64 models: of the worst token,
+    and of the mean over the tokens."""
     (cache,) = json.loads((run / "run.json").read_text())["tokens"]
     tokens = pd.read_parquet(Path(cache) / "tokens.parquet")
     prompts = pd.read_parquet(run / "prompts.parquet")
