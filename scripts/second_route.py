@@ -10,7 +10,6 @@ the two routes differ by more than rounding.
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -61,27 +60,30 @@ def _crossing(shares: dict[int, float]) -> float:
 
 
 def sweeps(run: Path, trained: Path) -> dict[str, float]:
-    """Distances of each arm's accuracy and difference from full rollouts, over three seeds."""
+    """Distances of each arm's accuracy and its difference from full rollouts, over the seeds."""
     stored = pd.read_parquet(run / "measurements.parquet")
-    right: dict[str, list[pd.Series]] = {}
-    for folder in sorted(trained.glob("*-seed-*")):
-        outcomes = pd.read_parquet(folder / "evaluate" / "outcomes.parquet")
-        last = outcomes[outcomes["checkpoint"].str.startswith(folder.name)]
-        arm = re.sub(r"-seed-\d+$", "", folder.name)
-        right.setdefault(arm, []).append(
-            last.groupby("problem_id")["grade_last_boxed"].apply(lambda g: g.eq("correct").mean())
-        )
-    means = {arm: pd.concat(seeds).mean() for arm, seeds in right.items()}
+    rows = stored[(stored["answer_rule"] == "last_boxed") & (stored["view"] == "last")]
+    seeds = rows["training_seed"].dropna().astype(int).unique()
+    over_seeds = rows[rows["training_seed"].isna()]
+    means = {
+        arm: np.mean([_accuracy(trained / f"{arm}-seed-{seed}") for seed in seeds])
+        for arm in over_seeds["checkpoint"].unique()
+    }
     distances = []
     for arm, mean in means.items():
-        rows = stored[(stored["what"] == "accuracy") & (stored["condition"] == arm)]
-        rows = rows[rows["training_seed"].isna()]
-        distances += [abs(value - mean) for value in rows["value"]]
-        rows = stored[(stored["what"] == "accuracy_difference") & (stored["condition"] == arm)]
-        rows = rows[rows["training_seed"].isna()]
-        distances += [abs(value - (mean - means["full"])) for value in rows["value"]]
-    print(f"{run.name}: {len(distances)} numbers of {len(means)} arms")
+        expected = {"avg_at_1": mean, "avg_at_1_minus_full": mean - means["full"]}
+        for what, value in expected.items():
+            same = (over_seeds["what"] == what) & (over_seeds["checkpoint"] == arm)
+            distances += [abs(each - value) for each in over_seeds[same]["value"]]
+    print(f"{run.name}: {len(distances)} numbers of {len(means)} arms, {len(seeds)} seeds")
     return {"sweeps": max(distances)}
+
+
+def _accuracy(run: Path) -> float:
+    """Share of correct answers of a training run's last checkpoint."""
+    outcomes = pd.read_parquet(run / "evaluate" / "outcomes.parquet")
+    last = outcomes[outcomes["checkpoint"].str.startswith(run.name)]
+    return float(last["grade_last_boxed"].eq("correct").mean())
 
 
 @torch.no_grad()
@@ -122,7 +124,7 @@ def _prompt(prompts: pd.DataFrame, role: str, rollout: str) -> list[int]:
 def main() -> None:
     runs = Path(sys.argv[1])
     found = decay(runs / "prefix-decay") | kl(runs / "position-kl")
-    for name in ("rollout-length", "selector"):
+    for name in ("rollout-length", "selector", "best-and-advised"):
         if (runs / name / "measurements.parquet").exists():
             found |= {f"{name}: {key}": v for key, v in sweeps(runs / name, runs / "runs").items()}
     for name, distance in found.items():
