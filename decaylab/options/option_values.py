@@ -47,14 +47,10 @@ EXAMPLES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Must:
-    """A condition on a value of the declared type.
-
-    words: the condition, as it follows "must". choices: the words that are allowed, if listed.
-    """
+    """A condition on a value of the declared type. words: the condition, as it follows "must"."""
 
     words: str
     holds: Callable[[Any], bool]
-    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,8 +69,7 @@ PATH = "a file or folder"
 
 def one_of(choices: Collection[str]) -> Must:
     """One of these words. Words added to a registry later count too."""
-    condition = f"be one of {', '.join(choices)}"
-    return Must(condition, lambda value: value in choices, tuple(choices))
+    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
 
 
 def among(choices: Sequence[str]) -> Must:
