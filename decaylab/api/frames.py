@@ -106,7 +106,8 @@ def _read(scored: sources.Scored) -> pd.DataFrame:
     is_served = scored.folder.name.startswith("served-")
     schema = served_scores.TOKENS if is_served else score_store.TOKENS
     frame = store.read_table(scored.folder / "tokens.parquet", schema).to_pandas()
-    return pd.DataFrame(frame.astype({"rollout_id": str}))
+    coded = frame.select_dtypes("category")
+    return pd.DataFrame(frame.astype(dict.fromkeys(coded, str)))
 
 
 def _described(tokens: pd.DataFrame, rollouts: pd.DataFrame) -> pd.DataFrame:
