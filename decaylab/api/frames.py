@@ -54,7 +54,7 @@ def _of_sweep(run: store.RunFolder) -> pd.DataFrame:
 def _of_diagnostic(run: store.RunFolder) -> pd.DataFrame:
     tables = []
     for label, table in sources.rollouts(run).items():
-        frame = table.to_pandas()
+        frame: pd.DataFrame = table.to_pandas()
         frame["rollout_id"] = _unique(frame["rollout_id"], label)
         frame.insert(0, "checkpoint", label)
         tables.append(frame)
