@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from decaylab.commands import in_memory
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
@@ -125,10 +126,11 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
     """
     from decaylab.commands import prefix_decay
 
-    chosen = _options("prefix-decay", quiet, options)
-    return _run(
-        prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=Reporter(quiet=quiet))
-    )
+    with in_memory.named("prefix-decay", (), options) as (_, named):
+        chosen, reporter = _options("prefix-decay", quiet, named), Reporter(quiet=quiet)
+        return _run(
+            prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=reporter)
+        )
 
 
 def _diagnostic(command: str, what: str) -> Callable[..., Run]:
@@ -138,10 +140,11 @@ def _diagnostic(command: str, what: str) -> Callable[..., Run]:
     def measure(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
         from decaylab.commands import diagnose
 
-        chosen = _options(command, quiet, {**options, "checkpoints": checkpoints})
-        chosen = dataclasses.replace(chosen, said=frozenset(options))
-        reporter = Reporter(quiet=quiet)
-        return _run(diagnose.diagnose(command, chosen, spoken=f"dl.{name}", reporter=reporter))
+        with in_memory.named(command, checkpoints, options) as (names, named):
+            chosen = _options(command, quiet, {**named, "checkpoints": names})
+            chosen = dataclasses.replace(chosen, said=frozenset(options))
+            reporter = Reporter(quiet=quiet)
+            return _run(diagnose.diagnose(command, chosen, spoken=f"dl.{name}", reporter=reporter))
 
     measure.__name__ = measure.__qualname__ = name
     measure.__doc__ = f"{what}: ``decaylab {command}``. Checkpoints, then the command's options."
@@ -161,8 +164,9 @@ def train(*, quiet: bool = False, **options: Any) -> TrainResult:
     from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
 
-    chosen = _options("train", quiet, options)
-    return with_curves(loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet)))
+    with in_memory.named("train", (), options) as (_, named):
+        chosen = _options("train", quiet, named)
+        return with_curves(loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet)))
 
 
 def sweep(
@@ -176,7 +180,8 @@ def sweep(
     from decaylab.commands import sweeps
 
     words = values if isinstance(values, str) else ",".join(map(str, values))
-    chosen = _options("sweep", quiet, {**options, "over": over, "values": words})
+    with in_memory.named("sweep", (), options) as (_, named):
+        chosen = _options("sweep", quiet, {**named, "over": over, "values": words})
     result = sweeps.sweep(chosen, command="dl.sweep", reporter=Reporter(quiet=quiet))
     if result.failed:
         raise UserError(result.complaint)
