@@ -100,18 +100,6 @@ def _check(
         )
     for role, policy in pair.items():
         if policy and options.get(f"{role}_revision"):
-            raise UserError(
-                f"{role}_revision has no meaning: the {role} is a loaded model; leave it out"
-            )
+            raise UserError(loaded_models.NO_REVISION.format(role=role))
     if all((*pair.values(), *trained)):
-        refuse_placing(options)
-
-
-def refuse_placing(options: Mapping[str, Any]) -> None:
-    """Raises UserError if an option would place or cast models and all of them are loaded."""
-    for name in ("dtype", "device"):
-        if options.get(name, "auto") != "auto":
-            raise UserError(
-                f"{name} has no effect: loaded models are used as they are; move or cast them with "
-                "model.to(...)"
-            )
+        loaded_models.refuse_placing(options)

@@ -12,7 +12,7 @@ model is used where and as it is; the block restores everything that it changes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ PREFIX = "loaded:"
 HASH_DIGITS, LONGEST_NAME = 8, 60
 HARMLESS = ("transformers", "peft", "accelerate", "trl", "wandb")
 """Packages whose forward hooks observe, or ask for gradients, and change no result."""
+NO_REVISION = "{role}_revision has no meaning: the {role} is a loaded model; leave it out"
 FORM = "give (model, tokenizer), or dl.loaded(model, tokenizer, name=...)"
 UNWRAP = "accelerator.unwrap_model(model, keep_torch_compile=False) returns the model inside"
 
@@ -172,6 +173,19 @@ def policy_of(name: str, settings: LoadSettings, *, weights: bool = True) -> Pol
 
 
 @contextmanager
+def borrowed(policy: LoadedPolicy, settings: LoadSettings) -> Iterator[Policy]:
+    """A loaded policy that is used once, within the block, for a result that is not stored.
+
+    Its model is `undisturbed`. It has no content hash.
+    """
+    identity = PolicyIdentity(policy.name, "loaded", "", "")
+    with undisturbed(policy.model):
+        yield Policy(
+            policy.name, policy.model, policy.tokenizer, identity, settings, keeps_weights=True
+        )
+
+
+@contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
     """Evaluation mode and full precision within the block; afterwards the module modes, the
     forward of mixed precision and torch's random numbers are as before."""
@@ -253,6 +267,17 @@ def _inside_peft(model: Any) -> Any:
             "adapter that changes weights, such as LoRA"
         )
     return model.get_base_model()
+
+
+def refuse_placing(options: Mapping[str, Any]) -> None:
+    """Raises UserError if an option would place or cast models. options: of a call whose models
+    are all loaded."""
+    for name in ("dtype", "device"):
+        if options.get(name, "auto") != "auto":
+            raise UserError(
+                f"{name} has no effect: loaded models are used as they are; move or cast them with "
+                "model.to(...)"
+            )
 
 
 def _refuse_spread(model: Any, kind: str) -> None:

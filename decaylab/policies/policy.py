@@ -247,7 +247,7 @@ class Policy:
         ]
         if self.template is not None:
             prompt = self.template.conversation(messages)
-            return reader._embedded(reader.control.encode(prompt, hidden))
+            return reader.embedded(reader.control.encode(prompt, hidden))
         if len(messages) > 1:
             raise UserError(
                 f"problem {problem.problem_id} has {len(messages)} messages, but --prompt-format "
@@ -258,7 +258,7 @@ class Policy:
         # Some tokenizers end every text with an end-of-sequence token.
         while ids and ids[-1] in reader.end_ids:
             ids.pop()
-        return reader._embedded(ids)
+        return reader.embedded(ids)
 
     def _messages(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
         """Role and text of each message of a prompt."""
@@ -290,9 +290,9 @@ class Policy:
 
     def encode(self, text: str) -> list[int]:
         """Ids of text inside a response, without added special tokens."""
-        return self._embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _embedded(self, ids: Iterable[int]) -> list[int]:
+    def embedded(self, ids: Iterable[int]) -> list[int]:
         """The ids as a list.
 
         Raises:
