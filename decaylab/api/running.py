@@ -33,9 +33,7 @@ def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
 
     with in_memory.named("prefix-decay", (), options) as (_, named):
         chosen, reporter = _options("prefix-decay", quiet, named), Reporter(quiet=quiet)
-        return _run(
-            prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=reporter)
-        )
+        return _run(prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=reporter))
 
 
 def _diagnostic(command: str, what: str) -> Callable[..., Run]:

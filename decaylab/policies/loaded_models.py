@@ -63,7 +63,8 @@ def loaded(model: Any, tokenizer: Any, name: str = "") -> LoadedPolicy:
     if not isinstance(name, str):
         raise UserError(f"the name of a loaded model must be text, got {name!r:.40}")
     _check_tokenizer(tokenizer)
-    return LoadedPolicy(_plain_model(model), tokenizer, name or _own_name(model))
+    plain = _plain_model(model)
+    return LoadedPolicy(plain, tokenizer, name or _own_name(plain))
 
 
 def as_loaded(value: Any) -> LoadedPolicy | None:
@@ -246,9 +247,7 @@ def _plain_model(model: Any) -> Any:
             f"{UNWRAP if wrapper else FORM}"
         )
     if model.get_output_embeddings() is None or model.config.is_encoder_decoder:
-        raise UserError(
-            f"{kind} is not a causal language model: load it with AutoModelForCausalLM"
-        )
+        raise UserError(f"{kind} is not a causal language model: load it with AutoModelForCausalLM")
     _refuse_spread(model, kind)
     return model
 

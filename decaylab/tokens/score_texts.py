@@ -129,7 +129,10 @@ def score(
 
 def _refuse_placing(student: Any, teacher: Any, options: DiagnosticOptions) -> None:
     """Raises UserError if an option has no effect on models in memory."""
-    held = {"student": loaded_models.as_loaded(student), "teacher": loaded_models.as_loaded(teacher)}
+    held = {
+        "student": loaded_models.as_loaded(student),
+        "teacher": loaded_models.as_loaded(teacher),
+    }
     for role, policy in held.items():
         if policy and getattr(options, f"{role}_revision"):
             raise UserError(loaded_models.NO_REVISION.format(role=role))
@@ -200,9 +203,7 @@ class Reading:
                 read["teacher"][place] = ids
         return read
 
-    def _check_thoughts(
-        self, texts: Sequence[GivenText], asked: Mapping[str, GivenPrompt]
-    ) -> None:
+    def _check_thoughts(self, texts: Sequence[GivenText], asked: Mapping[str, GivenPrompt]) -> None:
         rollouts = [
             GivenRollout(text.place, 0, text.place, _record(text), Stop("unknown", NOT_SAID))
             for text in texts

@@ -148,13 +148,14 @@ def test_a_plain_text_is_scored_whole() -> None:
 
 def test_a_teacher_with_its_own_template_reads_its_own_prompt() -> None:
     other = held(1, template="{% for m in messages %}Q: {{ m['content'] }}{% endfor %} A:")
-    own, students = score(TEXTS, teacher=other), score(TEXTS, teacher=other, teacher_prompt="student")
+    own, students = (
+        score(TEXTS, teacher=other),
+        score(TEXTS, teacher=other, teacher_prompt="student"),
+    )
     pd.testing.assert_frame_equal(students, score(TEXTS))
     before, ids = ids_of(*TEXTS[0], tokenizer=other[1])
     q = naive(other[0], before, ids)
-    np.testing.assert_allclose(
-        own["teacher_entropy"][: len(ids)], -(q.exp() * q).sum(1), rtol=1e-6
-    )
+    np.testing.assert_allclose(own["teacher_entropy"][: len(ids)], -(q.exp() * q).sum(1), rtol=1e-6)
     np.testing.assert_array_equal(own["student_logprob"], students["student_logprob"])
     told = [{"prompt_ids": ids_of(*TEXTS[0])[0], "response_ids": ids, "teacher_prompt_ids": before}]
     alone = score(told, teacher=other)
@@ -189,7 +190,11 @@ LONG = "x" * 300
         (TEXTS, {"score_temperature": 0.0}, "score-temperature must be above 0"),
         (TEXTS, {"dtype": "float32"}, "dtype has no effect: loaded models are used as they are"),
         (TEXTS, {"teacher_revision": "v1"}, "teacher_revision has no meaning"),
-        ([("<|user|>a<|end|><|assistant|>", "b")], {"system": "s"}, "rendered already: leave system"),
+        (
+            [("<|user|>a<|end|><|assistant|>", "b")],
+            {"system": "s"},
+            "rendered already: leave system",
+        ),
         (TEXTS, {"teacher": held(1, shift=3)}, "the vocabularies differ: id 5 is"),
         (TEXTS, {"teacher": held(1, template=None)}, "has no chat template"),
     ],
