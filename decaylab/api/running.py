@@ -1,131 +1,153 @@
-"""The commands as functions."""
+"""Runs a command with the arguments of its function, as the command line runs it."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from decaylab.api.results import Comparison, Run
+from decaylab.api.findings import PlanResult, PreflightResult, RolloutFiles
+from decaylab.api.results import TRAIN, Run
 from decaylab.commands import in_memory
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
-from decaylab.progress import Reporter
+from decaylab.options.declared import options_of
+from decaylab.progress import Reporter, hushed
 
-if TYPE_CHECKING:
-    from decaylab.runs.train_results import TrainResult
+SPOKEN = 60
+"""Characters of an argument in the recorded call."""
 
 
-def prefix_decay(*, quiet: bool = False, **options: Any) -> Run:
-    """Teacher accuracy after k tokens of the student's rollouts: ``decaylab prefix-decay``.
+def run(command: str, function: str, given: Mapping[str, Any]) -> Any:
+    """Runs a command.
 
     Args:
-        quiet: show no progress.
-        options: those of the command, such as teacher, student, problems, limit, prefix_lengths,
-            controls, out.
+        command: as on the command line.
+        function: its name in Python, for the record of the run.
+        given: the arguments that were given, by name. Models and problems in memory are valid
+            until the command has ended.
 
     Raises:
-        UserError: an unknown or invalid option, or anything else that a user can fix.
+        UserError: an invalid option, or anything else that a user can fix.
     """
+    values = dict(given)
+    quiet = option_values.checked("quiet", bool, values.pop("quiet", False))
+    with hushed(quiet), in_memory.named(command, values) as texts:
+        options, call = options_from(command, texts), spoken(function, {**given, **texts})
+        return RUNNERS[command](options, call, Reporter(quiet=quiet))
+
+
+def options_from(command: str, given: Mapping[str, Any]) -> Any:
+    """The options of a command. given: by name, as a user wrote them.
+
+    Raises:
+        UserError: an invalid value.
+    """
+    kind, values = COMMANDS[command].kind, dict(given)
+    if command == "sweep" and not isinstance(values.get("values", ""), str):
+        values["values"] = ",".join(map(str, values["values"]))
+    options = kind(**values)
+    if "said" in {field.name for field in dataclasses.fields(kind)}:
+        declared = options_of(kind, command)
+        said = frozenset(name for name in given if not declared[name].argument)
+        options = dataclasses.replace(options, said=said)
+    return options
+
+
+def spoken(function: str, given: Mapping[str, Any]) -> str:
+    """The call as it is recorded: ``dl.position_kl('runs/esr', limit=100)``."""
+    parts = []
+    for name, value in given.items():
+        if name in ("checkpoints", "run_folders", "files"):
+            parts += [_shown(part) for part in value]
+        else:
+            parts.append(f"{name}={_shown(value)}")
+    return f"dl.{function}({', '.join(parts)})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Path):
+        value = str(value)
+    text = " ".join(repr(value).split())
+    return text if len(text) <= SPOKEN else f"{text[:SPOKEN]}..."
+
+
+def _prefix_decay(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands import prefix_decay
 
-    with in_memory.named("prefix-decay", (), options) as (_, named):
-        chosen, reporter = _options("prefix-decay", quiet, named), Reporter(quiet=quiet)
-        return _run(prefix_decay.prefix_decay(chosen, command="dl.prefix_decay", reporter=reporter))
+    result = prefix_decay.prefix_decay(options, command=spoken, reporter=reporter)
+    return Run(result.folder, "prefix-decay")
 
 
-def _diagnostic(command: str, what: str) -> Callable[..., Run]:
-    """The function of a diagnostic, with checkpoints followed by the command's options."""
-    name = command.replace("-", "_")
+def _diagnose(command: str, options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import diagnose
 
-    def measure(*checkpoints: str | Path, quiet: bool = False, **options: Any) -> Run:
-        from decaylab.commands import diagnose
-
-        with in_memory.named(command, checkpoints, options) as (names, named):
-            chosen = _options(command, quiet, {**named, "checkpoints": names})
-            chosen = dataclasses.replace(chosen, said=frozenset(options))
-            reporter = Reporter(quiet=quiet)
-            return _run(diagnose.diagnose(command, chosen, spoken=f"dl.{name}", reporter=reporter))
-
-    measure.__name__ = measure.__qualname__ = name
-    measure.__doc__ = f"{what}: ``decaylab {command}``. Checkpoints, then the command's options."
-    return measure
+    result = diagnose.diagnose(command, options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, command)
 
 
-position_kl = _diagnostic("position-kl", "KL by position before and after training")
-category_kl = _diagnostic("category-kl", "KL by kind of token")
-submode = _diagnostic("submode", "Rank under the teacher of the student's top token")
-signals = _diagnostic("signals", "Entropies, KL and N by position")
-behaviour = _diagnostic("behaviour", "Length, stopping, repetition and boxes of rollouts")
-evaluate = _diagnostic("evaluate", "avg@k, pass@k and maj@k of every checkpoint")
+def _served_kl(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import served_kl
+
+    return Run(served_kl.served_kl(options, spoken=spoken, reporter=reporter).folder, "served-kl")
 
 
-def train(*, quiet: bool = False, **options: Any) -> TrainResult:
-    """Trains a student on-policy: ``decaylab train``, with its options."""
+def _train(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
 
-    with in_memory.named("train", (), options) as (_, named):
-        chosen = _options("train", quiet, named)
-        return with_curves(loop.train(chosen, command="dl.train", reporter=Reporter(quiet=quiet)))
+    trained = loop.train(options, command=spoken, reporter=reporter)
+    drawn = with_curves(trained)
+    for note in drawn.notes[len(trained.notes) :]:
+        reporter.note(note)
+    return Run(trained.folder, TRAIN)
 
 
-def sweep(
-    over: str, values: Sequence[str | int] | str, *, quiet: bool = False, **options: Any
-) -> Run:
-    """Trains arms over seeds and compares them: ``decaylab sweep``, with its options.
-
-    Raises:
-        UserError: an invalid option, or training runs that failed.
-    """
+def _sweep(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands import sweeps
 
-    words = values if isinstance(values, str) else ",".join(map(str, values))
-    with in_memory.named("sweep", (), options) as (_, named):
-        chosen = _options("sweep", quiet, {**named, "over": over, "values": words})
-    result = sweeps.sweep(chosen, command="dl.sweep", reporter=Reporter(quiet=quiet))
+    result = sweeps.sweep(options, command=spoken, reporter=reporter)
     if result.failed:
         raise UserError(result.complaint)
-    return _run(result)
+    return Run(result.folder, f"sweep {options.over}")
 
 
-def compare(*runs: str | Path, quiet: bool = False, **options: Any) -> Comparison:
-    """Compares teachers or students by their prefix-decay runs: ``decaylab compare``.
-
-    Args:
-        runs: folders of finished runs, of one student with several teachers or of one teacher with
-            several students. Add their position-kl or signals runs to compare KL.
-        quiet: accepted as in other functions; a comparison has no progress.
-        options: reference, answer_rule, level, seed, out, overwrite.
-
-    Raises:
-        UserError: the runs cannot be paired; the message names what differs.
-    """
+def _compare(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands import compare
 
-    chosen = _options("compare", quiet, {**options, "run_folders": runs})
-    result = compare.compare(chosen, command="dl.compare")
-    return Comparison(result.folder, result.measurements, result.notes, verdict=result.verdict)
+    return Run(compare.compare(options, command=spoken).folder, "compare")
 
 
-def _run(result: Any) -> Run:
-    """A command's result as a `Run`."""
-    advice = getattr(result, "advice", None)
-    text = advice.text if advice else ""
-    return Run(result.folder, result.measurements, result.notes, text)
+def _plan(options: Any, spoken: str, reporter: Reporter) -> PlanResult:
+    from decaylab.planner import plan
+
+    return PlanResult.of(plan.make_plan(options))
 
 
-def _options(command: str, quiet: bool, given: dict[str, Any]) -> Any:
-    """The options of a command from keyword arguments.
+def _preflight(options: Any, spoken: str, reporter: Reporter) -> PreflightResult:
+    from decaylab.planner import preflight
 
-    Raises:
-        UserError: an unknown option or an invalid value.
-    """
-    known = sorted(COMMANDS[command].names)
-    option_values.checked("quiet", bool, quiet)
-    for name in sorted(given):
-        if name not in known:
-            raise UserError(f"no option {name} of {command}; there are {', '.join(known)}")
-    return COMMANDS[command].kind(**given)
+    return PreflightResult.of(preflight.preflight(options))
+
+
+def _rollouts(options: Any, spoken: str, reporter: Reporter) -> RolloutFiles:
+    from decaylab.commands import reading
+
+    return RolloutFiles.of(reading.understand(options, reporter))
+
+
+DIAGNOSTICS = ("position-kl", "category-kl", "submode", "signals", "behaviour", "evaluate")
+RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
+    "prefix-decay": _prefix_decay,
+    **{command: partial(_diagnose, command) for command in DIAGNOSTICS},
+    "served-kl": _served_kl,
+    "train": _train,
+    "sweep": _sweep,
+    "compare": _compare,
+    "plan": _plan,
+    "preflight": _preflight,
+    "rollouts": _rollouts,
+}

@@ -1,7 +1,7 @@
 """Models and problems that were given in memory, as the text that a command's options hold.
 
-    with named("position-kl", checkpoints, options) as (checkpoints, options):
-        ...    # {"student": "loaded:step-40-3fa9c2d1", "problems": "rows:3fa9c2d1e0b4", ...}
+    with named("position-kl", {"student": (model, tokenizer), "problems": rows}) as texts:
+        ...    # {"student": "loaded:step-40-3fa9c2d1", "problems": "rows:3fa9c2d1e0b4"}
 
 The names are valid within the block. What cannot work with a model in memory is refused here, in
 one line, before anything is loaded.
@@ -27,30 +27,27 @@ ROLES = ("student", "teacher")
 PROBLEMS = ("problems", "test_problems")
 IN_OTHER_PROCESSES = ("sweep", "plan")
 """Commands that do not read their problems in this process, or not at all."""
-Checkpoints = tuple[Any, ...]
 
 
 @contextmanager
-def named(
-    command: str, checkpoints: Sequence[Any], options: Mapping[str, Any]
-) -> Iterator[tuple[Checkpoints, dict[str, Any]]]:
-    """Checkpoints and options with a name for each model and each list of problems in memory.
+def named(command: str, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A command's arguments with a name for each model and each list of problems in memory.
 
     Args:
         command: as on the command line.
-        checkpoints: names, loaded policies or pairs (model, tokenizer).
-        options: by name; ``student`` and ``teacher`` as checkpoints, ``problems`` also a list of
-            dicts or a DataFrame.
+        given: arguments by name: ``student``, ``teacher`` and each of ``checkpoints`` may be a
+            loaded policy or a pair (model, tokenizer), ``problems`` a list of dicts or a DataFrame.
 
     Raises:
         UserError: a model or problems that cannot be used, or not with this command or these
             options.
     """
-    pair = {role: loaded_models.as_loaded(options.get(role)) for role in ROLES}
+    pair = {role: loaded_models.as_loaded(given.get(role)) for role in ROLES}
+    checkpoints = tuple(given.get("checkpoints", ()))
     trained = [loaded_models.as_loaded(checkpoint) for checkpoint in checkpoints]
     if any((*pair.values(), *trained)):
-        _check(command, pair, trained, options)
-    texts = dict(options)
+        _check(command, pair, trained, given)
+    texts = dict(given)
     with ExitStack() as stack:
         for name in PROBLEMS:
             rows = None if texts.get(name) is None else given_rows.as_rows(texts[name])
@@ -69,8 +66,9 @@ def named(
             return stack.enter_context(loaded_models.held([policy]))[0]
 
         texts |= {role: text(policy, None) for role, policy in pair.items() if policy}
-        names = tuple(map(text, trained, checkpoints))
-        yield names, texts
+        if checkpoints:
+            texts["checkpoints"] = tuple(map(text, trained, checkpoints))
+        yield texts
 
 
 def _check(

@@ -64,6 +64,7 @@ NUMBER_TOO = "a whole number is accepted and converted to text"
 JSON_TOO = "values of a table that are not text are converted to JSON"
 NONE = "None is allowed"
 ONE_BY_ONE = "text is not split at commas"
+PATH = "a file or folder"
 
 
 def one_of(choices: Collection[str]) -> Must:

@@ -17,7 +17,7 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, PathName, Seed
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
@@ -81,13 +81,13 @@ class SweepOptions(TrainOptions):
         among="The engine",
         identity=NEVER,
     )
-    cache: str = option(
+    cache: PathName = option(
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
         identity=NEVER,
     )
-    runs: str | None = common(
+    runs: PathName | None = common(
         "The run",
         "Folder of the training runs; several sweeps may share it. Default: in runs/.",
         place=-1,

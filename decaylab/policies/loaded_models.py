@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading
@@ -25,8 +25,14 @@ from decaylab.policies.loaded_identity import content_hash
 from decaylab.policies.policy import LoadSettings, Policy
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+PolicyLike: TypeAlias = Union[
+    str, Path, "LoadedPolicy", "tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]"
+]
+"""A hub id, a model folder or an adapter folder; or a model in memory: the pair (model, tokenizer),
+or ``dl.loaded(model, tokenizer, name=...)``."""
 PREFIX = "loaded:"
 HASH_DIGITS, LONGEST_NAME = 8, 60
 HARMLESS = ("transformers", "peft", "accelerate", "trl", "wandb")
@@ -246,7 +252,8 @@ def _plain_model(model: Any) -> Any:
             f"a loaded policy needs a model of transformers or PEFT, got {kind}: "
             f"{UNWRAP if wrapper else FORM}"
         )
-    if model.get_output_embeddings() is None or model.config.is_encoder_decoder:
+    head: Any = model.get_output_embeddings  # untyped in transformers
+    if head() is None or model.config.is_encoder_decoder:
         raise UserError(f"{kind} is not a causal language model: load it with AutoModelForCausalLM")
     _refuse_spread(model, kind)
     return model

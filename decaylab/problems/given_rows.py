@@ -12,14 +12,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decaylab.errors import UserError
 from decaylab.problems.files import Row, parsed_rows
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+ProblemsLike: TypeAlias = Union[str, Path, Sequence[dict[str, Any]], "pd.DataFrame"]
+"""A problem set by name, a file, or a hub data set; or a list of dicts or a DataFrame with question
+and answer."""
 PREFIX = "rows:"
 HASH_DIGITS = 12
 

@@ -1,5 +1,8 @@
-"""The commands in Python on models and problems that are in memory: the numbers are those of the
-same models and problems by name, and a result belongs to the weights and rows that it was made of."""
+"""The commands in Python on models and problems in memory.
+
+The numbers are those of the same models and problems by name, and a result belongs to the weights
+and rows that it was made of.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +181,7 @@ def test_what_cannot_work_with_a_loaded_model_is_refused_first(
     pair = {"student": tiny(0), "teacher": tiny(1)}
     with (
         pytest.raises(UserError, match=message) as refused,
-        in_memory.named(command, (), {**pair, **options}),
+        in_memory.named(command, {**pair, **options}),
     ):
         pass
     assert "\n" not in str(refused.value)
@@ -191,5 +194,6 @@ def test_problems_in_memory_do_not_reach_other_processes() -> None:
 
 def test_options_that_are_not_models_or_problems_pass_unchanged() -> None:
     options = {"student": "abacus-student", "problems": Path("mine.jsonl"), "limit": 3}
-    with in_memory.named("position-kl", ("runs/a",), options) as (checkpoints, texts):
-        assert checkpoints == ("runs/a",) and texts == options
+    for given in (options, {**options, "checkpoints": ("runs/a",)}):
+        with in_memory.named("position-kl", given) as texts:
+            assert texts == given

@@ -1,4 +1,4 @@
-"""Models in memory: what their hash sees and does not see, what a call leaves as it was, and what is
+"""Models in memory: what their hash sees and what not, what a call leaves as it was, what is
 refused."""
 
 from __future__ import annotations
