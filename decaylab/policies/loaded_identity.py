@@ -10,9 +10,6 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading
 from decaylab.policies.model_loading import first_line
@@ -77,13 +74,13 @@ def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
     yield from sorted(held.items())
 
 
-def _bytes(name: str, tensor: Tensor) -> NDArray[np.uint8]:
+def _bytes(name: str, tensor: Tensor) -> memoryview:
     """A tensor's bytes, copied to the host one tensor at a time."""
     import torch
 
     try:
         flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-        return np.asarray(flat.numpy())
+        return flat.numpy().data
     except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
         raise UserError(
             f"cannot read the weights of a loaded model ({name}: {first_line(error)}); save it and "
