@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.policies import loaded_models
+from decaylab.policies import loaded_checks, loaded_models
 from decaylab.policies.loaded_models import LoadedPolicy
 from decaylab.problems import given_rows
 
@@ -85,6 +85,7 @@ def _check(
         )
     if command not in (*MEASURING, "train"):
         raise UserError(f"{command} takes no loaded model: save it and give its folder")
+    loaded_checks.refuse_shared([one.model for one in (*pair.values(), *trained) if one])
     engine = options.get("engine", "transformers")
     if engine != "transformers":
         raise UserError(
@@ -98,6 +99,6 @@ def _check(
         )
     for role, policy in pair.items():
         if policy and options.get(f"{role}_revision"):
-            raise UserError(loaded_models.NO_REVISION.format(role=role))
+            raise UserError(loaded_checks.NO_REVISION.format(role=role))
     if all((*pair.values(), *trained)):
-        loaded_models.refuse_placing(options)
+        loaded_checks.refuse_placing(options)

@@ -12,14 +12,14 @@ model is used where and as it is; the block restores everything that it changes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decaylab.errors import UserError
-from decaylab.policies import adapter_loading
+from decaylab.policies import loaded_checks
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.loaded_identity import content_hash
 from decaylab.policies.policy import LoadSettings, Policy
@@ -35,11 +35,6 @@ PolicyLike: TypeAlias = Union[
 or ``dl.loaded(model, tokenizer, name=...)``."""
 PREFIX = "loaded:"
 HASH_DIGITS, LONGEST_NAME = 8, 60
-HARMLESS = ("transformers", "peft", "accelerate", "trl", "wandb")
-"""Packages whose forward hooks observe, or ask for gradients, and change no result."""
-NO_REVISION = "{role}_revision has no meaning: the {role} is a loaded model; leave it out"
-FORM = "give (model, tokenizer), or dl.loaded(model, tokenizer, name=...)"
-UNWRAP = "accelerator.unwrap_model(model, keep_torch_compile=False) returns the model inside"
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,8 @@ def loaded(model: Any, tokenizer: Any, name: str = "") -> LoadedPolicy:
     """
     if not isinstance(name, str):
         raise UserError(f"the name of a loaded model must be text, got {name!r:.40}")
-    _check_tokenizer(tokenizer)
-    plain = _plain_model(model)
+    loaded_checks.check_tokenizer(tokenizer)
+    plain = loaded_checks.plain_model(model)
     return LoadedPolicy(plain, tokenizer, name or _own_name(plain))
 
 
@@ -84,7 +79,7 @@ def as_loaded(value: Any) -> LoadedPolicy | None:
     if isinstance(value, tuple) and len(value) == 2 and not isinstance(value[0], str | Path):
         return loaded(*value)
     if callable(getattr(value, "forward", None)):
-        raise UserError(f"a model needs its tokenizer: {FORM}")
+        raise UserError(f"a model needs its tokenizer: {loaded_checks.FORM}")
     return None
 
 
@@ -115,7 +110,7 @@ def held(policies: Sequence[LoadedPolicy]) -> Iterator[list[str]]:
     with ExitStack() as stack:
         names = []
         for policy in policies:
-            _refuse_hooks(policy)
+            loaded_checks.refuse_hooks(policy.name, policy.model)
             stack.enter_context(undisturbed(policy.model))
             contents = content_hash(policy.model, policy.tokenizer)
             slug = re.sub(r"[^\w.-]+", "-", policy.name)[:LONGEST_NAME].strip("-.") or "model"
@@ -214,107 +209,6 @@ def undisturbed(model: Any) -> Iterator[None]:
             model.forward = cast
 
 
-# What can be used
-
-
 def _own_name(model: Any) -> str:
     name = str(getattr(model.config, "_name_or_path", "") or "")
     return Path(name).name or type(model).__name__
-
-
-def _check_tokenizer(tokenizer: Any) -> None:
-    from transformers import PreTrainedTokenizerBase
-
-    if isinstance(tokenizer, PreTrainedTokenizerBase):
-        return
-    inner = getattr(tokenizer, "tokenizer", None)
-    remedy = "give its .tokenizer" if isinstance(inner, PreTrainedTokenizerBase) else FORM
-    raise UserError(
-        f"a loaded policy needs a tokenizer of transformers, got {type(tokenizer).__name__}: "
-        f"{remedy}"
-    )
-
-
-def _plain_model(model: Any) -> Any:
-    """The transformers model, with its adapters if it is a PEFT model.
-
-    Raises:
-        UserError: it cannot be used.
-    """
-    from transformers import PreTrainedModel
-
-    kind = type(model).__name__
-    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
-        model = _inside_peft(model)
-    if not isinstance(model, PreTrainedModel):
-        wrapper = hasattr(model, "module") or hasattr(model, "_orig_mod")
-        raise UserError(
-            f"a loaded policy needs a model of transformers or PEFT, got {kind}: "
-            f"{UNWRAP if wrapper else FORM}"
-        )
-    head: Any = model.get_output_embeddings  # untyped in transformers
-    if head() is None or model.config.is_encoder_decoder:
-        raise UserError(f"{kind} is not a causal language model: load it with AutoModelForCausalLM")
-    _refuse_spread(model, kind)
-    return model
-
-
-def _inside_peft(model: Any) -> Any:
-    """The model inside a PEFT model, whose layers hold the adapters.
-
-    Raises:
-        UserError: it computes something else inside PEFT.
-    """
-    kinds = {config.peft_type.value for config in model.peft_config.values()}
-    learned = any(config.is_prompt_learning for config in model.peft_config.values())
-    if learned or kinds & adapter_loading.UNSUPPORTED.keys():
-        raise UserError(
-            f"a PEFT model of type {', '.join(sorted(kinds))} works only inside PEFT; use an "
-            "adapter that changes weights, such as LoRA"
-        )
-    return model.get_base_model()
-
-
-def refuse_placing(options: Mapping[str, Any]) -> None:
-    """Raises UserError if an option would place or cast models. options: of a call whose models
-    are all loaded."""
-    for name in ("dtype", "device"):
-        if options.get(name, "auto") != "auto":
-            raise UserError(
-                f"{name} has no effect: loaded models are used as they are; move or cast them with "
-                "model.to(...)"
-            )
-
-
-def _refuse_spread(model: Any, kind: str) -> None:
-    """Raises UserError unless all weights are whole, on one device of this process."""
-    from torch.distributed.tensor import DTensor
-
-    weights = list(model.parameters())
-    if any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in weights):
-        raise UserError(
-            f"the weights of {kind} are sharded over processes (FSDP, DeepSpeed ZeRO-3, tensor "
-            "parallel): save the model and give its folder"
-        )
-    devices = sorted({str(weight.device) for weight in weights})
-    if len(devices) > 1 or devices == ["meta"]:
-        raise UserError(
-            f"the weights of {kind} are on {' and '.join(devices)}: a loaded model must be on one "
-            "device; move it there, or save it and give its folder"
-        )
-
-
-def _root(hook: Any) -> str:
-    """The package that defines a hook."""
-    return str(getattr(hook, "__module__", type(hook).__module__)).partition(".")[0]
-
-
-def _refuse_hooks(policy: LoadedPolicy) -> None:
-    for name, module in policy.model.named_modules():
-        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-        if any(_root(hook) not in HARMLESS for hook in hooks):
-            raise UserError(
-                f"{policy.name} has a forward hook on {name or 'the model itself'}, which changes "
-                "its results but not its weights, so that they could be taken for those of another "
-                "model: remove it, or use dl.score, which stores nothing"
-            )

@@ -16,7 +16,7 @@ import numpy as np
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.policies import loaded_models, loading
+from decaylab.policies import loaded_checks, loaded_models, loading
 from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.progress import Reporter, hushed
 from decaylab.tokens import score_store
@@ -101,7 +101,7 @@ def score(
         trust_remote_code=trust_remote_code,
     )
     options.check()
-    _refuse_placing(student, teacher, options)
+    _check_loaded(student, teacher, options)
     settings = ScoringSettings(score_temperature, head, batch_tokens)
     reporter = Reporter(quiet=quiet)
     with (
@@ -121,17 +121,18 @@ def score(
     return frame
 
 
-def _refuse_placing(student: Any, teacher: Any, options: DiagnosticOptions) -> None:
-    """Raises UserError if an option has no effect on models in memory."""
+def _check_loaded(student: Any, teacher: Any, options: DiagnosticOptions) -> None:
+    """Raises UserError if models in memory cannot be used together or with these options."""
     held = {
         "student": loaded_models.as_loaded(student),
         "teacher": loaded_models.as_loaded(teacher),
     }
     for role, policy in held.items():
         if policy and getattr(options, f"{role}_revision"):
-            raise UserError(loaded_models.NO_REVISION.format(role=role))
+            raise UserError(loaded_checks.NO_REVISION.format(role=role))
+    loaded_checks.refuse_shared([policy.model for policy in held.values() if policy])
     if all(held.values()):
-        loaded_models.refuse_placing({"dtype": options.dtype, "device": options.device})
+        loaded_checks.refuse_placing({"dtype": options.dtype, "device": options.device})
 
 
 @contextmanager

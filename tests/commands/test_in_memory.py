@@ -23,6 +23,7 @@ from decaylab.commands import diagnose, drawing, in_memory, prefix_decay
 from decaylab.errors import UserError
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.tokens.scoring import Scorer
+from decaylab.tokens.token_table import COLUMN_TYPES
 from decaylab.trainer import loop
 
 ROWS = [{"question": f"{n} + 3?", "answer": str(n + 3), "id": f"sum-{n}"} for n in range(3)]
@@ -81,6 +82,11 @@ def test_position_kl_of_two_loaded_models_is_that_of_their_folders(
     assert record["student"]["source"] == "loaded" and len(record["student"]["content_hash"]) == 64
     assert record["options"]["teacher"] == record["teacher"]["name"]
     assert record["problems"]["version"] == "given in Python"
+
+    columns = list(COLUMN_TYPES)
+    scored = dl.score(student, teacher, loaded.rollouts, quiet=True)
+    own = loaded.tokens.query("view == 'fresh'")[columns].astype({"token": str})
+    pd.testing.assert_frame_equal(scored[columns], own.reset_index(drop=True), rtol=0, atol=1e-6)
 
     trained = dl.position_kl(student=further(student), teacher=teacher, problems=ROWS, **twice)
     assert trained.folder != loaded.folder and not numbers(trained).equals(numbers(loaded))
@@ -178,6 +184,19 @@ def test_what_cannot_work_with_a_loaded_model_is_refused_first(
     ):
         pass
     assert "\n" not in str(refused.value)
+
+
+def test_a_base_that_peft_has_changed_is_not_taken_for_the_base() -> None:
+    model, tokenizer = tiny(0)
+    peft = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    message = "two of the loaded policies are one and the same model with adapters in it"
+    pair = {"student": (model, tokenizer), "teacher": tiny(1)}
+    with pytest.raises(UserError, match=message):
+        dl.position_kl((peft, tokenizer), **pair, problems=ROWS, **KL)
+    with pytest.raises(UserError, match=message):
+        dl.score((peft, tokenizer), (model, tokenizer), [("a", "b")])
+    once = dl.score(tiny(1), tiny(1), [("a", "b")], quiet=True)
+    assert once["reverse_kl"].abs().max() < 1e-6
 
 
 def test_problems_in_memory_do_not_reach_other_processes() -> None:
