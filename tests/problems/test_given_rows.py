@@ -74,6 +74,12 @@ def test_a_data_frame_is_read_as_the_file_that_pandas_writes(tmp_path: Path) -> 
     assert listed.problems[1].answer == str(1 / 3) != filed.problems[1].answer
 
 
+def test_a_missing_id_is_a_row_number_whatever_the_table_has_in_its_place() -> None:
+    for missing in (np.nan, None, pd.NA, pd.NaT):
+        frame = pd.DataFrame({"question": ["?", "!"], "answer": ["1", "2"], "id": ["a", missing]})
+        assert [one.problem_id for one in given(frame).problems] == ["a", "row-000001"]
+
+
 def test_the_name_follows_the_rows() -> None:
     def name(rows: Any) -> str:
         with given_rows.held(given_rows.as_rows(rows) or []) as spec:

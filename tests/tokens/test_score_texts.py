@@ -157,6 +157,11 @@ def test_a_teacher_with_its_own_template_reads_its_own_prompt() -> None:
     q = naive(other[0], before, ids)
     np.testing.assert_allclose(own["teacher_entropy"][: len(ids)], -(q.exp() * q).sum(1), rtol=1e-6)
     np.testing.assert_array_equal(own["student_logprob"], students["student_logprob"])
+    rendered = [(STUDENT[1].decode(ids_of(*text)[0]), text[1]) for text in TEXTS]
+    pd.testing.assert_frame_equal(score(rendered, teacher=other), own)
+    pd.testing.assert_frame_equal(
+        score(rendered, teacher=other, teacher_prompt="student"), students
+    )
     told = [{"prompt_ids": ids_of(*TEXTS[0])[0], "response_ids": ids, "teacher_prompt_ids": before}]
     alone = score(told, teacher=other)
     np.testing.assert_allclose(alone["reverse_kl"], own["reverse_kl"][: len(ids)], atol=1e-6)
@@ -167,6 +172,16 @@ def test_a_model_with_a_hook_is_scored_and_the_model_is_left_in_training() -> No
     model.train().model.layers[0].register_forward_hook(lambda module, inputs, output: output * 1.5)
     steered = score(TEXTS, (model, tokenizer))
     assert model.training and not np.allclose(steered["reverse_kl"], score(TEXTS)["reverse_kl"])
+
+
+def test_a_plain_continuation_of_a_base_model_follows_its_text() -> None:
+    base = [held(seed, template=None) for seed in (0, 1)]
+    plain = {"prompt_format": "plain", "prompt_kind": "rendered"}
+    table = score([("Once upon", " a time")], *base, **plain)
+    before, ids = (base[0][1](text)["input_ids"] for text in ("Once upon", " a time"))
+    p, q = (naive(model, before, ids) for model, _ in base)
+    expected = (p.exp() * (p - q)).sum(1)
+    np.testing.assert_allclose(table["reverse_kl"], expected, rtol=1e-6, atol=1e-7)
 
 
 LONG = "x" * 300
