@@ -46,7 +46,7 @@ def content_hash(model: Any, tokenizer: Any) -> str:
         list(_adapters(model)),
         _tokenizer(tokenizer),
     ]
-    digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(settings, sort_keys=True, default=as_json).encode())
     seen: dict[tuple[Any, ...], str] = {}
     for name, tensor in _tensors(model):
         place = tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride()
@@ -56,6 +56,11 @@ def content_hash(model: Any, tokenizer: Any) -> str:
         if known == name:
             digest.update(_bytes(name, tensor))
     return digest.hexdigest()
+
+
+def as_json(value: Any) -> Any:
+    """A value of a configuration as JSON, the same in every process."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Tensor]]:

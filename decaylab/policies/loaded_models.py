@@ -46,7 +46,9 @@ class LoadedPolicy:
     name: str = ""
 
 
-def loaded(model: Any, tokenizer: Any, name: str = "") -> LoadedPolicy:
+def loaded(
+    model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, name: str = ""
+) -> LoadedPolicy:
     """A model that you hold, with its tokenizer, for use as student, teacher or checkpoint.
 
     The same as the plain pair ``(model, tokenizer)``, with a name of your choice.

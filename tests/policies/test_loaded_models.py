@@ -15,7 +15,7 @@ from tiny_models import byte_tokenizer, tiny_llama
 
 from decaylab.errors import UserError
 from decaylab.policies import loaded_models, loading
-from decaylab.policies.loaded_identity import content_hash
+from decaylab.policies.loaded_identity import as_json, content_hash
 from decaylab.policies.loaded_models import as_loaded, held, loaded
 from decaylab.policies.policy import LoadSettings
 
@@ -108,6 +108,14 @@ def test_adapters_count_as_they_are_switched() -> None:
     layer = inner.model.layers[0].self_attn.q_proj
     layer.scaling["default"] *= 2
     assert content_hash(inner, tokenizer) != active
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    # The order of a set of texts depends on the process; PEFT keeps the adapted layers in one.
+    names = {f"layer_{number}" for number in range(20)}
+    assert as_json(names) == sorted(names)
+    config = loaded(with_adapter(), byte_tokenizer()).model.peft_config["default"]
+    assert isinstance(config.to_dict()["target_modules"], set)
 
 
 def test_two_models_of_one_name_have_two_names_and_equal_ones_have_one() -> None:
