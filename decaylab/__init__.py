@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from decaylab.api.results import show as show
     from decaylab.errors import UserError as UserError
     from decaylab.paper.publication import published as published
+    from decaylab.policies.loaded_models import loaded as loaded
+    from decaylab.tokens.score_texts import score as score
 
     __version__: str
 
@@ -65,6 +67,8 @@ HOMES = {
     "decaylab.api.drawing": ("catalogue", "figure", "report", "table", "view", "write_figures"),
     "decaylab.errors": ("UserError",),
     "decaylab.paper.publication": ("published",),
+    "decaylab.policies.loaded_models": ("loaded",),
+    "decaylab.tokens.score_texts": ("score",),
 }
 """The module of each public name, imported on first use."""
 MODULES = ("answers", "divergences", "engines", "estimates", "selectors")

@@ -2,10 +2,5 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TypeAlias
-
-PolicyLike: TypeAlias = str | Path
-"""A hub id, a model folder or an adapter folder."""
-ProblemsLike: TypeAlias = str | Path
-"""A problem set by name, a file, or a hub data set."""
+from decaylab.policies.loaded_models import PolicyLike as PolicyLike
+from decaylab.problems.given_rows import ProblemsLike as ProblemsLike

@@ -10,6 +10,7 @@ from typing import Any
 
 from decaylab.api.findings import PlanResult, PreflightResult, RolloutFiles
 from decaylab.api.results import TRAIN, Run
+from decaylab.commands import in_memory
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
@@ -26,16 +27,17 @@ def run(command: str, function: str, given: Mapping[str, Any]) -> Any:
     Args:
         command: as on the command line.
         function: its name in Python, for the record of the run.
-        given: the arguments that were given, by name.
+        given: the arguments that were given, by name. Models and problems in memory are valid
+            until the command has ended.
 
     Raises:
         UserError: an invalid option, or anything else that a user can fix.
     """
     values = dict(given)
     quiet = option_values.checked("quiet", bool, values.pop("quiet", False))
-    options = options_from(command, values)
-    with hushed(quiet):
-        return RUNNERS[command](options, spoken(function, given), Reporter(quiet=quiet))
+    with hushed(quiet), in_memory.named(command, values) as texts:
+        options, call = options_from(command, texts), spoken(function, {**given, **texts})
+        return RUNNERS[command](options, call, Reporter(quiet=quiet))
 
 
 def options_from(command: str, given: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 sets                     loads problems by name
 files, hub, cards        reads rows from files and from the hub
+given_rows               rows that the user holds in memory
 columns, nested_columns, chat_questions    finds question, answer and id in a row
 abacus                   the generated world; abacus_writing and abacus_checking: its responses
 grading                  verdicts by the answer rules, in worker processes

@@ -7,6 +7,7 @@ r"""Loads problem sets by name, with their version and content hash.
     load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})
     load_problems("owner/name:config", split="train", revision="v1.2")
     load_problems("gym:chain_sum", limit=200, seed=3)   # reasoning-gym, an extra
+    load_problems("rows:3fa9c2d1e0b4")                  # rows in memory (`given_rows`)
 
 A set is read in its own order and never shuffled.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.problems import abacus, hub
+from decaylab.problems import abacus, given_rows, hub
 from decaylab.problems.chat_questions import Messages, asked
 from decaylab.problems.columns import Columns, find_columns, gold_answer
 from decaylab.problems.files import (
@@ -71,9 +72,9 @@ class Problem:
 class ProblemSet:
     """Problems in their own order, with what a run must record about them.
 
-    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the
-    file's name.
-    version: of the generator, or the hub commit of the rows, or "local file".
+    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), the file's
+    name, or "rows:" and a hash.
+    version: of the generator, or the hub commit of the rows, "local file", or "given in Python".
     content_hash: SHA-256 over ids, questions, answers and any messages of these problems, in order.
     instruction: text appended to each question; "" for none.
     answer_rule: the default answer rule.
@@ -172,6 +173,9 @@ def load_problems(
     if spec in ("abacus", "abacus-train") or kind == "gym":
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
         return _gym(rest, limit, seed) if kind == "gym" else _abacus(spec, limit)
+    if given_rows.is_rows(spec):
+        wanted.refuse("a list of problems", "is in memory", "revision", "split")
+        return _from_memory(spec, wanted)
     # A known name takes precedence over a folder of that name.
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
@@ -294,6 +298,13 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
     return _problem_set(
         known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None
     )
+
+
+def _from_memory(name: str, wanted: _Wanted) -> ProblemSet:
+    halves: list[str] = []
+    rows = list(islice(given_rows.rows_of(name, halves), wanted.limit))
+    problems, notes = _parse(rows, None, wanted, "problems", halves)
+    return _problem_set(name, "given in Python", problems, notes, None)
 
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:
