@@ -47,10 +47,15 @@ EXAMPLES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Must:
-    """A condition on a value of the declared type. words: the condition, as it follows "must"."""
+    """A condition on a value of the declared type.
+
+    words: the condition, as it follows "must". choices: the words that are allowed, if it lists
+    them.
+    """
 
     words: str
     holds: Callable[[Any], bool]
+    choices: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ ONE_BY_ONE = "text is not split at commas"
 
 def one_of(choices: Collection[str]) -> Must:
     """One of these words. Words added to a registry later count too."""
-    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
+    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
 def among(choices: Sequence[str]) -> Must:
@@ -124,6 +129,14 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         if not condition.holds(value):
             raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
     return value
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """The words that an option may have, for one that may have only these; none for others."""
+    kind, marks = bare(kind)
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(word for condition in _conditions(marks) for word in condition.choices)
 
 
 def _conditions(marks: Sequence[Any]) -> list[Must]:
