@@ -12,10 +12,9 @@ show all of them.
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
 from dataclasses import dataclass
-
-WHAT = "  # "
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,9 @@ class Example:
     def lines(self, width: int) -> list[str]:
         """The example as it may be pasted into a shell, with lines of at most ``width``
         characters."""
-        lines = wrap(self.command, width - 2, rest="    ")
+        # An option stays beside its value.
+        command = re.sub(r"( --\S+) (?!-)", "\\1\xa0", self.command)
+        lines = [line.replace("\xa0", " ") for line in wrap(command, width - 2, rest="    ")]
         typed = [f"{line} \\" for line in lines[:-1]] + lines[-1:]
         return [*wrap(self.what, width, first="# ", rest="# "), *typed]
 
@@ -57,8 +58,8 @@ def _examples(text: str) -> list[Example]:
             lines[-1] += f" {line.strip()}"
         elif line:
             lines.append(line.rstrip())
-    parts = [line.partition(WHAT) for line in lines]
-    return [Example(command, what) for command, _, what in parts]
+    parts = [line.partition(" # ") for line in lines]
+    return [Example(command.rstrip(), what) for command, _, what in parts]
 
 
 def wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:

@@ -47,7 +47,11 @@ HELP = ("--help", "--help-all")
 
 @dataclass(frozen=True)
 class Row:
-    """An option as --help shows it. value: what follows it. own: not shared by most commands."""
+    """An option as --help shows it.
+
+    value: what follows it. own: not shared by most commands. identifies: with another value the
+    command makes another run.
+    """
 
     name: str
     help: str
@@ -56,6 +60,7 @@ class Row:
     default: str = ""
     common: bool = True
     own: bool = True
+    identifies: bool = False
 
     @property
     def head(self) -> str:
@@ -83,6 +88,10 @@ class Group(TyperGroup):
         return sorted(self.commands, key=[*chain(*GROUPS.values())].index)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if len(args) == 2 and args[0] in self.commands and args[1] in HELP:
+            # Here, since typer loads pydantic to parse anything: 0.1 s more.
+            print_help(self.commands[args[0]], everything=args[1] == "--help-all")
+            raise typer.Exit
         with unknown_option(self, args):
             return super().parse_args(ctx, args)
 
@@ -110,12 +119,10 @@ HelpAll = Annotated[
 
 
 def rows(command: Any) -> list[Row]:
-    """The arguments and options of a typer command, in the order of --help-all."""
+    """The arguments and options of a typer command."""
     declared = spoken(command.name) if command.name in COMMANDS else {}
     context = typer.Context(command, info_name=command.name)
-    found = [_row(command, one, declared.get(one.name)) for one in command.get_params(context)]
-    names = [ARGUMENTS, OPTIONS, *PANELS]
-    return sorted(found, key=lambda row: names.index(row.panel))
+    return [_row(command, one, declared.get(one.name)) for one in command.get_params(context)]
 
 
 def _row(command: Any, parameter: Any, one: Spoken | None) -> Row:
@@ -132,6 +139,7 @@ def _row(command: Any, parameter: Any, one: Spoken | None) -> Row:
         panel=panel,
         common=one.spec.is_common(command.name) if one else name not in HELP,
         own=is_argument or one is None or _listed()[parameter.name] <= FEW,
+        identifies=one is not None and COMMANDS[command.name].identifies(parameter.name, one.spec),
     )
 
 
@@ -163,23 +171,33 @@ def print_help(command: Any, everything: bool) -> None:
     console, width = _console()
     doc = docstrings.read(command.help)
     known = rows(command)
-    arguments = [f"[{row.name}]..." for row in known if row.panel == ARGUMENTS]
-    _print_usage(console, " ".join((command.name, *arguments, "[OPTIONS]")))
+    _print_usage(console, usage(command))
     for paragraph in (doc.summary, *doc.paragraphs):
         _print(console, wrap(_plain(paragraph), width))
     examples = doc.examples if everything else doc.examples[:1]
     _print_examples(console, "Examples" if len(examples) > 1 else "Example", examples, width)
-    panels: dict[str, list[Row]] = {}
     if everything:
-        for row in known:
-            panels.setdefault(row.panel, []).append(row)
+        titles = (ARGUMENTS, OPTIONS, *PANELS)
+        panels = {title: [row for row in known if row.panel == title] for title in titles}
     else:
-        panels[OPTIONS] = [row for row in known if row.common and row.own]
-        panels[SHARED] = [row for row in known if row.common and not row.own]
+        panels = {
+            OPTIONS: [row for row in known if row.common and row.own],
+            SHARED: [row for row in known if row.common and not row.own],
+        }
     _print_panels(console, panels, width)
     more = [row for row in known if not row.common and row.name not in HELP]
     if not everything:
         _print_more(console, command.name, len(more), len(doc.examples) - len(examples))
+
+
+def usage(command: Any) -> str:
+    """A command with its arguments, as it is typed behind ``decaylab``."""
+    words = [command.name]
+    for one in command.params:
+        if one.param_type_name == "argument":
+            word = one.metavar if one.required else f"[{one.metavar}]"
+            words.append(word if one.nargs == 1 else f"{word}...")
+    return " ".join((*words, "[OPTIONS]"))
 
 
 def print_commands(group: Group, context: Any) -> None:

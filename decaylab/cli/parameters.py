@@ -14,7 +14,7 @@ import typer
 from decaylab.errors import UserError, did_you_mean
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS, KINDS
-from decaylab.options.declared import Declared, common, option, options_of
+from decaylab.options.declared import NEVER, Declared, common, option, options_of
 from decaylab.options.option_values import ONE_BY_ONE
 
 FILE_NAMES = {"columns": "column", "as_json": "json"}
@@ -66,14 +66,22 @@ class Flags:
     """What every command has beside the options of its run."""
 
     as_json: bool = common(
-        "The run", "Print JSON instead of tables.", False, place=5, common=MEASURED_OR_READ
+        "The run",
+        "Print JSON instead of tables.",
+        False,
+        place=5,
+        identity=NEVER,
+        common=MEASURED_OR_READ,
     )
-    verbose: bool = option("The run", VERBOSE, False, place=5, without=NO_PAGE)
-    quiet: bool = option("The run", "No progress and no notes.", False, place=5, without=NOT_QUIET)
+    verbose: bool = option("The run", VERBOSE, False, place=5, identity=NEVER, without=NO_PAGE)
+    quiet: bool = option(
+        "The run", "No progress and no notes.", False, place=5, identity=NEVER, without=NOT_QUIET
+    )
     config: Path | None = option(
         "The run",
         "A TOML file with any of these options; command-line options take precedence.",
         place=5,
+        identity=NEVER,
         metavar="FILE",
     )
 

@@ -182,7 +182,8 @@ class PairOptions:
     )
     max_tokens: Count | None = common(
         "The measurement",
-        "Maximum tokens of a rollout, prefix and continuation together.",
+        "Maximum tokens of a rollout, prefix and continuation together. Default: "
+        f"{EMBEDDED_BUDGET} with abacus-teacher, {HUB_BUDGET} with any other teacher.",
         place=1,
         without=("rollouts",),
     )
@@ -271,7 +272,7 @@ class PairOptions:
     # How sampling is run. run.json records it separately: `engine_spec.engine_record`.
     engine: Literal["transformers", "vllm"] = common(
         "The engine",
-        "What samples. vllm (pip install 'decaylab[vllm]') is for models of billions of "
+        "What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions of "
         "parameters.",
         "transformers",
         without=NOT_SAMPLING,

@@ -96,7 +96,7 @@ class SweepOptions(TrainOptions):
         place=-1,
         identity=NEVER,
     )
-    overwrite: bool = common(
+    overwrite: bool = option(
         "The run", "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
     )
 

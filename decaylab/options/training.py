@@ -129,7 +129,7 @@ class TrainFields:
     )
     rollouts_per_problem: Count = option("The training", "Rollouts per problem in a step.", 1)
     full_finetune: bool = common(
-        "The training", "Train all weights instead of LoRA.", False, common=("train", "plan")
+        "The training", "Train all weights instead of LoRA.", False, common=("train",)
     )
     lora_rank: Count = option("The training", "Rank of the adapters.", 32)
     lora_alpha: Count = option("The training", "LoRA scale is alpha / rank.", 64, only=TRAINS)
@@ -214,7 +214,7 @@ class TrainOptions(TrainFields, PairOptions):
         "Where the loss falls",
         f"The paper's N: tokens at which rollouts stop, or {FULL}. Default: 100 (40 with the "
         "embedded pair) if the selector stops rollouts, full otherwise.",
-        among="The measurement",
+        place=-1,
         common=("train",),
         metavar="N|full",
     )
