@@ -221,10 +221,11 @@ def test_every_option_of_every_command_is_in_the_reference_once(
     assert set(pages) == {"index.md", *(f"{name}.md" for name in ALL)}
     for name, command in ALL.items():
         page = pages[f"{name}.md"]
-        listed = re.findall(r"^\| \**`([^`]+)`\** \|", page, re.MULTILINE)
-        assert Counter(title.split(" /")[0] for title in listed) == Counter(heads(command))
+        cells = re.findall(r"^\| \**(`[^*|]+`)\** \|", page, re.MULTILINE)
+        listed = [cell.replace("` or `", "|").strip("`").split(" /")[0] for cell in cells]
+        assert Counter(listed) == Counter(heads(command))
         bold = re.findall(r"^\| \*\*`([^` ]+)", page, re.MULTILINE)
-        common = [row.name.split(" /")[0] for row in help.rows(command) if row.common]
+        common = [re.split(r"[ |]", row.name)[0] for row in help.rows(command) if row.common]
         assert Counter(bold) == Counter(common if name in COMMANDS else [])
         for row in re.findall(r"^\|.*$", page, re.MULTILINE):  # as many cells as the title
             assert row.count("|") in (5, 6), row
