@@ -127,7 +127,8 @@ def rows(command: Any) -> list[Row]:
 
 def _row(command: Any, parameter: Any, one: Spoken | None) -> Row:
     is_argument = parameter.param_type_name == "argument"
-    panel = parameter.rich_help_panel or ("The run" if command.name in COMMANDS else OPTIONS)
+    panel = getattr(parameter, "rich_help_panel", None)  # --help may be click's own option
+    panel = panel or ("The run" if command.name in COMMANDS else OPTIONS)
     name = " / ".join((*parameter.opts, *parameter.secondary_opts))
     if is_argument:
         panel, name = ARGUMENTS, parameter.metavar
@@ -276,6 +277,7 @@ def _plain(text: str) -> str:
 def _coloured(text: str) -> Text:
     """Flags stand out, defaults step back."""
     line = Text(text)
+    line.highlight_regex(r"^ (Usage:|Run first$|Examples?$)", "bold")
     line.highlight_regex(FLAG, "bold cyan")
     line.highlight_regex(r"\[default: .*\]", "dim")
     line.highlight_regex(r"^ *# .*", "dim")
