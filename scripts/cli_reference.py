@@ -17,8 +17,9 @@ import typer
 
 import decaylab.cli.main  # noqa: F401 - registers the commands
 from decaylab.cli import docstrings
-from decaylab.cli.help import ARGUMENTS, FLAG, GROUPS, OPTIONS, Row, rows, usage
+from decaylab.cli.help import FLAG
 from decaylab.cli.registering import app
+from decaylab.cli.rows import ARGUMENTS, GROUPS, OPTIONS, Row, rows, usage
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import PANELS
 

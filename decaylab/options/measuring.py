@@ -107,7 +107,8 @@ class PairOptions:
     system: Text | None = option("The pair", "System message of the prompts. Default: none.")
     teacher_system: Text | None = option(
         "The pair",
-        "System message of the teacher's prompts. Default: that of --system. '' is none.",
+        "System message of the teacher's prompts; an empty text is none. Default: that of "
+        "--system.",
     )
     template_kwargs: Variables = option(
         "The pair",

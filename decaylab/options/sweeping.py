@@ -17,13 +17,20 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import (
+    CHECKPOINT_RULES,
+    LAST,
+    AnswerRule,
+    CheckpointRule,
+    Count,
+    Seed,
+)
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
-Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__, SWEEPS)]
+Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
 # Any text passes here; `arms` checks the values.
 Values = Annotated[str, Must("be comma-separated text", lambda text: True)]
 
@@ -37,6 +44,7 @@ class SweepOptions(TrainOptions):
     over: Swept = common(
         "ahead of all panels",
         "What varies between the arms.",
+        metavar="|".join(SWEEPS),
         LENGTHS,
         argument=True,
         identity=(SWEEP,),
@@ -65,6 +73,7 @@ class SweepOptions(TrainOptions):
         "The measurement",
         "Checkpoints to evaluate; best is by the run's validation.csv.",
         LAST,
+        metavar=CHECKPOINT_RULES,
         identity=(SWEEP,),
     )
     samples: Count = common(
