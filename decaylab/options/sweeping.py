@@ -44,8 +44,8 @@ class SweepOptions(TrainOptions):
     over: Swept = common(
         "ahead of all panels",
         "What varies between the arms.",
-        metavar="|".join(SWEEPS),
         LENGTHS,
+        metavar="|".join(SWEEPS),
         argument=True,
         identity=(SWEEP,),
     )
