@@ -155,8 +155,8 @@ class PairOptions:
     columns: Columns = option(
         "The problems",
         "The column that holds a ROLE, where files name it otherwise; repeat for several. Roles of "
-        f"problems: {', '.join(COLUMN_ROLES[:3])}. Of rollouts also: {', '.join(COLUMN_ROLES[3:])}. "
-        "NAME may be a path: answer=reward_model.ground_truth.",
+        f"problems: {', '.join(COLUMN_ROLES[:3])}. Of rollouts also: "
+        f"{', '.join(COLUMN_ROLES[3:])}. NAME may be a path: answer=reward_model.ground_truth.",
         {},
         metavar="ROLE=NAME",
         common=("rollouts",),
