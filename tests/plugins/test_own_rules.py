@@ -1,4 +1,4 @@
-"""Answer rules of the user's own in the grading processes: verdicts, time limits, crashes, errors."""
+"""Answer rules of the user's own, in the grading processes: verdicts, time limits, errors."""
 
 from __future__ import annotations
 
