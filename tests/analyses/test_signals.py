@@ -367,14 +367,12 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
 
 def test_selectors_that_are_added_are_compared_by_what_they_choose() -> None:
     """One chooses at most two tokens by the log-ratio, one nothing; `random` stays as it was."""
-    each = scored(rollouts=12)
     rng = np.random.default_rng(5)
-    tokens = len(each.tokens)
-    logprobs = {name: -rng.exponential(size=tokens) for name in LOGPROBS}
-    table = TokenTable(
-        each.tokens.lengths, each.tokens.problems, 10, each.tokens.columns | logprobs
-    )
-    each = replace(each, tokens=table)
+    lengths = rng.integers(1, 30, 12)
+    logprobs = {name: -rng.exponential(size=int(lengths.sum())) for name in LOGPROBS}
+    columns = columns_of(int(lengths.sum()), rng) | logprobs
+    table = TokenTable(lengths, rng.integers(0, 5, 12), 5, columns)
+    each = Scored("base", "fresh", table)
 
     def surest(signals: Signals, budget: int, rng: np.random.Generator) -> np.ndarray:
         gap = signals.student_logprob - signals.teacher_logprob

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import decaylab, start
+from command_line import HELPERS, decaylab, start
 from own_parts import PLUGIN, forgotten, write_plugin
 
 import decaylab as dl
+from decaylab.commands import children, drawing
 from decaylab.errors import UserError
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs import outcomes, store
@@ -194,6 +196,17 @@ def test_runs_are_read_where_the_plugin_is_not_installed(
         assert "selector last-half-weights" in decaylab("show", trained).out
 
 
+# A training of a sweep as it is, without its figure; its evaluation by the stub.
+CHILD = """
+import sys
+if sys.argv[1] == "evaluate":
+    import stub_decaylab
+    sys.exit(stub_decaylab.evaluate(sys.argv[2:]))
+from decaylab.cli.main import main
+from decaylab.commands import drawing
+drawing.draw_training = lambda *more, **others: None
+main()
+"""
 SCRIPT = """
 import decaylab as dl
 import my_parts
@@ -208,6 +221,9 @@ def test_five_lines_sweep_a_selector_of_ones_own(
     """It is registered by an import, and the processes of the sweep import its file too."""
     monkeypatch.syspath_prepend(str(plugin.parent))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("PYTHONPATH", HELPERS)
+    monkeypatch.setattr(children, "PROGRAM", (sys.executable, "-c", CHILD))
+    monkeypatch.setattr(drawing, "draw", lambda *more, **others: None)
     small = {
         name: value for name, value in TRAIN.items() if name not in ("selector", "test_problems")
     }
