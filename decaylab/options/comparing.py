@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from decaylab.options import option_values
 from decaylab.options.declared import COMPARISON, NEVER, common, option
-from decaylab.options.kinds import AnswerRule, Paths, Seed, Share
+from decaylab.options.kinds import Paths, Seed, Share, StoredRule
 
 OF_COMPARISONS = (COMPARISON,)
 
@@ -31,9 +31,11 @@ class CompareOptions:
         metavar="RUN",
         identity=OF_COMPARISONS,
     )
-    answer_rule: AnswerRule | None = option(
+    answer_rule: StoredRule | None = option(
         "The measurement",
-        "The answer rule to compare by. Default: the rule that the runs report.",
+        "An answer rule that all runs were graded by: last_boxed, first_boxed, anywhere, gsm8k or "
+        "your own. Default: the rule that the runs report.",
+        metavar="NAME",
         place=3,
         identity=OF_COMPARISONS,
     )

@@ -24,6 +24,7 @@ from decaylab.options.kinds import (
     CheckpointRule,
     Count,
     Seed,
+    SelectorName,
 )
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
@@ -81,7 +82,8 @@ class SweepOptions(TrainOptions):
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "The answer rule that is reported first and grades held-out answers.",
+        "The answer rule that is reported first and grades held-out answers: {answer_rules}.",
+        metavar="NAME",
         place=3,
     )
     workers: Count = common(
@@ -160,8 +162,7 @@ class SweepOptions(TrainOptions):
             raise UserError(
                 f"sweep {SELECTOR} compares selectors at one --budget: remove --rollout-length"
             )
-        if value not in SELECTORS:
-            raise UserError(f"--values must be among {', '.join(SELECTORS)}, got {value}")
+        option_values.checked("each of --values", SelectorName, value)
         given["selector"] = value
         if SELECTORS[value].whole:
             given["budget"] = None
