@@ -50,8 +50,11 @@ if TYPE_CHECKING:
     from decaylab.api.results import open_run as open_run
     from decaylab.api.results import show as show
     from decaylab.errors import UserError as UserError
+    from decaylab.maths.selection import selector as selector
     from decaylab.paper.publication import published as published
     from decaylab.policies.loaded_models import loaded as loaded
+    from decaylab.problems.answers import answer_rule as answer_rule
+    from decaylab.problems.own_sets import problem_set as problem_set
     from decaylab.tokens.score_texts import score as score
 
     __version__: str
@@ -66,8 +69,12 @@ HOMES = {
     "decaylab.api.results": ("Run", "open_run", "show"),
     "decaylab.api.drawing": ("catalogue", "figure", "report", "table", "view", "write_figures"),
     "decaylab.errors": ("UserError",),
+    # A plugin is imported by the grading processes too, which need nothing of the commands.
+    "decaylab.maths.selection": ("selector",),
     "decaylab.paper.publication": ("published",),
     "decaylab.policies.loaded_models": ("loaded",),
+    "decaylab.problems.answers": ("answer_rule",),
+    "decaylab.problems.own_sets": ("problem_set",),
     "decaylab.tokens.score_texts": ("score",),
 }
 """The module of each public name, imported on first use."""
