@@ -9,7 +9,8 @@ grading                  verdicts by the answer rules, in worker processes
 boxes, expressions, plain_numbers, forms   extracts answers from responses
 answers, symbolic        decides whether two answers are equal
 thoughts                 finds where thoughts end and the answer begins
+own_sets, own_rules      problem sets and answer rules of the user's own
 votes, applicable        majorities; which problems an answer rule can judge
 
-Imports maths and errors.
+Imports plugins, maths and errors.
 """

@@ -36,16 +36,16 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from decaylab.errors import UserError
-from decaylab.plugins import loading, origins
-from decaylab.problems import thoughts
+from decaylab.plugins import origins
+from decaylab.problems import own_rules, thoughts
 from decaylab.problems.answers import ANSWER_RULES, RULES, box_equals, equal, is_readable
 from decaylab.problems.boxes import boxed_answers, boxed_lists
 from decaylab.problems.expressions import comparable, expressions
@@ -56,8 +56,8 @@ from decaylab.problems.votes import VOTING_RULES, same_answer
 CODE = tuple(
     Path(__file__).with_name(f"{name}.py")
     for name in (
-        *("answers", "boxes", "expressions", "forms", "grading", "plain_numbers", "symbolic"),
-        "thoughts",
+        *("answers", "boxes", "expressions", "forms", "grading", "own_rules", "plain_numbers"),
+        *("symbolic", "thoughts"),
     )
 )
 """The files that determine verdicts. Stored verdicts are recomputed when they change."""
@@ -105,7 +105,7 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
     if rule.startswith(_SAME):
         return _verdict(same_answer(rule.removeprefix(_SAME), response, answer))
     if own := RULES.get(rule):
-        return _own_verdict(own(response, answer)) if response.strip() else Verdict.NO_ANSWER
+        return Verdict(own_rules.verdict(own, response, answer))
     gold = tidy(answer)
     if rule == _GOLD_CHECK:
         return _verdict(is_readable(gold))
@@ -139,30 +139,9 @@ def _verdict(is_equal: bool) -> Verdict:
     return Verdict.CORRECT if is_equal else Verdict.WRONG
 
 
-_OWN_VERDICTS = ("correct", "wrong", "no_answer")
-
-
-def _own_verdict(given: Any) -> Verdict:
-    """The verdict that a rule of the user's own returned.
-
-    Raises:
-        UserError: it is none.
-    """
-    if given is None:
-        return Verdict.NO_ANSWER
-    if type(given).__name__ in ("bool", "bool_"):  # numpy's too
-        return _verdict(bool(given))
-    if isinstance(given, str) and given in _OWN_VERDICTS:
-        return Verdict(given)
-    raise UserError(
-        f"must return True, False, None or {', '.join(_OWN_VERDICTS)}, got {given!r:.60}"
-    )
-
-
 # Worker processes
 
 _Judgement = tuple[str, str, str]  # rule, response, gold answer
-_Sources = dict[str, tuple[str, str]]  # rule of the user's own -> its plugin and the SHA-256
 _ERROR = "error "  # beginning of a line that is no verdict
 
 
@@ -190,7 +169,7 @@ def _serve(timeout_seconds: float) -> None:
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         sources, judgements = json.loads(line)
-        if problem := _load(sources):
+        if problem := own_rules.load(sources):
             print(_ERROR + problem, file=answers, flush=True)
             continue
         for rule, response, answer in judgements:
@@ -204,37 +183,9 @@ def _serve(timeout_seconds: float) -> None:
             except Exception as error:
                 if not RULES.get(rule):
                     raise
-                verdict = _ERROR + _complaint(rule, response, error)
+                verdict = _ERROR + own_rules.complaint(rule, response, error)
             faulthandler.cancel_dump_traceback_later()
             print(verdict, file=answers, flush=True)
-
-
-def _load(sources: Mapping[str, tuple[str, str]]) -> str:
-    """Imports the plugins of the user's own rules; returns what is wrong with one, in a line."""
-    for rule, (source, digest) in sources.items():
-        if RULES.get(rule):
-            continue
-        try:
-            loading.load(source)
-        except Exception as error:
-            return f"answer rule {rule!r} in a grading process: {loading.described(error)}"
-        origin = origins.ORIGINS.get((origins.ANSWER_RULE, rule))
-        if origin is None:
-            return (
-                f"answer rule {rule!r} is not registered when {source} is imported; register it at "
-                "the top level of the file"
-            )
-        if origin.sha256 != digest:
-            return f"{source} has changed since this command began; start the command again"
-    return ""
-
-
-def _complaint(rule: str, response: str, error: Exception) -> str:
-    """What went wrong in a rule of the user's own, in a line."""
-    origin = origins.ORIGINS[origins.ANSWER_RULE, rule]
-    shown = " ".join(response.split())[-60:]
-    what = loading.described(error, origin.file)
-    return f"{origin.words}: {what}, on a response that ends {shown!r}"
 
 
 class _Worker:
@@ -266,7 +217,7 @@ class _Worker:
                 inbox.put((self, line.strip()))
         inbox.put((self, None))
 
-    def send(self, judgements: list[_Judgement], sources: _Sources) -> None:
+    def send(self, judgements: list[_Judgement], sources: own_rules.Sources) -> None:
         """sources: of the user's own rules, which the worker imports if it has not yet."""
         assert self.process.stdin is not None
         self.owed.extend(judgements)
@@ -306,7 +257,7 @@ class Grader:
         self._pool: list[_Worker] = []
         self._inbox: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
         self._known: dict[_Judgement, Verdict] = {}
-        self._sources: _Sources = {}
+        self._sources: own_rules.Sources = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:

@@ -17,7 +17,7 @@ from command_line import HELPERS, decaylab, start
 from own_parts import PLUGIN, forgotten, write_plugin
 
 import decaylab as dl
-from decaylab.commands import children, drawing
+from decaylab.commands import children, comparable, drawing
 from decaylab.errors import UserError
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs import outcomes, store
@@ -181,6 +181,13 @@ def test_another_rule_grades_the_stored_rollouts_and_a_changed_one_is_refused(
     finally:
         write_plugin(plugin.parent)
     assert "answer rule last_word (my_parts.py) has changed: SHA-256 " in words
+
+
+def test_runs_that_were_not_graded_by_a_rule_cannot_be_compared_by_it(decay: Path) -> None:
+    run = comparable.ComparedRun(decay, record(decay))
+    assert run.own_rule("odd_length") and run.own_rule("last_boxed") is None
+    with pytest.raises(UserError, match="was not graded by absent, but by last_boxed, .*odd_leng"):
+        comparable.check([run, run], "absent")
 
 
 def test_runs_are_read_where_the_plugin_is_not_installed(

@@ -12,7 +12,8 @@ from own_parts import PLUGIN, forgotten, write_plugin
 import decaylab as dl
 from decaylab.errors import UserError
 from decaylab.plugins import loading
-from decaylab.problems.grading import Grader, Verdict, _own_verdict
+from decaylab.problems.grading import Grader, Verdict
+from decaylab.problems.own_rules import verdict
 
 RULES = """
 import ctypes, time
@@ -62,10 +63,13 @@ def test_a_rule_that_raises_names_its_function_and_line(grader: Grader) -> None:
 
 
 def test_what_is_no_verdict_is_refused() -> None:
-    for wrong in (1, 0.0, "right", [True], "timeout"):
+    def judged(returned: object) -> str:
+        return verdict(lambda response, gold: returned, "text", "1")
+
+    for wrong in (1, 0.0, "right", [True], "timeout", "not_applicable"):
         with pytest.raises(UserError, match="must return True, False, None or correct, wrong, no_"):
-            _own_verdict(wrong)
-    assert [_own_verdict(np.True_), _own_verdict(False)] == ["correct", "wrong"]
+            judged(wrong)
+    assert [judged(np.True_), judged(False), judged(None)] == ["correct", "wrong", "no_answer"]
 
 
 def test_gold_answers_that_only_a_rule_of_ones_own_reads_are_not_wrong_by_the_others(
