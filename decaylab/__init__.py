@@ -11,9 +11,11 @@ Everything here is explained in `decaylab.notebook`. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decaylab.callback import DecayCallback
     from decaylab.notebook import (
         behaviour,
         catalogue,
@@ -33,8 +35,14 @@ if TYPE_CHECKING:
         train,
         view,
     )
+    from decaylab.probing.probe import Probe
+
+IN_TRAINING = {"DecayCallback": "decaylab.callback", "Probe": "decaylab.probing.probe"}
+"""What a training loop uses, and where it stands."""
 
 __all__ = [
+    "DecayCallback",
+    "Probe",
     "behaviour",
     "category_kl",
     "compare",
@@ -58,9 +66,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'decaylab' has no attribute {name!r}")
-    from decaylab import notebook
-
-    return getattr(notebook, name)
+    return getattr(importlib.import_module(IN_TRAINING.get(name, "decaylab.notebook")), name)
 
 
 def __dir__() -> list[str]:
