@@ -157,7 +157,9 @@ def _tokenizer(trainer: Trainer) -> Any:
 
 
 def _rollout_length(trainer: Trainer) -> int | None:
-    """Tokens at which the trainer's own rollouts stop (TRL: DistillationConfig, GKDConfig)."""
+    """Tokens at which the trainer's own rollouts stop, if it trains on nothing else."""
+    if getattr(trainer.args, "lmbda", 1.0) < 1:  # TRL's GKD and GOLD: a share of off-policy texts
+        return None
     for name in ("max_completion_length", "max_new_tokens"):
         if (length := getattr(trainer.args, name, None)) is not None:
             return int(length)

@@ -75,13 +75,19 @@ def undisturbed(model: Any) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     # Under mixed precision, accelerate wraps the model's forward, and the body would inherit it.
     cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
-    devices = [model.device] if model.device.type == "cuda" else []
     try:
         model.eval()
-        with torch.random.fork_rng(devices), torch.autocast(model.device.type, enabled=False):
+        with same_random_numbers(model), torch.autocast(model.device.type, enabled=False):
             yield
     finally:
         for module, mode in modes:
             module.training = mode
         if cast is not None:
             model.forward = cast
+
+
+@contextmanager
+def same_random_numbers(model: Any) -> Iterator[None]:
+    """Restores torch's random numbers after the block, on the CPU and on the model's device."""
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        yield

@@ -35,7 +35,7 @@ def raised(steps: pd.DataFrame, thresholds: Thresholds) -> list[dict[str, Any]]:
     before = behaviour(steps.iloc[0])
     return [
         {"step": int(row["step"]), "alarm": sentence}
-        for _, row in steps.iterrows()
+        for _, row in steps.iloc[1:].iterrows()
         for sentence in alarms(before, behaviour(row), thresholds)
     ]
 

@@ -31,7 +31,7 @@ from decaylab.policies import loading
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.probing import kept, notes
 from decaylab.probing.asked import Asked, asked, problem_set
-from decaylab.probing.models import body, name_of, policy_of, undisturbed
+from decaylab.probing.models import body, name_of, policy_of, same_random_numbers, undisturbed
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.problems.sets import ProblemSet
 from decaylab.rollouts.sampling import Response, SamplingSettings
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+PREFIX = "prefix"
+"""The selector of a loop whose rollouts stop at N tokens and that trains on all of them."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,10 @@ class Probe:
                 budget.
         """
         if self._asked is None:
-            self._asked = asked(model, self._given, self.tokenizer, self.problem_set, self.options)
+            with same_random_numbers(body(model)):  # a teacher that is loaded may draw some
+                self._asked = asked(
+                    model, self._given, self.tokenizer, self.problem_set, self.options
+                )
         return self._asked
 
     def resume(self, model: Any, step: int) -> None:
@@ -331,7 +336,8 @@ class Probe:
             frame = rows(position_kl.measure(scored, settings), checkpoint=name)
             frame = frame.assign(step=float(step))
             if step and self.options.rollout_length is not None:
-                frame = frame.assign(rollout_length=float(self.options.rollout_length))
+                length = float(self.options.rollout_length)
+                frame = frame.assign(selector=PREFIX, rollout_length=length)
             self._frames[step] = frame
         return self._frames[step]
 
