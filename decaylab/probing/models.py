@@ -14,6 +14,7 @@ import torch
 
 from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.loading import EMBEDDED, resolve
 from decaylab.policies.policy import LoadSettings, Policy
 
 
@@ -24,8 +25,10 @@ def policy_of(name: str, model: Any, tokenizer: Any, settings: LoadSettings) -> 
 
 
 def name_of(model: Any, otherwise: str) -> str:
-    """The name that a model was loaded by, as its configuration has it."""
-    return str(getattr(body(model).config, "_name_or_path", "") or otherwise)
+    """The name that a model was loaded by, as its configuration has it; an embedded model has the
+    name that the command line knows it by."""
+    name = str(getattr(body(model).config, "_name_or_path", "") or otherwise)
+    return next((known for known in EMBEDDED if str(resolve(known)) == name), name)
 
 
 def body(model: Any) -> Any:
