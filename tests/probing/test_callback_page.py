@@ -33,10 +33,10 @@ def test_a_program_of_the_page_leaves_a_run_that_the_commands_read(
     torch.manual_seed(0)
     exec(compile(program(first), str(PAGE), "exec"), {"__name__": "page"})
     run = dl.open_run(folder)
-    assert list(run.measurements["checkpoint"].unique()) == ["base", "step-2", "step-4"]
-    assert list(pd.read_csv(f"{folder}/steps.csv")["rollouts"]) == [8, 8, 8]
+    assert list(run.measurements["checkpoint"].unique()) == ["base", "step-1", "step-2"]
+    assert list(pd.read_csv(f"{folder}/steps.csv")["rollouts"]) == [6, 6, 6]
     cascades = run.measurements.query("what == 'cascade_ratio'")
     assert set(cascades["position_low"]) == {20} and set(cascades["rollout_length"]) == {20}
     assert cascades["value"].between(0.1, 10).all() and len(cascades) == 4
     report = dl.report(folder, out="report.html").read_text()
-    assert "abacus-student" in report and "step-4" in report
+    assert "abacus-student" in report and "step-2" in report

@@ -28,9 +28,12 @@ from tiny_models import byte_tokenizer
 import decaylab as dl
 from decaylab.errors import UserError
 from decaylab.maths import token_means
+from decaylab.options.diagnosing import position_bins
+from decaylab.policies import loading
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import Policy
 from decaylab.probing.probe import Probe
+from decaylab.runs import found_runs
 from decaylab.runs.skewed_cells import NO_TOKENS
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, row, select
 from decaylab.trainer.alarms import Thresholds
@@ -115,6 +118,22 @@ def test_the_folder_is_a_position_kl_run_with_the_steps_as_checkpoints(tmp_path:
     assert (whole["problems"], whole["rollouts"]) == (len(TEXTS), 2 * len(TEXTS))
     empty = row(frame, what="reverse_kl", checkpoint=BASE, view=FRESH, position_low=30)
     assert np.isnan(empty["value"]) and empty["note"] == NO_TOKENS
+
+
+def test_a_teacher_by_name_is_the_one_that_other_runs_of_the_pair_have(tmp_path: Path) -> None:
+    pair = loading.load("abacus-student"), loading.load("abacus-teacher")
+    before = torch.get_rng_state()
+    watched = Probe(
+        "abacus-teacher", pair[0].tokenizer, "abacus", tmp_path / "run", limit=2, max_tokens=6
+    )
+    watched.measure(pair[0].weights, 0)
+    assert torch.equal(torch.get_rng_state(), before)  # a teacher that is loaded draws none
+    found = found_runs.read(tmp_path / "run")
+    assert found.command == "position-kl"
+    hashed = pair[1].identity.content_hash
+    assert found.pair == found_runs.Pair("abacus-student", "abacus-teacher", "", hashed)
+    bins = select(found.measurements, what="reverse_kl", view=FRESH)["position_low"].tolist()
+    assert bins == list(position_bins(embedded=True))
 
 
 def test_measuring_again_replaces_a_step_and_drops_the_later_ones(tmp_path: Path) -> None:
