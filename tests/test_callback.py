@@ -236,9 +236,7 @@ def test_a_run_that_is_stopped_early_is_scored_where_it_stops_and_not_on_the_bes
     often = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     # the first step is the best: all others diverge
     stopping = {"load_best_model_at_end": True, "learning_rate": 1.0, "max_steps": 5}
-    trainer = trainer_of(
-        tmp_path, None, [seen, EarlyStoppingCallback(1)], max_steps=5, **often, **stopping
-    )
+    trainer = trainer_of(tmp_path, None, [seen, EarlyStoppingCallback(1)], **often, **stopping)
     watched(trainer, of, every=100)
     trainer.train()
     assert trainer.state.best_global_step == 1 and list(logged(trainer)) == [0, 2]
