@@ -49,10 +49,12 @@ if TYPE_CHECKING:
     from decaylab.api.results import Run as Run
     from decaylab.api.results import open_run as open_run
     from decaylab.api.results import show as show
+    from decaylab.callback import DecayCallback as DecayCallback
     from decaylab.errors import UserError as UserError
     from decaylab.maths.selection import selector as selector
     from decaylab.paper.publication import published as published
     from decaylab.policies.loaded_models import loaded as loaded
+    from decaylab.probing.probe import Probe as Probe
     from decaylab.problems.answers import answer_rule as answer_rule
     from decaylab.problems.own_sets import problem_set as problem_set
     from decaylab.tokens.score_texts import score as score
@@ -68,11 +70,13 @@ HOMES = {
     "decaylab.api.columns": ("columns",),
     "decaylab.api.results": ("Run", "open_run", "show"),
     "decaylab.api.drawing": ("catalogue", "figure", "report", "table", "view", "write_figures"),
+    "decaylab.callback": ("DecayCallback",),
     "decaylab.errors": ("UserError",),
     # A plugin is imported by the grading processes too, which need nothing of the commands.
     "decaylab.maths.selection": ("selector",),
     "decaylab.paper.publication": ("published",),
     "decaylab.policies.loaded_models": ("loaded",),
+    "decaylab.probing.probe": ("Probe",),
     "decaylab.problems.answers": ("answer_rule",),
     "decaylab.problems.own_sets": ("problem_set",),
     "decaylab.tokens.score_texts": ("score",),

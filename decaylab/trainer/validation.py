@@ -6,15 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.problems import thoughts
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
+from decaylab.trainer import alarms
 from decaylab.trainer.alarms import Behaviour
-from decaylab.trainer.machinery.metrics import REPETITIVE
 from decaylab.trainer.machinery.setup import TrainSetup
 
 
@@ -44,14 +43,13 @@ class Validation:
             rollout.columns["reverse_kl"] for rollout in self.scorer.score(self._read(responses))
         ]
         written = [response.written for response in responses]
+        ended = [response.ended for response in responses]
         return {
             "problems": float(len(requests)),
             "correct": float(self._correct(requests, responses, reporter)),
             "tokens": float(sum(len(column) for column in columns)),
             "reverse_kl": float(sum(column.astype("float64").sum() for column in columns)),
-            "written": float(sum(len(ids) for ids in written)),
-            "ended": float(sum(response.ended for response in responses)),
-            "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
+            **alarms.counted(written, ended),
         }
 
     def _correct(
