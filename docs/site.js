@@ -1,4 +1,4 @@
-// Typesets the formulas of a page. KaTeX is loaded only where there are some.
+// Typesets formulas, and lets the keyboard scroll what is wider than its box.
 const here = new URL(".", document.currentScript.src);
 
 function add(element, address) {
@@ -10,6 +10,7 @@ function add(element, address) {
   });
 }
 
+// KaTeX is loaded only where there are formulas.
 async function typeset() {
   const formulas = document.querySelectorAll(".arithmatex");
   if (formulas.length === 0) return;
@@ -19,10 +20,20 @@ async function typeset() {
   ]);
   for (const formula of formulas) {
     const source = formula.textContent.trim().slice(2, -2); // between \( and \), or \[ and \]
-    const displayMode = formula.tagName === "DIV";
-    katex.render(source, formula, { displayMode, throwOnError: true });
-    if (displayMode) formula.tabIndex = 0; // wide ones scroll, by the keyboard too
+    katex.render(source, formula, { displayMode: formula.tagName === "DIV" });
   }
 }
 
-document.addEventListener("DOMContentLoaded", typeset);
+function letScroll() {
+  for (const box of document.querySelectorAll(".md-typeset__scrollwrap, div.arithmatex")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+}
+
+addEventListener("load", async () => {
+  await typeset();
+  await document.fonts.ready;
+  letScroll();
+});
+addEventListener("resize", letScroll);
