@@ -35,5 +35,6 @@ addEventListener("load", async () => {
   await typeset();
   await document.fonts.ready;
   letScroll();
+  document.body.dataset.ready = "";
 });
 addEventListener("resize", letScroll);
