@@ -58,8 +58,9 @@ def rollouts(options: FileOptions, output: Output) -> None:
     answer=reward_model.ground_truth`
     """
     from decaylab.cli import rollouts
+    from decaylab.commands import reading
 
-    understood = rollouts.understand(options, output.reporter)
+    understood = reading.understand(options, output.reporter)
     if output.as_json:
         print(rollouts.record(understood))
     else:

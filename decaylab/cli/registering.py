@@ -9,10 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from decaylab.cli.output import Output, hush
+from decaylab.cli.output import Output
 from decaylab.cli.parameters import signature
 from decaylab.errors import Interrupted
 from decaylab.options.command_options import COMMANDS
+from decaylab.progress import hushed
 
 app = typer.Typer(
     name="decaylab",
@@ -83,8 +84,8 @@ def command(function: Any) -> Command:
             first = STARTING.get(name, "loads torch and the models")
             output.reporter.note(f"decaylab {name}: {first} ...")
         try:
-            hush(output.quiet)
-            function(options, output)
+            with hushed(output.quiet):
+                function(options, output)
         except Interrupted as interrupted:
             raise Stopped(str(interrupted)) from interrupted
         except KeyboardInterrupt as interrupt:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from decaylab.options import option_values
 from decaylab.options.declared import COMPARISON, NEVER, common, option
-from decaylab.options.kinds import AnswerRule, Paths, Seed, Share
+from decaylab.options.kinds import AnswerRule, PathName, Paths, Seed, Share
 
 OF_COMPARISONS = (COMPARISON,)
 
@@ -23,7 +23,7 @@ class CompareOptions:
         argument=True,
         identity=NEVER,  # run.json names the runs with their contents
     )
-    reference: str | None = common(
+    reference: PathName | None = common(
         "The measurement",
         "The run that the others are compared with: its folder, or the name of its teacher (or "
         "student). Default: the first run.",
@@ -41,7 +41,7 @@ class CompareOptions:
     seed: Seed = option(
         "The measurement", "Seed for the bootstrap.", 0, place=3, identity=OF_COMPARISONS
     )
-    out: str | None = common(
+    out: PathName | None = common(
         "The run",
         "Output folder. Default: a folder in runs/ named after the shared policy and the runs.",
         identity=NEVER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from decaylab.errors import UserError
 from decaylab.options.declared import (
@@ -18,11 +18,13 @@ from decaylab.options.kinds import (
     CheckpointRule,
     Count,
     CountOrOff,
+    PathName,
     Paths,
     Rate,
     Share,
 )
 from decaylab.options.measuring import TOKEN_COMMANDS, PairOptions
+from decaylab.options.option_values import PATH
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "at least 10 of them, reach.",
         only=("signals",),
     )
-    categories: str | None = option(
+    categories: PathName | None = option(
         "The measurement",
         "A TOML file of token categories that replace the paper's six.",
         only=("category-kl",),
@@ -129,7 +131,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         only=("signals",),
         identity=NEVER,
     )
-    evidence: tuple[str, ...] = common(
+    evidence: Annotated[tuple[str, ...], PATH] = common(
         "The measurement",
         "Folders searched for runs of this pair, comma-separated, for --advise. Default: runs/.",
         (),
@@ -158,7 +160,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         only=TOKEN_COMMANDS,
         identity=NEVER,
     )
-    cache: str = option(
+    cache: PathName = option(
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from decaylab.options.option_values import JSON_TOO, ONE_BY_ONE, Must, Names, one_of, words
+from decaylab.options.option_values import (
+    JSON_TOO,
+    ONE_BY_ONE,
+    PATH,
+    Must,
+    Names,
+    one_of,
+    words,
+)
 from decaylab.problems.answers import ANSWER_RULES
 
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
@@ -20,7 +28,8 @@ Temperature = Annotated[
     float, Must("be at least 0 (0 is greedy)", lambda value: 0 <= value < math.inf)
 ]
 Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
-Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
+PathName = Annotated[str, PATH]
+Paths = Annotated[tuple[str, ...], PATH, ONE_BY_ONE]
 Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
 AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
 Bins = Annotated[

@@ -26,6 +26,7 @@ from decaylab.options.kinds import (
     Count,
     CountOrOff,
     Lengths,
+    PathName,
     Paths,
     Seed,
     Share,
@@ -189,7 +190,7 @@ class PairOptions:
         identity=(DIAGNOSTIC,),
     )
 
-    rollouts: str | None = common(
+    rollouts: PathName | None = common(
         "Rollouts that exist already",
         "Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, inspect and "
         "others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a comma-separated list. "
@@ -285,7 +286,7 @@ class PairOptions:
         identity=NEVER,
     )
 
-    out: str | None = common(
+    out: PathName | None = common(
         "The run",
         "Output folder. Default: a folder in runs/ named after the pair, or the given run's own.",
         without=NO_RESULTS,

@@ -47,10 +47,14 @@ EXAMPLES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Must:
-    """A condition on a value of the declared type. words: the condition, as it follows "must"."""
+    """A condition on a value of the declared type.
+
+    words: the condition, as it follows "must". choices: the words that are allowed, if listed.
+    """
 
     words: str
     holds: Callable[[Any], bool]
+    choices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ NUMBER_TOO = "a whole number is accepted and converted to text"
 JSON_TOO = "values of a table that are not text are converted to JSON"
 NONE = "None is allowed"
 ONE_BY_ONE = "text is not split at commas"
+PATH = "a file or folder"
 
 
 def one_of(choices: Collection[str]) -> Must:
     """One of these words. Words added to a registry later count too."""
-    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
+    condition = f"be one of {', '.join(choices)}"
+    return Must(condition, lambda value: value in choices, tuple(choices))
 
 
 def among(choices: Sequence[str]) -> Must:

@@ -17,13 +17,13 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, PathName, Seed
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
-Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
+Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__, SWEEPS)]
 # Any text passes here; `arms` checks the values.
 Values = Annotated[str, Must("be comma-separated text", lambda text: True)]
 
@@ -81,13 +81,13 @@ class SweepOptions(TrainOptions):
         among="The engine",
         identity=NEVER,
     )
-    cache: str = option(
+    cache: PathName = option(
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
         identity=NEVER,
     )
-    runs: str | None = common(
+    runs: PathName | None = common(
         "The run",
         "Folder of the training runs; several sweeps may share it. Default: in runs/.",
         place=-1,

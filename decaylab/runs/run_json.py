@@ -32,6 +32,10 @@ SHAPE: dict[str, Any] = {
     "notes": [str],
     "prompt_notes": [str],
     "tokens": [str],
+    "sources": {
+        "tokens": [{"checkpoint": str, "view": str, "folder": str}],
+        "rollouts": {},
+    },
     "answer_rule": str,
     "preset": str,
     "level": NUMBER,

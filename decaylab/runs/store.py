@@ -52,6 +52,7 @@ RESULTS = (
     "measurements.parquet",
     "measurements.csv",
     "rollouts.parquet",
+    "given-rollouts.parquet",
     "problems.parquet",
     "prompts.parquet",
     "outcomes.parquet",

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 import decaylab as dl
-from decaylab import notebook
+from decaylab.api import running
 from decaylab.cli import main, registering
 from decaylab.commands import sweep_runs
 from decaylab.errors import UserError
@@ -169,7 +169,7 @@ def test_a_changed_value_arrives_from_a_file(
 def test_a_changed_value_arrives_from_python(command: str) -> None:
     for name in COMMANDS[command].names:
         value = changed(COMMANDS[command].kind, name)
-        assert getattr(notebook._options(command, True, {name: value}), name) == value, name
+        assert getattr(running._options(command, True, {name: value}), name) == value, name
 
 
 def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import typer
 from command_line import decaylab
 
 import decaylab as dl
-from decaylab import notebook
+from decaylab.api import running
 from decaylab.cli import main, parameters
 from decaylab.errors import UserError
 from decaylab.options import option_values
@@ -422,7 +422,7 @@ def test_no_function_offers_what_its_command_does_not() -> None:
         dl.evaluate(rollouts="mine.jsonl")
     with pytest.raises(UserError, match="no option adapters of sweep"):
         dl.sweep("rollout-length", [5], adapters="served")
-    assert notebook.COMMANDS is COMMANDS
+    assert running.COMMANDS is COMMANDS
 
 
 def test_how_a_figure_is_drawn_is_checked_too() -> None:
