@@ -122,8 +122,9 @@ def test_what_the_readme_links_to_is_there() -> None:
 
 
 BROKEN = {
-    "```\ndecaylab plan\n```": "language ''",
-    "    decaylab plan\n": "indented block",
+    "```\ndecaylab plam\n```": "page.md:2: decaylab has no command plam",
+    "```\nfigure: runs/first\n```": "no check for the program figure:",
+    "    decaylab plan\n": "indented command",
     "```fish\nls\n```": "language 'fish'",
     "<!-- run -->\n```python\n1\n```": "only bash blocks",
     "```bash\ndecaylab position-kl --sample 4\n```": "page.md:2: .*--sample",

@@ -4,6 +4,7 @@ options, by accelerate's, and by what is in the repository."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 import shlex
@@ -63,11 +64,17 @@ def check(command: str, folder: Path) -> None:
         raise Stale(f"{command}: no check for the program {program}")
 
 
+@functools.cache
+def _group() -> Any:
+    """decaylab's command line."""
+    return typer.main.get_command(main.app)
+
+
 def check_decaylab(words: list[str], folder: Path) -> None:
     """Parses words as decaylab's command line, and makes the options of the run from them."""
     if words and words[0] == PLACEHOLDER:
         return
-    group: Any = typer.main.get_command(main.app)
+    group = _group()
     if not words or words[0].startswith("-"):
         known = {name for one in group.params for name in one.opts} | {"--help"}
         unknown = [word for word in words if word not in known]
@@ -165,9 +172,10 @@ def _check_python(words: list[str], folder: Path) -> None:
             raise Stale(f"python {' '.join(words)}: no option {word}")
 
 
+@functools.cache
 def options_everywhere() -> set[str]:
     """Every option of every command of decaylab, and of decaylab itself."""
-    group: Any = typer.main.get_command(main.app)
+    group = _group()
     every = [group, *group.commands.values()]
     return {
         name

@@ -1,12 +1,13 @@
 """The blocks of README and docs, and what a command or a piece of Python in them must satisfy.
 
-A block is fenced and has a language. What a test does with each:
+What a test does with a fenced block, by its language:
 
-    bash      every command is parsed by the real command line, with all its options checked
+    bash      every command is parsed by the real command line, with all its options checked;
+              so is a block without a language
     python    run, in one namespace for each page
     toml      a config file: every option in it is checked. A first line "# NAME.toml" names it
     yaml, json    parsed
-    text      output, not checked
+    text      output, not checked; so is an indented block, which must hold no command
 
 Two comments in the Markdown, directly above a block, say otherwise: ``<!-- run -->`` also runs the
 commands of a bash block, on the embedded pair; ``<!-- not run: REASON -->`` compiles a Python
@@ -25,6 +26,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("bash", "python", "toml", "yaml", "json", "text")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
+COMMAND = re.compile(r"\s*(decaylab|make|pip|python|import|from) ")
 MARKER = re.compile(r"run|not run: \S.*", re.DOTALL)
 
 
@@ -61,7 +63,7 @@ def read(path: Path) -> Page:
     """The blocks, inline code and links of a page.
 
     Raises:
-        Stale: a block without a language, one that is indented, or a marker that means nothing.
+        Stale: an unknown language, an indented command, or a marker on the wrong block.
     """
     blocks: list[Block] = []
     spans: list[tuple[int, str]] = []
@@ -70,8 +72,8 @@ def read(path: Path) -> Page:
     tokens = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
     for token in tokens:
         line = token.map[0] + 1 if token.map else 0
-        if token.type == "code_block":
-            raise Stale(f"{path.name}:{line}: an indented block; fence it and give it a language")
+        if token.type == "code_block" and COMMAND.match(token.content):
+            raise Stale(f"{path.name}:{line}: an indented command; fence the block")
         if token.type == "fence":
             blocks.append(_block(path, line, token.info, token.content, marker))
         for child in token.children or ():
@@ -84,7 +86,7 @@ def read(path: Path) -> Page:
 
 
 def _block(path: Path, line: int, info: str, text: str, marker: str) -> Block:
-    language = info.split()[0] if info.strip() else ""
+    language = (info.split() or ["bash"])[0]
     if language not in LANGUAGES:
         known = ", ".join(LANGUAGES)
         raise Stale(f"{path.name}:{line}: the language {language!r} of a block; known: {known}")
