@@ -69,17 +69,26 @@ class Outcome:
         return line.removeprefix("decaylab: ")
 
 
-def decaylab(*arguments: object) -> Outcome:
-    """What the command prints and how it ends. An exception that a user would see as a traceback
-    comes through."""
-    words = [str(one) for one in arguments]
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Models and grading workers are kept from one run to the next; figures are small."""
     torch.set_num_threads(1)
-    out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(loading, "load", _cached_load),
         mock.patch.object(prefix_decay, "Grader", _SharedGrader),
         mock.patch.object(diagnose, "Grader", _SharedGrader),
         mock.patch.object(style, "save", functools.partial(_save, dots_per_inch=40)),
+    ):
+        yield
+
+
+def decaylab(*arguments: object) -> Outcome:
+    """What the command prints and how it ends. An exception that a user would see as a traceback
+    comes through."""
+    words = [str(one) for one in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        shared(),
         mock.patch.object(sys, "argv", ["decaylab", *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
