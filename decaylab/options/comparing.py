@@ -21,17 +21,19 @@ class CompareOptions:
         "several students. Add their position-kl or signals runs to compare KL as well.",
         (),
         argument=True,
+        metavar="RUN",
         identity=NEVER,  # run.json names the runs with their contents
     )
     reference: PathName | None = common(
         "The measurement",
         "The run that the others are compared with: its folder, or the name of its teacher (or "
         "student). Default: the first run.",
+        metavar="RUN",
         identity=OF_COMPARISONS,
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "last_boxed, first_boxed, anywhere or gsm8k. Default: the rule that the runs report.",
+        "The answer rule to compare by. Default: the rule that the runs report.",
         place=3,
         identity=OF_COMPARISONS,
     )
@@ -44,6 +46,7 @@ class CompareOptions:
     out: PathName | None = common(
         "The run",
         "Output folder. Default: a folder in runs/ named after the shared policy and the runs.",
+        metavar="FOLDER",
         identity=NEVER,
     )
     overwrite: bool = common(

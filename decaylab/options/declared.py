@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, get_args
 
 from decaylab.options.option_values import flag
@@ -36,7 +35,7 @@ Panel = Literal[
     "Lengths and rates",
 ]
 PANELS = get_args(Panel)
-"""The panels of --help, in order. Options "ahead of all panels" are printed before them."""
+"""The panels of --help-all, in order. Options "ahead of all panels" are printed before them."""
 
 DECAY, DIAGNOSTIC, TRAINED, SWEEP = "prefix-decay", "diagnostic", "training", "sweep"
 COMPARISON = "comparison"
@@ -52,10 +51,12 @@ KEY = "option"
 class Declared:
     """An option's metadata, beside its type and default.
 
-    panel: its heading in --help. among: the panel whose options it is sorted with (by default its
-    own). place: sort key within that panel, ascending. only, without: the commands that accept it,
-    or that do not. identity: the kinds of runs that it identifies; other kinds resume with any
-    value. level: common or expert. argument: positional, without a flag.
+    panel: its heading in --help-all. among: the panel whose options it is sorted with (by default
+    its own). place: sort key within that panel, ascending. only, without: the commands that accept
+    it, or that do not. identity: the kinds of runs that it identifies; other kinds resume with any
+    value. common: whether ``COMMAND --help`` lists it, or the commands whose --help does; all
+    others are listed by --help-all. metavar: how --help calls its value; by default its choices, or
+    a word for its type. argument: positional, without a flag.
     """
 
     panel: Panel
@@ -65,12 +66,19 @@ class Declared:
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     identity: tuple[str, ...] = RUNS
-    level: str = "expert"
+    common: bool | tuple[str, ...] = False
+    metavar: str = ""
     argument: bool = False
 
     def is_of(self, command: str) -> bool:
         """Whether a command accepts the option."""
         return command not in self.without and (not self.only or command in self.only)
+
+    def is_common(self, command: str) -> bool:
+        """Whether a command's --help lists the option."""
+        if isinstance(self.common, bool):
+            return self.common
+        return command in self.common
 
     @property
     def order(self) -> tuple[int, int]:
@@ -85,12 +93,13 @@ def option(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-common = partial(option, level="common")
-"""`option` for an option that many users need."""
+def common(panel: Panel, help: str, default: Any = None, **more: Any) -> Any:
+    """`option` that --help lists, for all commands that accept it or for those in ``common``."""
+    return option(panel, help, default, **{"common": True} | more)
 
 
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
-    """The options of a class, or only those that a command accepts, in the order of --help."""
+    """The options of a class, or only those that a command accepts, in the order of --help-all."""
     declared = {
         field.name: field.metadata[KEY]
         for field in dataclasses.fields(kind)

@@ -65,17 +65,19 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "measured.",
         (),
         argument=True,
+        metavar="CHECKPOINT",
     )
     bins: Bins | None = option(
         "The measurement",
         "Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has no "
         "upper end.",
         only=("position-kl", "category-kl", "signals", "served-kl"),
+        common=("position-kl",),
     )
     rollout_length: Count | None = common(
         "The measurement",
         "The paper's N, in tokens: the cascade is measured after position N, and each selector may "
-        "select N tokens.",
+        "select N tokens. Default: 40 with abacus-teacher, 100 with any other teacher.",
         only=("position-kl", "signals"),
     )
     survivors: Count | None = option(
@@ -94,12 +96,14 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Share of tokens to analyse, those with the highest KL.",
         0.1,
         only=("submode",),
+        common=("submode",),
     )
     second_mode: Below1 = option(
         "The measurement",
         "Smallest teacher probability at which its second token counts as a mode.",
         0.1,
         only=("submode",),
+        common=("submode",),
     )
     cumulative_share: Share = option(
         "The measurement",
@@ -117,32 +121,37 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "A TOML file of token categories that replace the paper's six.",
         only=("category-kl",),
+        common=("category-kl",),
+        metavar="FILE",
     )
     min_count: Count = option(
         "The measurement",
         "Minimum occurrences of a token in the list of highest-KL tokens.",
         50,
         only=("category-kl",),
+        common=("category-kl",),
     )
     advise: bool = common(
         "The measurement",
-        "Advise how to train this pair, using all of its runs.",
+        "Advise how to train this pair, using all of its runs under runs/ (or --evidence).",
         False,
         only=("signals",),
         identity=NEVER,
     )
-    evidence: Annotated[tuple[str, ...], PATH] = common(
+    evidence: Annotated[tuple[str, ...], PATH] = option(
         "The measurement",
         "Folders searched for runs of this pair, comma-separated, for --advise. Default: runs/.",
         (),
+        metavar="FOLDER,...",
         only=("signals",),
         identity=NEVER,
     )
     checkpoint_rule: CheckpointRule | None = option(
         "The measurement",
-        "Which checkpoints of a run are measured: every, last, best (by the run's validation.csv) "
-        "or last,best. Default: every in evaluate, last elsewhere.",
+        "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
+        "Default: every in evaluate, last elsewhere.",
         without=("served-kl",),
+        common=("evaluate",),
         identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(
@@ -164,6 +173,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
+        metavar="FOLDER",
         place=1,
         identity=NEVER,
     )
@@ -173,6 +183,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         64,
         place=1,
         only=("served-kl",),
+        common=("served-kl",),
         identity=NEVER,  # served-kl records it beside the options
     )
 

@@ -52,7 +52,11 @@ def _is_rule(text: str) -> bool:
     return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
 
 
-CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
+CHECKPOINT_RULE = Must(
+    f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}",
+    _is_rule,
+    (EVERY, LAST, BEST, f"{LAST},{BEST}"),
+)
 CheckpointRule = Annotated[str, CHECKPOINT_RULE]
 Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
 Variables = Annotated[

@@ -57,6 +57,8 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
+DIAGNOSTICS = (*TOKEN_COMMANDS, "served-kl", "behaviour", "evaluate")
+MEASURE = ("prefix-decay", *DIAGNOSTICS)
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,22 @@ class PairOptions:
     teacher: str | None = common(
         "The pair",
         "Hub id, model folder or adapter folder. Default: the teacher recorded with the "
-        "checkpoints, else abacus-teacher.",
+        "checkpoints, else abacus-teacher, which ships with decaylab.",
+        metavar="MODEL",
     )
     student: str | None = common(
         "The pair",
         "The untrained student, named the same way. Default: the student recorded with the "
-        "checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B "
-        "with any other.",
+        "checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any "
+        "other teacher.",
+        metavar="MODEL",
     )
-    teacher_revision: str | None = option("The pair", "Hub branch, tag or commit.")
-    student_revision: str | None = option("The pair", "Hub branch, tag or commit.")
+    teacher_revision: str | None = option(
+        "The pair", "Hub branch, tag or commit of the teacher.", metavar="REVISION"
+    )
+    student_revision: str | None = option(
+        "The pair", "Hub branch, tag or commit of the student.", metavar="REVISION"
+    )
     teacher_prompt: Literal["own", "student"] = option(
         "The pair",
         "own: the teacher's own chat template. student: the student's rendered prompt.",
@@ -93,7 +101,9 @@ class PairOptions:
         "chat",
     )
     thinking: Literal["off", "on", "template"] = option(
-        "The pair", "off, on, or template: leave it to the chat template.", "off"
+        "The pair",
+        "Whether models with a thinking mode think. template: leave it to the chat template.",
+        "off",
     )
     system: Text | None = option("The pair", "System message of the prompts. Default: none.")
     teacher_system: Text | None = option(
@@ -102,20 +112,21 @@ class PairOptions:
     )
     template_kwargs: Variables = option(
         "The pair",
-        "KEY=VALUE: a variable of the chat templates (repeatable). Values such as true or 3 are "
-        "read as JSON.",
+        "A variable of the chat templates; repeat for several. Values such as true or 3 are read "
+        "as JSON.",
         {},
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "The pair",
-        "auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.",
+        "Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.",
         "auto",
         without=("rollouts",),
     )
     device: str = option(
         "The pair",
-        "auto, cpu, cuda, cuda:1, ...",
+        "Where the models run: auto, cpu, cuda, cuda:1, ...",
         "auto",
+        metavar="DEVICE",
         without=("rollouts", "plan"),
         identity=NEVER,  # the recorded precision depends on the kind of device
     )
@@ -124,18 +135,29 @@ class PairOptions:
     problems: str | None = common(
         "The problems",
         "abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, "
-        "or gym:TASK.",
+        "or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.",
+        metavar="SET",
     )
     limit: Count | None = common("The problems", "Use only the first N problems.")
     revision: str | None = option(
-        "The problems", "Hub revision of the problems.", without=("plan",)
+        "The problems",
+        "Hub branch, tag or commit of the problems.",
+        without=("plan",),
+        metavar="REVISION",
     )
-    split: str | None = option("The problems", "Hub split. Default: test.", without=("plan",))
+    split: str | None = option(
+        "The problems",
+        "Split of a hub data set. Default: test.",
+        without=("plan",),
+        metavar="NAME",
+    )
     columns: Columns = option(
         "The problems",
-        "question=NAME, answer=NAME or id=NAME, for a set with other column names. NAME may be a "
-        "path: answer=reward_model.ground_truth, question=messages.0.content.",
+        "The column that holds the question, answer or id of a problem, in a set with names of "
+        "its own; repeat for several. NAME may be a path: answer=reward_model.ground_truth.",
         {},
+        metavar="ROLE=NAME",
+        common=("rollouts",),
     )
     instruction: Text | None = option(
         "The problems",
@@ -161,16 +183,17 @@ class PairOptions:
     )
     max_tokens: Count | None = common(
         "The measurement",
-        "Maximum tokens of a rollout, prefix and continuation together.",
+        "Maximum tokens of a rollout, prefix and continuation together. Default: "
+        f"{EMBEDDED_BUDGET} with abacus-teacher, {HUB_BUDGET} with any other teacher.",
         place=1,
         without=("rollouts",),
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "The answer rule to report: last_boxed, first_boxed, anywhere or gsm8k. All four are "
-        "stored.",
+        "The answer rule to report first. All rules are graded and stored. Default: last_boxed.",
         place=3,
         only=("prefix-decay", "evaluate"),
+        common=("evaluate",),
         identity=NEVER,  # all rules are graded and stored in the same run
     )
     thought_marks: Text | None = option(
@@ -192,16 +215,20 @@ class PairOptions:
 
     rollouts: PathName | None = common(
         "Rollouts that exist already",
-        "Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval, inspect and "
-        "others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a comma-separated list. "
-        "`decaylab rollouts FILE` shows how they are read.",
+        "Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang, OpenAI, "
+        "lm-eval, inspect and others, a folder of them, or a comma-separated list. `decaylab "
+        "rollouts FILE` shows how they are read.",
         without=("rollouts", *NOT_READING),
         identity=MEASURED,
+        common=MEASURE,
+        metavar="FILE",
     )
     rollouts_format: str | None = option(
         "Rollouts that exist already",
         "The format of the files, if their columns do not identify it.",
         without=NOT_READING,
+        common=("rollouts",),
+        metavar="NAME",
     )
     prompt_kind: Literal["auto", "question", "rendered"] = option(
         "Rollouts that exist already",
@@ -209,28 +236,31 @@ class PairOptions:
         "are passed on unchanged. auto: decide by the marks of the student's template.",
         "auto",
         without=NOT_READING,
+        common=("rollouts",),
     )
     prompt_in_response: Literal["refuse", "cut", "keep"] = option(
         "Rollouts that exist already",
-        "Refuse, cut or keep a response that begins with its own prompt.",
+        "What happens to a response that begins with its own prompt.",
         "refuse",
         without=NOT_READING,
+        common=("rollouts",),
     )
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = option(
         "Rollouts that exist already",
-        "Stop reason of rollouts whose file does not give one: unknown, natural or cut-off.",
+        "Stop reason of rollouts whose file does not give one.",
         "unknown",
         without=NOT_READING,
+        common=("rollouts",),
     )
 
     temperature: Temperature = common(
-        "Sampling", "Sampling temperature. 0 is greedy.", 0.7, without=NOT_SAMPLING
+        "Sampling", "Sampling temperature. 0 is greedy.", 0.7, without=NOT_SAMPLING, common=MEASURE
     )
     top_p: UpTo1 = option(
         "Sampling", "Nucleus sampling. 1 turns it off.", 1.0, without=NOT_SAMPLING
     )
     top_k: CountOrOff = option("Sampling", "Top-k sampling. 0 turns it off.", 0, without=NO_RESULTS)
-    seed: Seed = common("Sampling", "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
+    seed: Seed = option("Sampling", "Seed for sampling and bootstrap.", 0, without=NO_RESULTS)
     batch_rows: Count = option(
         "Sampling",
         "Maximum batch size; also sets the size of checkpointed parts. A run may resume with a "
@@ -243,7 +273,7 @@ class PairOptions:
     # How sampling is run. run.json records it separately: `engine_spec.engine_record`.
     engine: Literal["transformers", "vllm"] = common(
         "The engine",
-        "transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of "
+        "What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions of "
         "parameters.",
         "transformers",
         without=NOT_SAMPLING,
@@ -251,8 +281,8 @@ class PairOptions:
     )
     adapters: Literal["merged", "served"] = option(
         "The engine",
-        "vllm: merged (into the base where that is exact, otherwise served) or served (beside the "
-        "base, up to rank 512).",
+        "vllm: merged puts adapters into the base where that is exact, and serves them otherwise; "
+        "served keeps them beside the base, up to rank 512.",
         "merged",
         without=(*NO_RESULTS, "train", "sweep"),
         identity=NEVER,
@@ -262,6 +292,7 @@ class PairOptions:
         "vllm: GPUs per model.",
         1,
         without=NOT_SAMPLING,
+        common=("served-kl",),
         identity=NEVER,
     )
     gpu_memory_share: UpTo1 | None = option(
@@ -280,8 +311,9 @@ class PairOptions:
     )
     ray: str | None = option(
         "The engine",
-        "Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT. "
-        "Default: on this machine.",
+        "Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this "
+        "machine, without a cluster.",
+        metavar="auto|HOST:PORT",
         without=("rollouts", "preflight", "train", "sweep"),
         identity=NEVER,
     )
@@ -290,6 +322,7 @@ class PairOptions:
         "The run",
         "Output folder. Default: a folder in runs/ named after the pair, or the given run's own.",
         without=NO_RESULTS,
+        metavar="FOLDER",
         identity=NEVER,
     )
     overwrite: bool = common(
@@ -299,7 +332,7 @@ class PairOptions:
         without=NO_RESULTS,
         identity=NEVER,
     )
-    paper: bool = common(
+    paper: bool = option(
         "The run",
         "Draw the published numbers behind the measured ones.",
         False,
@@ -408,13 +441,16 @@ class PrefixFields:
 
     prefix_lengths: Lengths | None = common(
         "The measurement",
-        "Prefix lengths in tokens, starting at 0 (the teacher alone): 0,100,200,300.",
+        "Prefix lengths in tokens, starting at 0 (the teacher alone). Default: 0,20,40,80,120 with "
+        "abacus-teacher, 0,100,200,300 with any other teacher.",
+        common=("prefix-decay", "preflight"),
     )
     controls: Controls = common(
         "The measurement",
         f"Control experiments: all, none, or some of {','.join(CONTROLS)}.",
         ("correct-so-far",),
         place=2,
+        common=("prefix-decay", "preflight"),
     )
 
 
@@ -472,7 +508,9 @@ class Options(PrefixFields, PairOptions):
 class FileOptions(PairOptions):
     """The options of ``decaylab rollouts``."""
 
-    files: Paths = common("ahead of all panels", "Files or folders of rollouts.", (), argument=True)
+    files: Paths = common(
+        "ahead of all panels", "Files or folders of rollouts.", (), argument=True, metavar="FILE"
+    )
 
     needs_student = False
 

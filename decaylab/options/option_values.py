@@ -49,12 +49,13 @@ EXAMPLES: dict[Any, str] = {
 class Must:
     """A condition on a value of the declared type.
 
-    words: the condition, as it follows "must". choices: the words that are allowed, if listed.
+    words: the condition, as it follows "must". choices: the words that are allowed, if it lists
+    them.
     """
 
     words: str
     holds: Callable[[Any], bool]
-    choices: tuple[str, ...] = ()
+    choices: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,7 @@ PATH = "a file or folder"
 
 def one_of(choices: Collection[str]) -> Must:
     """One of these words. Words added to a registry later count too."""
-    condition = f"be one of {', '.join(choices)}"
-    return Must(condition, lambda value: value in choices, tuple(choices))
+    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices, choices)
 
 
 def among(choices: Sequence[str]) -> Must:
@@ -130,6 +130,14 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         if not condition.holds(value):
             raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
     return value
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """The words that an option may have, for one that may have only these; none for others."""
+    kind, marks = bare(kind)
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(word for condition in _conditions(marks) for word in condition.choices)
 
 
 def _conditions(marks: Sequence[Any]) -> list[Must]:

@@ -36,7 +36,7 @@ class SweepOptions(TrainOptions):
 
     over: Swept = common(
         "ahead of all panels",
-        f"What to vary: {' or '.join(SWEEPS)}.",
+        "What varies between the arms.",
         LENGTHS,
         argument=True,
         identity=(SWEEP,),
@@ -46,6 +46,7 @@ class SweepOptions(TrainOptions):
         "Values to compare, comma-separated: lengths in tokens and full, or selectors at one "
         "--budget.",
         "",
+        metavar="VALUE,...",
         among="ahead of all panels",
         identity=NEVER,  # the runs themselves are part of the identity
     )
@@ -56,13 +57,13 @@ class SweepOptions(TrainOptions):
         among="ahead of all panels",
         identity=(SWEEP,),
     )
-    seed: Seed = common("Sampling", "The first seed.", 0, identity=(SWEEP,))
+    seed: Seed = option("Sampling", "The first seed.", 0, identity=(SWEEP,))
     test_limit: Count | None = common(
         "The problems", "Use only the first N test problems.", identity=(SWEEP,)
     )
     checkpoint_rule: CheckpointRule = option(
         "The measurement",
-        "Checkpoints to evaluate: last, best, last,best or every.",
+        "Checkpoints to evaluate; best is by the run's validation.csv.",
         LAST,
         identity=(SWEEP,),
     )
@@ -85,15 +86,17 @@ class SweepOptions(TrainOptions):
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
+        metavar="FOLDER",
         identity=NEVER,
     )
     runs: PathName | None = common(
         "The run",
         "Folder of the training runs; several sweeps may share it. Default: in runs/.",
+        metavar="FOLDER",
         place=-1,
         identity=NEVER,
     )
-    overwrite: bool = common(
+    overwrite: bool = option(
         "The run", "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
     )
 

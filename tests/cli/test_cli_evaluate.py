@@ -250,7 +250,7 @@ def test_the_same_command_again_gives_the_same_numbers(
             "--answer-rule must be one of last_boxed, first_boxed, anywhere, gsm8k, got boxed",
         ),
         (("--samples", "0"), "--samples must be at least 1, got 0"),
-        (("--rollouts", "theirs.jsonl"), "No such option: --rollouts"),
+        (("--rollouts", "theirs.jsonl"), "no such option --rollouts of evaluate; prefix-decay,"),
         (("nowhere",), "no model 'nowhere'"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_run_is_shown_again_by_its_verdict_and_in_full(run: Path) -> None:
 def test_every_command_with_tables_has_verbose() -> None:
     without = {"preflight", "rollouts"}
     for name in COMMANDS:
-        assert ("--verbose" in decaylab(name, "--help").out) == (name not in without), name
+        assert ("--verbose" in decaylab(name, "--help-all").out) == (name not in without), name
 
 
 def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ def test_a_folder_has_another_name_if_and_only_if_an_option_makes_it_another_run
 
 
 def test_every_option_is_declared_whole() -> None:
-    """Help that ends as a sentence, a known panel, a level, and commands that exist."""
+    """Help that ends as a sentence, a known panel, and commands that exist."""
     internal = set()
     for kind, commands in KINDS.items():
         known = declared.options_of(kind)
@@ -257,7 +257,8 @@ def test_every_option_is_declared_whole() -> None:
         for name, spec in known.items():
             assert spec.help.endswith((".", "auto.", "...")), (name, spec.help)
             assert spec.panel in declared.PANELS and spec.among in (None, *declared.PANELS)
-            assert spec.level in ("common", "expert")
+            if not isinstance(spec.common, bool):
+                assert set(spec.common) <= {one for one in COMMANDS if name in COMMANDS[one].names}
             assert {*spec.only, *spec.without} <= set(COMMANDS), name
             assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP, declared.COMPARISON}
         for command in commands:
@@ -265,10 +266,29 @@ def test_every_option_is_declared_whole() -> None:
     assert internal == {"said", "scores"}
 
 
-def test_common_options_are_fewer_than_the_others() -> None:
-    for command, options in COMMANDS.items():
-        levels = [spec.level for spec in declared.options_of(options.kind, command).values()]
-        assert 3 <= levels.count("common") <= 30, command
+MADE_BY = {
+    "prefix-decay": (declared.DECAY,),
+    **dict.fromkeys(KINDS[DiagnosticOptions], (declared.DIAGNOSTIC,)),
+    "train": (declared.TRAINED,),
+    "sweep": (declared.SWEEP, declared.TRAINED),
+    "compare": (declared.COMPARISON,),
+}
+NAMING_WHAT_COUNTS = {"checkpoint_rule", "run_folders", "values"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_reference_marks_the_options_that_make_another_run(command: str) -> None:
+    marked = {
+        name
+        for name, spec in declared.options_of(COMMANDS[command].kind, command).items()
+        if COMMANDS[command].identifies(name, spec)
+    }
+    expected = set()
+    for run in MADE_BY.get(command, ()):
+        kind, resumes = RESUMES[run]
+        expected |= (set(declared.options_of(kind)) - resumes) | NAMING_WHAT_COUNTS
+        expected |= APART if run != declared.COMPARISON else set()
+    assert marked == expected & set(COMMANDS[command].names)
 
 
 def test_words_of_a_command_leave_defaults_out_and_spell_switches() -> None:
