@@ -21,11 +21,11 @@ DOCS, DONE = ROOT / "docs", ROOT / "build" / "site.done"
 
 def write_pages(docs: Path) -> None:
     """Writes the generated pages into a folder of Markdown files, in place of those of before."""
-    shutil.rmtree(docs / "cli", ignore_errors=True)
+    folder = docs / "reference" / "cli"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, text in pages().items():
-        path = docs / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "CHANGELOG.md", docs / "changelog.md")
 
 

@@ -28,7 +28,7 @@ pytest_plugins = ["browser"]
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, BUILT, DONE = ROOT / "docs", ROOT / "build" / "site", ROOT / "build" / "site.done"
 SOURCES = ("docs/**/*", "mkdocs.yml", "CHANGELOG.md", "scripts/*.py", "decaylab/**/*.py")
-GENERATED = ("changelog.md", "cli/")
+GENERATED = ("changelog.md", "reference/cli/")
 OUT_OF_GIT = tuple(f"docs/{name}" for name in GENERATED)
 
 # What is wrong with an open page, by kind.
