@@ -20,7 +20,7 @@ async function typeset() {
   ]);
   for (const formula of formulas) {
     const source = formula.textContent.trim().slice(2, -2); // between \( and \), or \[ and \]
-    katex.render(source, formula, { displayMode: formula.tagName === "DIV" });
+    katex.render(source, formula, { displayMode: formula.tagName === "DIV", throwOnError: false });
   }
 }
 
