@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from checked_python import OPTIONAL
 from document_blocks import ROOT, Stale
 
 from decaylab.cli import main, pages, registering
@@ -25,7 +26,7 @@ PLACEHOLDER = "..."  # further options of the reader's own, at the end of a comm
 SHELL = ("cd", "export", "git", "apt-get")
 OF_THE_READER = (
     *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "test.jsonl", "sums.jsonl"),
-    *("completions_00042.parquet", "gsm8k_test.jsonl", "report.html", "look.html", "mine.toml"),
+    *("completions_00042.parquet", "test.parquet", "gsm8k_test.jsonl", "report.html", "look.html", "mine.toml"),
 )
 """Files that a reader has, or that a command writes."""
 SUFFIXES = re.compile(r"[\w./-]+\.(jsonl?|parquet|toml|ya?ml|py|sh|ipynb|html|eval|txt|md)")
@@ -160,7 +161,7 @@ def _check_python(words: list[str], folder: Path) -> None:
         module, *rest = words[1:]
         if module == "decaylab":
             check_decaylab(rest, folder)
-        elif find_spec(module) is None:
+        elif module.split(".")[0] not in OPTIONAL and find_spec(module) is None:
             raise Stale(f"python -m {module}: no such module")
         return
     if words[0] == "-c":
