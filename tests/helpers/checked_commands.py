@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from checked_python import OPTIONAL
 from document_blocks import ROOT, Stale
 
 from decaylab.cli import main, pages, registering
@@ -24,8 +25,8 @@ from decaylab.pages import gallery
 PLACEHOLDER = "..."  # further options of the reader's own, at the end of a command
 SHELL = ("cd", "export", "git", "apt-get")
 OF_THE_READER = (
-    *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "test.jsonl", "sums.jsonl"),
-    *("completions_00042.parquet", "gsm8k_test.jsonl", "report.html", "look.html", "mine.toml"),
+    *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "gsm8k_test.jsonl"),
+    *("completions_00042.parquet", "test.parquet", "report.html", "look.html", "mine.toml"),
 )
 """Files that a reader has, or that a command writes."""
 SUFFIXES = re.compile(r"[\w./-]+\.(jsonl?|parquet|toml|ya?ml|py|sh|ipynb|html|eval|txt|md)")
@@ -94,11 +95,12 @@ def check_decaylab(words: list[str], folder: Path) -> None:
                 registering._options(COMMANDS[name].kind, values | {"said": frozenset()})
             elif name == "figures":
                 _check_figures(values)
+    except UserError as error:
+        raise Stale(f"decaylab {' '.join(words)}: {error}") from error
     except Exception as error:
-        said = getattr(error, "format_message", lambda: str(error))()
-        if not isinstance(error, UserError) and not hasattr(error, "format_message"):
+        if not hasattr(error, "format_message"):  # a usage error, which typer carries inside itself
             raise
-        raise Stale(f"decaylab {' '.join(words)}: {said}") from error
+        raise Stale(f"decaylab {' '.join(words)}: {error.format_message()}") from error
 
 
 def _check_figures(values: dict[str, Any]) -> None:
@@ -112,7 +114,7 @@ def _check_figures(values: dict[str, Any]) -> None:
 
 def check_files(words: list[str], folder: Path) -> None:
     """Files of the repository that are named must be there; others must be a reader's own."""
-    for word in (part for word in words for part in re.split("[,=]", word)):
+    for word in re.split("[,= ]", " ".join(words)):
         top = word.removeprefix("./").split("/")[0]
         inside = "/" in word and top in FOLDERS
         if not inside and not SUFFIXES.fullmatch(word):
@@ -160,7 +162,7 @@ def _check_python(words: list[str], folder: Path) -> None:
         module, *rest = words[1:]
         if module == "decaylab":
             check_decaylab(rest, folder)
-        elif find_spec(module) is None:
+        elif module.split(".")[0] not in OPTIONAL and find_spec(module) is None:
             raise Stale(f"python -m {module}: no such module")
         return
     if words[0] == "-c":
