@@ -140,7 +140,7 @@ def test_axe_finds_nothing_serious(site: str, page: Page, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     rules = ["color-contrast"] if scheme == "dark" else None  # the others know no colours
     faults = {}
-    for name in ("index.html", "submode.html", "reference/divergences.html"):
+    for name in ("index.html", "quickstart.html", "submode.html", "reference/divergences.html"):
         opened(page, site + name)
         faults[name] = axe_faults(page, rules)
     assert not any(faults.values()), faults
