@@ -8,8 +8,10 @@
 
 Every command is a function with its name, with ``_`` for ``-``. Two have another one, since
 `decaylab.rollouts` and `decaylab.figures` are packages: `read_rollouts` is ``decaylab rollouts``;
-`catalogue` and `write_figures` are ``decaylab figures``. Nothing heavy is imported before it is
-used.
+`catalogue` and `write_figures` are ``decaylab figures``.
+
+The parts that commands are made of are in the modules `divergences`, `selectors`, `estimates`,
+`answers` and `engines`. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decaylab.api import answers as answers
+    from decaylab.api import divergences as divergences
+    from decaylab.api import engines as engines
+    from decaylab.api import estimates as estimates
+    from decaylab.api import selectors as selectors
     from decaylab.api.columns import columns as columns
     from decaylab.api.commands import behaviour as behaviour
     from decaylab.api.commands import category_kl as category_kl
@@ -60,13 +67,17 @@ HOMES = {
     "decaylab.paper.publication": ("published",),
 }
 """The module of each public name, imported on first use."""
+MODULES = ("answers", "divergences", "engines", "estimates", "selectors")
+"""The public modules in `decaylab.api`: ``from decaylab import divergences``."""
 
-__all__ = sorted(name for names in HOMES.values() for name in names)
+__all__ = sorted([*MODULES, *(name for names in HOMES.values() for name in names)])
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
+    if name in MODULES:
+        return import_module(f"decaylab.api.{name}")
     for module, names in HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -20,12 +20,13 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from decaylab.cli import commands
+from decaylab.maths.selection import SELECTORS
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import Declared, options_of
-from decaylab.options.kinds import AnswerRule
-from decaylab.options.option_values import JSON_TOO, NUMBER_TOO, PATH, Must
-from decaylab.options.training import SelectorName
+from decaylab.options.option_values import JSON_TOO, NUMBER_TOO, PATH
+from decaylab.options.sweeping import SWEEPS
+from decaylab.problems.answers import ANSWER_RULES
 
 TARGET = Path(__file__).resolve().parents[1] / "decaylab" / "api" / "commands.py"
 WIDTH = 100
@@ -51,8 +52,13 @@ if TYPE_CHECKING:
     from decaylab.api.results import Run
 
 '''
-NAMED_TYPES = {"SelectorName": SelectorName, "AnswerRule": AnswerRule}
-"""Names that a user may add to: the literals are completed, any other text is accepted too."""
+EXTENDED = {"SelectorName": tuple(SELECTORS), "AnswerRule": ANSWER_RULES}
+"""Names that a user may add to: these are completed, any other text is accepted too."""
+TYPES = {
+    "selector": "SelectorName",
+    "answer_rule": "AnswerRule",
+    "values": "Sequence[str | int] | str",
+}
 INPUTS = {
     "teacher": "PolicyLike",
     "student": "PolicyLike",
@@ -122,10 +128,7 @@ PAGES = {
 
 def module() -> str:
     """The whole module, formatted."""
-    aliases = [
-        f"{name}: TypeAlias = {_literal(_choices(kind))} | str"
-        for name, kind in NAMED_TYPES.items()
-    ]
+    aliases = [f"{name}: TypeAlias = {_literal(names)} | str" for name, names in EXTENDED.items()]
     functions = [function(command) for command in PAGES]
     text = HEAD + "\n".join(aliases) + "\n\n\n" + "\n\n\n".join(functions) + "\n"
     formatter = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(TARGET), "-"]
@@ -244,11 +247,10 @@ def annotation(name: str, kind: Any) -> str:
 
 
 def _type(name: str, inner: Any, marks: tuple[Any, ...]) -> str:
-    if name in INPUTS:
-        return INPUTS[name]
-    for alias, known in NAMED_TYPES.items():
-        if _choices(known) == _choices_in(marks) and inner is str:
-            return alias
+    if known := INPUTS.get(name) or TYPES.get(name):
+        return known
+    if name == "over":
+        return _literal(SWEEPS)
     if get_origin(inner) is Literal:
         return _literal(get_args(inner))
     if get_origin(inner) is dict:
@@ -257,16 +259,12 @@ def _type(name: str, inner: Any, marks: tuple[Any, ...]) -> str:
         element = get_args(inner)[0].__name__
         element += " | Path" if PATH in marks else ""
         return f"Sequence[{element}] | str"
-    if name == "values":
-        return "Sequence[str | int] | str"
     if inner is str:
         return _text(marks)
     return str(inner.__name__)
 
 
 def _text(marks: tuple[Any, ...]) -> str:
-    if choices := _choices_in(marks):
-        return _literal(choices)
     if PATH in marks:
         return "str | Path"
     return "int | str" if NUMBER_TOO in marks else "str"
@@ -278,14 +276,6 @@ def _bare(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def _is_optional(kind: Any) -> bool:
     return NoneType in get_args(kind)
-
-
-def _choices(kind: Any) -> tuple[str, ...]:
-    return _choices_in(_bare(kind)[1])
-
-
-def _choices_in(marks: tuple[Any, ...]) -> tuple[str, ...]:
-    return next((mark.choices for mark in marks if isinstance(mark, Must) and mark.choices), ())
 
 
 def _literal(choices: tuple[str, ...]) -> str:

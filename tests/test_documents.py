@@ -62,7 +62,7 @@ def _check_python(block: Block, namespace: dict[str, Any]) -> None:
         raise Stale(f"{block.place}: {stale}") from stale
     if not block.marker:
         padded = "\n" * block.line + block.text  # so that an error names the page's own line
-        with command_line.shared():
+        with command_line.shared_parts():
             exec(compile(padded, str(block.page), "exec"), namespace)
 
 

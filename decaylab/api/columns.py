@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 from typing import Literal
 
@@ -11,8 +12,8 @@ import pandas as pd
 from decaylab.options import option_values
 
 Frame = Literal["measurements", "tokens", "rollouts", "metrics", "validation"]
-ZERO_IS_ABSENT = ("problems", "rollouts", "tokens", "prefix_tokens")
-"""Counts that are 0 where nothing was counted."""
+COUNT = re.compile(r"problems|rollouts|tokens(_\d+)?|prefix_tokens")
+"""Columns that are 0 where nothing was counted."""
 
 
 def columns(frame: Frame) -> pd.DataFrame:
@@ -43,7 +44,7 @@ def without_empty(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_empty(column: pd.Series) -> bool:
-    if column.name in ZERO_IS_ABSENT:
+    if COUNT.fullmatch(str(column.name)):
         return bool((column.fillna(0) == 0).all())
     if column.isna().all():
         return True

@@ -124,7 +124,9 @@ def _names(option: str, given: Sequence[str] | str, known: Sequence[str]) -> tup
     return names
 
 
-def figure(name: str, *paths: str | Path, paper: bool = False, width: Width = "page") -> Figure:
+def figure(
+    name: str, *paths: str | Path, paper: bool = False, width: Literal["column", "page"] = "page"
+) -> Figure:
     """A figure of the paper from the first of these runs that has its measurements.
 
     Args:
@@ -209,7 +211,7 @@ def _runs(paths: Sequence[str | Path]) -> list[FoundRun]:
     return found_runs.find(paths) if paths else []
 
 
-def _check_drawing(paper: bool, width: Width = "page") -> None:
+def _check_drawing(paper: bool, width: Literal["column", "page"] = "page") -> None:
     """Raises UserError if these options of a figure, table or page are invalid."""
     option_values.checked("paper", bool, paper)
     option_values.checked("width", Width, width)

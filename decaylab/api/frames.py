@@ -54,7 +54,7 @@ def _of_sweep(run: store.RunFolder) -> pd.DataFrame:
 def _of_diagnostic(run: store.RunFolder) -> pd.DataFrame:
     tables = []
     for label, table in sources.rollouts(run).items():
-        frame = table.to_pandas()
+        frame: pd.DataFrame = table.to_pandas()
         frame["rollout_id"] = _unique(frame["rollout_id"], label)
         frame.insert(0, "checkpoint", label)
         tables.append(frame)
@@ -106,7 +106,8 @@ def _read(scored: sources.Scored) -> pd.DataFrame:
     is_served = scored.folder.name.startswith("served-")
     schema = served_scores.TOKENS if is_served else score_store.TOKENS
     frame = store.read_table(scored.folder / "tokens.parquet", schema).to_pandas()
-    return pd.DataFrame(frame.astype({"rollout_id": str}))
+    coded = frame.select_dtypes("category")
+    return pd.DataFrame(frame.astype(dict.fromkeys(coded, str)))
 
 
 def _described(tokens: pd.DataFrame, rollouts: pd.DataFrame) -> pd.DataFrame:

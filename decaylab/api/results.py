@@ -6,7 +6,7 @@ import html
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
@@ -15,7 +15,6 @@ from decaylab.api.columns import without_empty
 from decaylab.api.drawing import TokenView
 from decaylab.claims import one_run
 from decaylab.errors import UserError
-from decaylab.pages.gallery import Width
 from decaylab.runs import found_runs, train_results
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.store import RunFolder
@@ -103,7 +102,9 @@ class Run:
         file = self.folder / "advice.txt"
         return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
-    def figure(self, name: str = "", *, paper: bool = False, width: Width = "page") -> Figure:
+    def figure(
+        self, name: str = "", *, paper: bool = False, width: Literal["column", "page"] = "page"
+    ) -> Figure:
         """A figure of the paper from this run; without a name, the first one of its command.
 
         Args:

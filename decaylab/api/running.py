@@ -16,8 +16,8 @@ from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import options_of
 from decaylab.progress import Reporter, hushed
 
-SPOKEN = 60
-"""Characters of an argument in the recorded call."""
+SPOKEN = 200
+"""Characters of a list in the recorded call."""
 
 
 def run(command: str, function: str, given: Mapping[str, Any]) -> Any:
@@ -59,6 +59,8 @@ def spoken(function: str, given: Mapping[str, Any]) -> str:
     """The call as it is recorded: ``dl.position_kl('runs/esr', limit=100)``."""
     parts = []
     for name, value in given.items():
+        if name == "quiet":
+            continue
         if name in ("checkpoints", "run_folders", "files"):
             parts += [_shown(part) for part in value]
         else:
@@ -68,9 +70,13 @@ def spoken(function: str, given: Mapping[str, Any]) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Path):
-        value = str(value)
-    text = " ".join(repr(value).split())
-    return text if len(text) <= SPOKEN else f"{text[:SPOKEN]}..."
+        return repr(str(value))
+    if value is None or isinstance(value, (str, int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple, range, dict)):
+        text = repr(value)
+        return text if len(text) <= SPOKEN else f"{text[:SPOKEN]}..."
+    return f"<{type(value).__name__}>"
 
 
 def _prefix_decay(options: Any, spoken: str, reporter: Reporter) -> Run:

@@ -23,7 +23,7 @@ from decaylab.options.training import FULL, TrainOptions
 
 LENGTHS, SELECTOR = "rollout-length", "selector"
 SWEEPS = (LENGTHS, SELECTOR)
-Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__, SWEEPS)]
+Swept = Annotated[str, Must(f"be {' or '.join(SWEEPS)}", SWEEPS.__contains__)]
 # Any text passes here; `arms` checks the values.
 Values = Annotated[str, Must("be comma-separated text", lambda text: True)]
 

@@ -70,8 +70,8 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def shared() -> Iterator[None]:
-    """Models and grading workers are kept from one run to the next; figures are small."""
+def shared_parts() -> Iterator[None]:
+    """Commands keep models and grading workers for the next one, and draw coarsely."""
     torch.set_num_threads(1)
     with (
         mock.patch.object(loading, "load", _cached_load),
@@ -88,7 +88,7 @@ def decaylab(*arguments: object) -> Outcome:
     words = [str(one) for one in arguments]
     out, err = io.StringIO(), io.StringIO()
     with (
-        shared(),
+        shared_parts(),
         mock.patch.object(sys, "argv", ["decaylab", *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

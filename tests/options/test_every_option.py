@@ -163,13 +163,29 @@ def test_a_changed_value_arrives_from_a_file(
         assert getattr(arrived["options"], name) == value, name
 
 
-@pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if command.replace("-", "_") in dl.__all__]
-)
-def test_a_changed_value_arrives_from_python(command: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_changed_value_arrives_from_python(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setitem(running.RUNNERS, command, lambda options, *others: kept.append(options))
+    name_of = {"rollouts": "read_rollouts"}.get(command, command.replace("-", "_"))
+    function = getattr(dl, name_of)
     for name in COMMANDS[command].names:
         value = changed(COMMANDS[command].kind, name)
-        assert getattr(running._options(command, True, {name: value}), name) == value, name
+        first, given = positional(command, name, value)
+        function(*first, **given)
+        assert getattr(kept[-1], name) == value, name
+    if "said" in {field.name for field in fields(COMMANDS[command].kind)}:
+        assert kept[-1].said == set(given)
+
+
+def positional(command: str, name: str, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that changes one option."""
+    if command == "sweep":
+        given = {"over": "rollout-length", "values": "5", name: value}
+        return (given.pop("over"), given.pop("values")), given
+    if name in ("checkpoints", "run_folders", "files"):
+        return value, {}
+    return (), {name: value}
 
 
 def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:
