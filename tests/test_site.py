@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ import pytest
 import yaml
 from browser import PHONE, axe_faults, sideways
 from filelock import FileLock
+
+import decaylab
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -182,6 +185,16 @@ def test_every_page_is_in_the_navigation(site: str) -> None:
     assert sorted(pages(nav)) == sorted(
         path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")
     )
+
+
+def test_every_public_name_is_in_the_reference(site: str) -> None:
+    text = "".join(path.read_text() for path in (BUILT / "reference").glob("*.html"))
+    public = {f"{home}.{name}" for home, names in decaylab.HOMES.items() for name in names}
+    for module in decaylab.MODULES:
+        names = import_module(f"decaylab.api.{module}").__all__
+        public |= {f"decaylab.api.{module}.{name}" for name in names}
+    assert len(public) > 60
+    assert {name for name in public if f'id="{name}"' not in text} == set()
 
 
 def test_formulas_in_a_sentence_read_well_on_a_git_host() -> None:

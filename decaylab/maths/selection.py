@@ -204,6 +204,7 @@ SELECTORS: dict[str, Selector] = {
     "importance": Selector(importance, needs_signals=True, whole=True),
     "rising": Selector(rising, whole=True),
 }
+"""Every selector, by the name that ``--selector`` takes."""
 
 
 def weigh(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
