@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +34,20 @@ def check(page: Page, folder: Path) -> None:
         Stale: something in it does not hold.
     """
     for block in page.blocks:
-        if block.language == "toml":
-            name = re.match(r"# (\S+\.toml)\n", block.text)
-            file = folder / (name.group(1) if name else "config.toml")
-            file.write_text(block.text)
-            try:
-                checked_commands.check_decaylab(["prefix-decay", "--config", file.name], folder)
-            except Stale as stale:
-                raise Stale(f"{block.place}: {stale}") from stale
+        if block.file:
+            (folder / block.file).write_text(block.text)
     namespace: dict[str, Any] = {}
     for block in page.blocks:
         if block.language == "python":
             _check_python(block, namespace)
         elif block.language == "bash":
             _check_bash(block, folder)
-        elif block.language in ("yaml", "json"):
-            yaml.safe_load(block.text) if block.language == "yaml" else json.loads(block.text)
+        elif block.language == "toml":
+            _check_toml(block, folder)
+        elif block.language == "yaml":
+            yaml.safe_load(block.text)
+        elif block.language == "json":
+            json.loads(block.text)
     for line, span in page.spans:
         try:
             _check_span(span, folder)
@@ -60,10 +60,21 @@ def _check_python(block: Block, namespace: dict[str, Any]) -> None:
         checked_python.check(block.text)
     except Stale as stale:
         raise Stale(f"{block.place}: {stale}") from stale
-    if not block.marker:
+    if not block.marker and not block.file:
         padded = "\n" * block.line + block.text  # so that an error names the page's own line
         with command_line.shared_parts():
             exec(compile(padded, str(block.page), "exec"), namespace)
+
+
+def _check_toml(block: Block, folder: Path) -> None:
+    if "project" in tomllib.loads(block.text):
+        return
+    file = folder / (block.file or "config.toml")
+    file.write_text(block.text)
+    try:
+        checked_commands.check_decaylab(["prefix-decay", "--config", file.name], folder)
+    except Stale as stale:
+        raise Stale(f"{block.place}: {stale}") from stale
 
 
 def _check_bash(block: Block, folder: Path) -> None:
@@ -104,7 +115,12 @@ def test_every_block_and_inline_command_of_a_page_holds(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
     check(document_blocks.read(path), tmp_path)
+    for name in set(sys.modules) - before:  # a file of this page is none of the next one
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def test_what_the_readme_links_to_is_there() -> None:
@@ -172,6 +188,21 @@ def test_a_page_with_a_stale_block_is_refused(
     path.write_text(text)
     with pytest.raises(Stale, match=BROKEN[text]):
         check(document_blocks.read(path), tmp_path)
+
+
+def test_a_block_that_is_a_file_can_be_imported_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "page.md"
+    path.write_text(
+        "```python\n# of_this_page.py\nn = 3\n```\n```python\nimport of_this_page\n"
+        "assert of_this_page.n == 3\n```\n"
+        "```toml\n# mine.toml\nsamples = 2\n```\n```bash\ndecaylab plan --config mine.toml\n```"
+    )
+    check(document_blocks.read(path), tmp_path)
+    del sys.modules["of_this_page"]
 
 
 def test_a_python_block_that_fails_fails_the_page(

@@ -4,10 +4,13 @@ What a test does with a fenced block, by its language:
 
     bash      every command is parsed by the real command line, with all its options checked;
               so is a block without a language
-    python    run, in one namespace for each page
-    toml      a config file: every option in it is checked. A first line "# NAME.toml" names it
+    python    run, in one namespace for each page. With a first line "# NAME.py" it is a file, which
+              other blocks import or name
+    toml      a config file: every option in it is checked. A first line "# NAME.toml" names it.
+              A project table is parsed
     yaml, json    parsed
     text      output, not checked; so is an indented block, which must hold no command
+    math      a formula, not checked
 
 Two comments in the Markdown, directly above a block, say otherwise: ``<!-- run -->`` also runs the
 commands of a bash block, on the embedded pair; ``<!-- not run: REASON -->`` compiles a Python
@@ -24,7 +27,7 @@ from pathlib import Path
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = ("bash", "python", "toml", "yaml", "json", "text")
+LANGUAGES = ("bash", "python", "toml", "yaml", "json", "text", "math")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
 COMMAND = re.compile(r"\s*(decaylab|make|pip|python|import|from) ")
 MARKER = re.compile(r"run|not run: \S.*", re.DOTALL)
@@ -47,6 +50,12 @@ class Block:
     @property
     def place(self) -> str:
         return f"{self.page.name}:{self.line}"
+
+    @property
+    def file(self) -> str:
+        """The name in a first line that is a comment with nothing but a file's name."""
+        found = re.match(r"# ([\w-]+\.(?:py|toml))\n", self.text)
+        return found.group(1) if found else ""
 
 
 @dataclass(frozen=True)
