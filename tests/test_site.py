@@ -40,6 +40,7 @@ OUT_OF_GIT = tuple(f"docs/{name}" for name in GENERATED)
 # What is wrong with an open page, by kind.
 FAULTS = r"""() => {
     const article = document.querySelector("article");
+    const wrong = ".katex-error, [mathcolor='#cc0000']"; // KaTeX: no formula; an unknown command
     const all = selector => [...article.querySelectorAll(selector)];
     const scrolls = box => getComputedStyle(box).overflowX !== "visible";
     const inside = part => {
@@ -52,7 +53,7 @@ FAULTS = r"""() => {
     prose.querySelectorAll("code, pre, .katex").forEach(part => part.remove());
     return {
         "not typeset": all(".arithmatex")
-            .filter(box => !box.querySelector(".katex") || box.querySelector(".katex-error"))
+            .filter(box => !box.querySelector(".katex") || box.querySelector(wrong))
             .map(box => box.textContent),
         "raw formula": prose.textContent.match(/[$]|\\[(\[]/g) ?? [],
         "figure without a description or a file": all("img")
@@ -133,7 +134,8 @@ def test_search_finds(site: str, page: Page, term: str, place: str) -> None:
     opened(page, site + "submode.html")
     page.keyboard.press("Control+k")
     page.get_by_role("combobox", name="Search").fill(term)
-    page.get_by_role("listbox").locator(f'a[href*="{place}"]').first.click()
+    results = page.get_by_role("listbox").locator(f'a[href*="{place}"]')
+    results.filter(has_text=term).first.click()
     page.wait_for_url(f"**/{place}*")
     assert term.lower() in page.locator("article").inner_text().lower()
 
