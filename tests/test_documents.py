@@ -21,7 +21,7 @@ from document_blocks import ROOT, Block, Page, Stale
 import decaylab
 
 OF_OTHERS = {
-    *("--config_file", "--log_samples", "--multi_gpu", "--num_processes", "--index-url"),
+    *("--config_file", "--log_samples", "--multi_gpu", "--num_processes", "--toy"),
     *("--install-completion", "--show-completion"),
 }
 """Options of other programs that the text names."""
@@ -52,7 +52,7 @@ def check(page: Page, folder: Path) -> None:
         try:
             _check_span(span, folder)
         except Stale as stale:
-            raise Stale(f"{page.path.name}:{line}: {stale}") from stale
+            raise Stale(f"{document_blocks.shown(page.path)}:{line}: {stale}") from stale
 
 
 def _check_python(block: Block, namespace: dict[str, Any]) -> None:

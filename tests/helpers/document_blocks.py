@@ -1,4 +1,4 @@
-"""The blocks of README and docs, and what a command or a piece of Python in them must satisfy.
+"""The blocks of README, docs and other pages, and what a command or a piece of Python must satisfy.
 
 What a test does with a fenced block, by its language:
 
@@ -49,7 +49,7 @@ class Block:
 
     @property
     def place(self) -> str:
-        return f"{self.page.name}:{self.line}"
+        return f"{shown(self.page)}:{self.line}"
 
     @property
     def file(self) -> str:
@@ -68,6 +68,11 @@ class Page:
     links: tuple[tuple[int, str], ...]
 
 
+def shown(path: Path) -> str:
+    """A page's name in messages."""
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else path.name
+
+
 def read(path: Path) -> Page:
     """The blocks, inline code and links of a page.
 
@@ -82,7 +87,7 @@ def read(path: Path) -> Page:
     for token in tokens:
         line = token.map[0] + 1 if token.map else 0
         if token.type == "code_block" and COMMAND.match(token.content):
-            raise Stale(f"{path.name}:{line}: an indented command; fence the block")
+            raise Stale(f"{shown(path)}:{line}: an indented command; fence the block")
         if token.type == "fence":
             blocks.append(_block(path, line, token.info, token.content, marker))
         for child in token.children or ():
@@ -98,9 +103,9 @@ def _block(path: Path, line: int, info: str, text: str, marker: str) -> Block:
     language = (info.split() or ["bash"])[0]
     if language not in LANGUAGES:
         known = ", ".join(LANGUAGES)
-        raise Stale(f"{path.name}:{line}: the language {language!r} of a block; known: {known}")
+        raise Stale(f"{shown(path)}:{line}: the language {language!r} of a block; known: {known}")
     if marker == "run" and language != "bash":
-        raise Stale(f"{path.name}:{line}: only bash blocks are marked as run")
+        raise Stale(f"{shown(path)}:{line}: only bash blocks are marked as run")
     return Block(path, line, language, text, marker)
 
 
@@ -112,8 +117,9 @@ def _marker(comment: str) -> str:
 
 
 def documents() -> list[Path]:
-    """README and every page of the site."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    """README, the pages for contributors, and every page of the site."""
+    others = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+    return [*(ROOT / name for name in others), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:
@@ -127,7 +133,7 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
             continue
         for command in re.split(r"&&|;(?=\s)", _without_comment(held + line)):
             if command.strip():
-                yield f"{block.page.name}:{started}", command.strip()
+                yield f"{shown(block.page)}:{started}", command.strip()
         held = ""
 
 
