@@ -147,8 +147,8 @@ class RolloutFiles:
         )
 
     def __repr__(self) -> str:
-        counts = self.summary
-        return f"<RolloutFiles: {counts['rollouts']} rollouts for {counts['problems']} problems>"
+        rollouts, problems = self.summary["rollouts"], self.summary["problems"]
+        return f"<RolloutFiles: {rollouts} rollouts, {problems} problem{'s' * (problems != 1)}>"
 
     def _repr_html_(self) -> str:
         return _page(repr(self), self.notes, self.rollouts)
