@@ -17,8 +17,9 @@ import typer
 
 import decaylab.cli.main  # noqa: F401 - registers the commands
 from decaylab.cli import docstrings
-from decaylab.cli.help import ARGUMENTS, FLAG, GROUPS, OPTIONS, Row, rows, usage
+from decaylab.cli.help import FLAG
 from decaylab.cli.registering import app
+from decaylab.cli.rows import ARGUMENTS, GROUPS, OPTIONS, Row, rows, usage
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import PANELS
 
@@ -77,7 +78,7 @@ def _table(command: str, some: Sequence[Row], makes_runs: bool) -> Iterator[str]
     yield f"| {' | '.join(titles)} |"
     yield "|---" * len(titles) + "|"
     for row in some:
-        name = f"`{row.name}`"
+        name = _value(row.name, " or ")
         if row.common and command in COMMANDS:
             name = f"**{name}**"
         help, default = _default(row)
@@ -87,9 +88,9 @@ def _table(command: str, some: Sequence[Row], makes_runs: bool) -> Iterator[str]
         yield f"| {' | '.join(cells)} |"
 
 
-def _value(value: str) -> str:
+def _value(value: str, between: str = ", ") -> str:
     """The choices of an option, or the word for its value."""
-    return ", ".join(f"`{choice}`" for choice in value.split("|") if choice)
+    return between.join(f"`{choice}`" for choice in value.split("|") if choice)
 
 
 def _default(row: Row) -> tuple[str, str]:

@@ -6,10 +6,7 @@ at any width, and without importing what typer needs for its own page.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from itertools import chain
 from typing import Annotated, Any
 
@@ -22,49 +19,14 @@ from typer.core import TyperCommand, TyperGroup
 from decaylab.cli import docstrings
 from decaylab.cli.docstrings import Example, wrap
 from decaylab.cli.mistakes import unknown_command, unknown_option
-from decaylab.cli.parameters import Spoken, spoken
-from decaylab.options.command_options import COMMANDS
+from decaylab.cli.rows import ARGUMENTS, GROUPS, HELP, OPTIONS, Row, rows, usage
 from decaylab.options.declared import PANELS
 
 WIDEST = 100  # characters of a line
 NARROW = 72  # in a terminal with fewer characters, help stands below its option
 WIDEST_NAME = 32  # help stands below an option that is longer, with its value
-GROUPS = {
-    "Measure a pair": (
-        *("prefix-decay", "position-kl", "signals", "category-kl", "submode", "served-kl"),
-        "behaviour",
-    ),
-    "Train a student": ("train", "evaluate", "sweep"),
-    "Look at results": ("show", "report", "view", "figures", "compare"),
-    "Plan and check": ("preflight", "plan", "rollouts"),
-}
-"""The commands in the order of use, by their heading in ``decaylab --help``."""
-FEW = 4  # an option that at most this many commands list in --help is one of their own
-ARGUMENTS, OPTIONS, SHARED = "Arguments", "Options", "Shared with other commands"
+SHARED = "Shared with other commands"
 FLAG = r"(?<![\w-])--[a-z][\w-]*"
-HELP = ("--help", "--help-all")
-
-
-@dataclass(frozen=True)
-class Row:
-    """An option as --help shows it.
-
-    value: what follows it. own: not shared by most commands. identifies: with another value the
-    command makes another run.
-    """
-
-    name: str
-    help: str
-    panel: str
-    value: str = ""
-    default: str = ""
-    common: bool = True
-    own: bool = True
-    identifies: bool = False
-
-    @property
-    def head(self) -> str:
-        return f"{self.name} {self.value}".rstrip()
 
 
 class Command(TyperCommand):
@@ -118,54 +80,6 @@ HelpAll = Annotated[
 ]
 
 
-def rows(command: Any) -> list[Row]:
-    """The arguments and options of a typer command."""
-    declared = spoken(command.name) if command.name in COMMANDS else {}
-    context = typer.Context(command, info_name=command.name)
-    return [_row(command, one, declared.get(one.name)) for one in command.get_params(context)]
-
-
-def _row(command: Any, parameter: Any, one: Spoken | None) -> Row:
-    is_argument = parameter.param_type_name == "argument"
-    panel = parameter.rich_help_panel or ("The run" if command.name in COMMANDS else OPTIONS)
-    name = " / ".join((*parameter.opts, *parameter.secondary_opts))
-    if is_argument:
-        panel, name = ARGUMENTS, parameter.metavar
-    return Row(
-        name=name,
-        value="" if is_argument else parameter.metavar or "",
-        help=parameter.help,
-        default="" if is_argument else _default(parameter.default, parameter.secondary_opts),
-        panel=panel,
-        common=one.spec.is_common(command.name) if one else name not in HELP,
-        own=is_argument or one is None or _listed()[parameter.name] <= FEW,
-        identifies=one is not None and COMMANDS[command.name].identifies(parameter.name, one.spec),
-    )
-
-
-def _default(value: Any, off: Sequence[str]) -> str:
-    """A default as it is typed; empty for options that are off or have none."""
-    if value is None or value is False or value == "":
-        return ""
-    if value is True:
-        return "on" if off else ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-@cache
-def _listed() -> Counter[str]:
-    """By how many commands each option is listed in --help."""
-    return Counter(
-        name
-        for command in COMMANDS
-        for name, one in spoken(command).items()
-        if one.spec.is_common(command)
-    )
-
-
-# The pages
-
-
 def print_help(command: Any, everything: bool) -> None:
     """The help of one command. everything: all options, by panel, and all examples."""
     console, width = _console()
@@ -188,16 +102,6 @@ def print_help(command: Any, everything: bool) -> None:
     more = [row for row in known if not row.common and row.name not in HELP]
     if not everything:
         _print_more(console, command.name, len(more), len(doc.examples) - len(examples))
-
-
-def usage(command: Any) -> str:
-    """A command with its arguments, as it is typed behind ``decaylab``."""
-    words = [command.name]
-    for one in command.params:
-        if one.param_type_name == "argument":
-            word = one.metavar if one.required else f"[{one.metavar}]"
-            words.append(word if one.nargs == 1 else f"{word}...")
-    return " ".join((*words, "[OPTIONS]"))
 
 
 def print_commands(group: Group, context: Any) -> None:
@@ -276,6 +180,7 @@ def _plain(text: str) -> str:
 def _coloured(text: str) -> Text:
     """Flags stand out, defaults step back."""
     line = Text(text)
+    line.highlight_regex(r"^ (Usage:|Run first$|Examples?$)", "bold")
     line.highlight_regex(FLAG, "bold cyan")
     line.highlight_regex(r"\[default: .*\]", "dim")
     line.highlight_regex(r"^ *# .*", "dim")

@@ -103,7 +103,8 @@ class Spoken:
         choices = "|".join(option_values.choices_of(self.kind))
         if choices and len(choices) <= LONGEST_CHOICES:
             return choices
-        return _word(option_values.bare(self.kind)[0])
+        kind, marks = option_values.bare(self.kind)
+        return "NAME" if ONE_BY_ONE in marks else _word(kind)
 
 
 def _word(kind: Any) -> str:

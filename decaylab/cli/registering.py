@@ -10,9 +10,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from decaylab.cli.help import GROUPS, Command, Group, HelpAll
+from decaylab.cli.help import Command, Group, HelpAll
 from decaylab.cli.output import Output
 from decaylab.cli.parameters import signature
+from decaylab.cli.rows import GROUPS
 from decaylab.errors import Interrupted
 from decaylab.options.command_options import COMMANDS
 from decaylab.progress import hushed

@@ -13,6 +13,7 @@ from decaylab.options.declared import (
     option,
 )
 from decaylab.options.kinds import (
+    CHECKPOINT_RULES,
     Below1,
     Bins,
     CheckpointRule,
@@ -152,6 +153,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Default: every in evaluate, last elsewhere.",
         without=("served-kl",),
         common=("evaluate",),
+        metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(

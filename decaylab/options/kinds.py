@@ -52,11 +52,8 @@ def _is_rule(text: str) -> bool:
     return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
 
 
-CHECKPOINT_RULE = Must(
-    f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}",
-    _is_rule,
-    (EVERY, LAST, BEST, f"{LAST},{BEST}"),
-)
+CHECKPOINT_RULES = f"{EVERY}|{LAST}|{BEST}|{LAST},{BEST}"
+CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
 CheckpointRule = Annotated[str, CHECKPOINT_RULE]
 Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty
 Variables = Annotated[

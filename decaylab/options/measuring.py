@@ -19,6 +19,7 @@ from decaylab.options.declared import (
     option,
 )
 from decaylab.options.kinds import (
+    COLUMN_ROLES,
     CONTROLS,
     AnswerRule,
     Columns,
@@ -108,7 +109,8 @@ class PairOptions:
     system: Text | None = option("The pair", "System message of the prompts. Default: none.")
     teacher_system: Text | None = option(
         "The pair",
-        "System message of the teacher's prompts. Default: that of --system. '' is none.",
+        "System message of the teacher's prompts; an empty text is none. Default: that of "
+        "--system.",
     )
     template_kwargs: Variables = option(
         "The pair",
@@ -153,8 +155,9 @@ class PairOptions:
     )
     columns: Columns = option(
         "The problems",
-        "The column that holds the question, answer or id of a problem, in a set with names of "
-        "its own; repeat for several. NAME may be a path: answer=reward_model.ground_truth.",
+        "The column that holds a ROLE, where files name it otherwise; repeat for several. Roles of "
+        f"problems: {', '.join(COLUMN_ROLES[:3])}. Of rollouts also: "
+        f"{', '.join(COLUMN_ROLES[3:])}. NAME may be a path: answer=reward_model.ground_truth.",
         {},
         metavar="ROLE=NAME",
         common=("rollouts",),

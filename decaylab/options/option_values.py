@@ -49,8 +49,8 @@ EXAMPLES: dict[Any, str] = {
 class Must:
     """A condition on a value of the declared type.
 
-    words: the condition, as it follows "must". choices: the words that are allowed, if it lists
-    them.
+    words: the condition, as it follows "must". choices: the words that are allowed, if the
+    condition is a list of them.
     """
 
     words: str

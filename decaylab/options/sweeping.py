@@ -17,7 +17,15 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, PathName, Seed
+from decaylab.options.kinds import (
+    CHECKPOINT_RULES,
+    LAST,
+    AnswerRule,
+    CheckpointRule,
+    Count,
+    PathName,
+    Seed,
+)
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
@@ -38,6 +46,7 @@ class SweepOptions(TrainOptions):
         "ahead of all panels",
         "What varies between the arms.",
         LENGTHS,
+        metavar="|".join(SWEEPS),
         argument=True,
         identity=(SWEEP,),
     )
@@ -65,6 +74,7 @@ class SweepOptions(TrainOptions):
         "The measurement",
         "Checkpoints to evaluate; best is by the run's validation.csv.",
         LAST,
+        metavar=CHECKPOINT_RULES,
         identity=(SWEEP,),
     )
     samples: Count = common(

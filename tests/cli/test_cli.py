@@ -242,7 +242,7 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("as-samples = 3", "no option 'as-samples'; there are"),
+        ("as-samples = 3", "no option 'as-samples'; did you mean samples?"),
         ("sample = 3", "no option 'sample'; did you mean samples?"),
         ("samples = 2.5", "samples must be a whole number, got 2.5"),
         ("samples = true", "samples must be a whole number, got True"),

@@ -199,7 +199,7 @@ def test_a_config_file_says_the_same_as_the_command_line(
         ("share = true", "share must be a number, got True"),
         ("rollout-length = 1.5", "rollout-length must be a number of tokens or full, got 1.5"),
         ('head = "float16"', "head must be one of model, float32, got float16"),
-        ("checkpoint = 1", "no option 'checkpoint'; there are"),
+        ("checkpoint = 1", "no option 'checkpoint'; did you mean checkpoint"),
         ("said = 1", "no option 'said'; there are"),
     ],
 )

@@ -16,7 +16,7 @@ import pytest
 import typer
 from command_line import decaylab
 
-from decaylab.cli import docstrings, help, main
+from decaylab.cli import docstrings, help, main, rows
 from decaylab.cli.parameters import spoken
 from decaylab.errors import did_you_mean
 from decaylab.options import option_values
@@ -48,7 +48,7 @@ def printed(command: Any, width: int, monkeypatch: pytest.MonkeyPatch, everythin
 
 def heads(command: Any) -> list[str]:
     """The first name of every argument and option."""
-    return [row.name.split(" /")[0] for row in help.rows(command)]
+    return [row.name.split(" /")[0] for row in rows.rows(command)]
 
 
 def words_of(page: str) -> list[str]:
@@ -67,7 +67,7 @@ def test_help_lists_at_most_15_options_and_help_all_lists_every_one(
     assert 3 <= len(HEAD.findall(short)) <= MOST
     assert Counter(HEAD.findall(full)) == Counter(heads(ALL[name]))
     assert set(HEAD.findall(short)) < set(heads(ALL[name]))
-    hidden = len(HEAD.findall(full)) - len(HEAD.findall(short)) - len(help.HELP)
+    hidden = len(HEAD.findall(full)) - len(HEAD.findall(short)) - len(rows.HELP)
     if hidden:
         last = short.rstrip().splitlines()[-1]
         assert last.startswith(f" {hidden} more option{'s' * (hidden > 1)}")
@@ -96,7 +96,7 @@ def test_no_word_is_cut_and_no_line_is_too_long_at_any_width(
     shown = Counter(words_of(page))
     doc = docstrings.read(ALL[name].help)
     told = [doc.summary, *doc.paragraphs, *(example.command for example in doc.examples)]
-    for row in help.rows(ALL[name]):
+    for row in rows.rows(ALL[name]):
         told += [row.head, row.help]
         if row.default:
             told.append(f"[default: {row.default}]")
@@ -108,19 +108,19 @@ def test_no_word_is_cut_and_no_line_is_too_long_at_any_width(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_choices_and_defaults_are_shown_and_a_switch_has_no_value(name: str) -> None:
-    rows = {row.name: row for row in help.rows(ALL[name])}
+    by_name = {row.name: row for row in rows.rows(ALL[name])}
     for field, one in spoken(name).items():
         if one.spec.argument:
             continue
         flag = {"columns": "--column", "as_json": "--json"}.get(field, option_values.flag(field))
-        row = next(row for title, row in rows.items() if title.split(" /")[0] == flag)
+        row = next(row for title, row in by_name.items() if title.split(" /")[0] == flag)
         own = option_values.bare(one.kind)[0]
         assert bool(row.value) == (own is not bool), flag
         for choice in option_values.choices_of(one.kind):
             assert choice in [*row.value.split("|"), *re.split(r"[\s,.:]+", row.help)], flag
         if own in (int, float) and one.field.default is not None:
             assert float(row.default) == one.field.default
-    assert rows["--config"].value == "FILE"
+    assert by_name["--config"].value == "FILE"
 
 
 def test_each_command_shows_one_example_and_all_examples_are_valid_commands() -> None:
@@ -164,13 +164,13 @@ def test_commands_stand_in_the_order_of_use_in_one_line_each(
     monkeypatch.setenv("COLUMNS", "80")
     page = decaylab("--help").out
     places = []
-    for title, names in help.GROUPS.items():
+    for title, names in rows.GROUPS.items():
         places.append(page.index(f"─ {title} ─"))
         for name in names:
             line = f"│ {name:<14}{docstrings.read(ALL[name].help).summary}"
             assert f"{line:<79}│\n" in page, name
             places.append(page.index(line))
-    assert places == sorted(places) and len(places) == len(ALL) + len(help.GROUPS)
+    assert places == sorted(places) and len(places) == len(ALL) + len(rows.GROUPS)
     assert page.index("decaylab prefix-decay") < places[0], "what to run first"
     assert decaylab().out == page and decaylab().code == 0
 
@@ -221,10 +221,11 @@ def test_every_option_of_every_command_is_in_the_reference_once(
     assert set(pages) == {"index.md", *(f"{name}.md" for name in ALL)}
     for name, command in ALL.items():
         page = pages[f"{name}.md"]
-        listed = re.findall(r"^\| \**`([^`]+)`\** \|", page, re.MULTILINE)
-        assert Counter(title.split(" /")[0] for title in listed) == Counter(heads(command))
+        cells = re.findall(r"^\| \**(`[^*|]+`)\** \|", page, re.MULTILINE)
+        listed = [cell.replace("` or `", "|").strip("`").split(" /")[0] for cell in cells]
+        assert Counter(listed) == Counter(heads(command))
         bold = re.findall(r"^\| \*\*`([^` ]+)", page, re.MULTILINE)
-        common = [row.name.split(" /")[0] for row in help.rows(command) if row.common]
+        common = [re.split(r"[ |]", row.name)[0] for row in rows.rows(command) if row.common]
         assert Counter(bold) == Counter(common if name in COMMANDS else [])
         for row in re.findall(r"^\|.*$", page, re.MULTILINE):  # as many cells as the title
             assert row.count("|") in (5, 6), row
