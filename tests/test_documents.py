@@ -21,7 +21,7 @@ from document_blocks import ROOT, Block, Page, Stale
 import decaylab
 
 OF_OTHERS = {
-    *("--config_file", "--log_samples", "--multi_gpu", "--num_processes", "--toy"),
+    *("--config_file", "--log_samples", "--multi_gpu", "--num_processes", "--part", "--toy"),
     *("--install-completion", "--show-completion"),
 }
 """Options of other programs that the text names."""
