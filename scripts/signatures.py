@@ -139,6 +139,7 @@ def module() -> str:
 class Option:
     """An option of a command as a parameter."""
 
+    command: str
     name: str
     declared: Declared
     kind: Any
@@ -156,7 +157,7 @@ class Option:
 
     @property
     def is_common(self) -> bool:
-        return self.declared.level == "common"
+        return self.declared.is_common(self.command)
 
 
 def options(command: str) -> list[Option]:
@@ -165,7 +166,7 @@ def options(command: str) -> list[Option]:
     kinds = option_values.kinds(kind)
     defaults = kind()
     found = [
-        Option(name, declared, kinds[name], getattr(defaults, name))
+        Option(command, name, declared, kinds[name], getattr(defaults, name))
         for name, declared in options_of(kind, command).items()
     ]
     return sorted(found, key=lambda option: not option.is_common)

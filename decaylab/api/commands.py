@@ -60,11 +60,9 @@ def prefix_decay(
     controls: Sequence[str] | str = ("correct-so-far",),
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -90,73 +88,76 @@ def prefix_decay(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
     gpu_memory_share: float | None = None,
     workers: int = 1,
     ray: str | None = None,
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective
-    there?
+    """Measure teacher accuracy after k tokens by the student.
 
     The command is ``decaylab prefix-decay``.
 
     Args:
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone): 0,100,200,300.
+        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
+            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        answer_rule: The answer rule to report: last_boxed, first_boxed, anywhere or gsm8k. All four
-            are stored.
+        answer_rule: The answer rule to report first. All rules are graded and stored. Default:
+            last_boxed.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -164,21 +165,22 @@ def prefix_decay(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``rollouts``, ``figure()`` and more.
@@ -198,16 +200,15 @@ def position_kl(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
+    bins: Sequence[int] | str | None = None,
     rollout_length: int | None = None,
     samples: int = 4,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -224,7 +225,6 @@ def position_kl(
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
     leave_out_long: bool = False,
-    bins: Sequence[int] | str | None = None,
     survivors: int | None = None,
     estimand: Literal["tokens", "problems"] = "tokens",
     checkpoint_rule: str | None = None,
@@ -236,6 +236,7 @@ def position_kl(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -248,9 +249,10 @@ def position_kl(
     floor_problems: int = 32,
     view_rollouts: int = 50,
     cache: str | Path = "runs/cache",
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """How far student and teacher disagree at each response position, before training and after.
+    """Measure the KL by position, before and after training.
 
     The command is ``decaylab position-kl``.
 
@@ -258,62 +260,64 @@ def position_kl(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
+        bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
+            no upper end.
         rollout_length: The paper's N, in tokens: the cascade is measured after position N, and each
-            selector may select N tokens.
+            selector may select N tokens. Default: 40 with abacus-teacher, 100 with any other
+            teacher.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
-            no upper end.
         survivors: Also draw the curves over rollouts of at least N tokens, the same rollouts in
             every bin.
         estimand: tokens: mean over tokens. problems: mean of the per-problem means.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -321,21 +325,21 @@ def position_kl(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         score_temperature: Temperature for scoring; see temperature for sampling.
         head: Precision of the output heads: the model's own, or float32.
         batch_tokens: Tokens per scoring batch, padding included.
@@ -344,6 +348,7 @@ def position_kl(
         view_rollouts: Rollouts for which the top 5 tokens of both policies are stored at each
             position.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``tokens``, ``rollouts``, ``figure()`` and more.
@@ -363,15 +368,15 @@ def category_kl(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
+    categories: str | Path | None = None,
+    min_count: int = 50,
     samples: int = 4,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -390,8 +395,6 @@ def category_kl(
     leave_out_long: bool = False,
     bins: Sequence[int] | str | None = None,
     estimand: Literal["tokens", "problems"] = "tokens",
-    categories: str | Path | None = None,
-    min_count: int = 50,
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
     level: float = 0.95,
@@ -401,6 +404,7 @@ def category_kl(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -413,10 +417,10 @@ def category_kl(
     floor_problems: int = 32,
     view_rollouts: int = 50,
     cache: str | Path = "runs/cache",
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Which kinds of token hold the KL: by category and position, and the tokens with the highest
-    KL.
+    """Find the kinds of token that hold the KL.
 
     The command is ``decaylab category-kl``.
 
@@ -424,48 +428,51 @@ def category_kl(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
+        categories: A TOML file of token categories that replace the paper's six.
+        min_count: Minimum occurrences of a token in the list of highest-KL tokens.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -474,10 +481,8 @@ def category_kl(
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
             no upper end.
         estimand: tokens: mean over tokens. problems: mean of the per-problem means.
-        categories: A TOML file of token categories that replace the paper's six.
-        min_count: Minimum occurrences of a token in the list of highest-KL tokens.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -485,21 +490,21 @@ def category_kl(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         score_temperature: Temperature for scoring; see temperature for sampling.
         head: Precision of the output heads: the model's own, or float32.
         batch_tokens: Tokens per scoring batch, padding included.
@@ -508,6 +513,7 @@ def category_kl(
         view_rollouts: Rollouts for which the top 5 tokens of both policies are stored at each
             position.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``tokens``, ``rollouts``, ``figure()`` and more.
@@ -527,15 +533,15 @@ def submode(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
+    share: float = 0.1,
+    second_mode: float = 0.1,
     samples: int = 4,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -552,8 +558,6 @@ def submode(
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
     leave_out_long: bool = False,
-    share: float = 0.1,
-    second_mode: float = 0.1,
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
     level: float = 0.95,
@@ -563,6 +567,7 @@ def submode(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -575,9 +580,10 @@ def submode(
     floor_problems: int = 32,
     view_rollouts: int = 50,
     cache: str | Path = "runs/cache",
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Does training commit the student to a mode that is the teacher's second choice?
+    """Find where the student picks the teacher's second choice.
 
     The command is ``decaylab submode``.
 
@@ -585,57 +591,58 @@ def submode(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
+        share: Share of tokens to analyse, those with the highest KL.
+        second_mode: Smallest teacher probability at which its second token counts as a mode.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        share: Share of tokens to analyse, those with the highest KL.
-        second_mode: Smallest teacher probability at which its second token counts as a mode.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -643,21 +650,21 @@ def submode(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         score_temperature: Temperature for scoring; see temperature for sampling.
         head: Precision of the output heads: the model's own, or float32.
         batch_tokens: Tokens per scoring batch, padding included.
@@ -666,6 +673,7 @@ def submode(
         view_rollouts: Rollouts for which the top 5 tokens of both policies are stored at each
             position.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``tokens``, ``rollouts``, ``figure()`` and more.
@@ -687,16 +695,13 @@ def signals(
     limit: int | None = None,
     rollout_length: int | None = None,
     advise: bool = False,
-    evidence: Sequence[str | Path] | str = (),
     samples: int = 4,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -716,6 +721,7 @@ def signals(
     bins: Sequence[int] | str | None = None,
     cumulative_share: float = 0.45,
     horizon: int | None = None,
+    evidence: Sequence[str | Path] | str = (),
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
     level: float = 0.95,
@@ -725,6 +731,7 @@ def signals(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -737,10 +744,10 @@ def signals(
     floor_problems: int = 32,
     view_rollouts: int = 50,
     cache: str | Path = "runs/cache",
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which
-    N to stop.
+    """Measure entropies and KL by position, and where to stop.
 
     The command is ``decaylab signals``.
 
@@ -748,53 +755,53 @@ def signals(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         rollout_length: The paper's N, in tokens: the cascade is measured after position N, and each
-            selector may select N tokens.
-        advise: Advise how to train this pair, using all of its runs.
-        evidence: Folders searched for runs of this pair, comma-separated, for advise. Default:
-            runs/.
+            selector may select N tokens. Default: 40 with abacus-teacher, 100 with any other
+            teacher.
+        advise: Advise how to train this pair, using all of its runs under runs/ (or evidence).
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -805,8 +812,10 @@ def signals(
         cumulative_share: Share of the cumulative KL that the first N tokens must reach.
         horizon: Tokens over which KL is accumulated. Default: the length that 10 % of the rollouts,
             and at least 10 of them, reach.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
+        evidence: Folders searched for runs of this pair, comma-separated, for advise. Default:
+            runs/.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -814,21 +823,21 @@ def signals(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         score_temperature: Temperature for scoring; see temperature for sampling.
         head: Precision of the output heads: the model's own, or float32.
         batch_tokens: Tokens per scoring batch, padding included.
@@ -837,6 +846,7 @@ def signals(
         view_rollouts: Rollouts for which the top 5 tokens of both policies are stored at each
             position.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``tokens``, ``rollouts``, ``figure()`` and more.
@@ -860,8 +870,9 @@ def served_kl(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
+    tensor_parallel: int = 1,
+    top_ids: int = 64,
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -890,18 +901,16 @@ def served_kl(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
-    tensor_parallel: int = 1,
     gpu_memory_share: float | None = None,
     workers: int = 1,
     ray: str | None = None,
     cache: str | Path = "runs/cache",
-    top_ids: int = 64,
     quiet: bool = False,
 ) -> Run:
-    """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An
-    approximation.
+    """Bound the KL for a teacher that only vLLM can hold.
 
     The command is ``decaylab served-kl``.
 
@@ -909,47 +918,51 @@ def served_kl(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
+        tensor_parallel: vllm: GPUs per model.
+        top_ids: Teacher log-probabilities requested per position.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -965,23 +978,21 @@ def served_kl(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
-        tensor_parallel: vllm: GPUs per model.
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         cache: Folder of cached rollouts and token scores, reused by later commands.
-        top_ids: Teacher log-probabilities requested per position.
 
     Returns:
         The finished run: ``measurements``, ``tokens``, ``rollouts``, ``figure()`` and more.
@@ -1005,11 +1016,9 @@ def behaviour(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -1035,6 +1044,7 @@ def behaviour(
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -1042,10 +1052,10 @@ def behaviour(
     workers: int = 1,
     ray: str | None = None,
     cache: str | Path = "runs/cache",
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """What the rollouts are like: length in tokens, natural stops, repetition, several boxes,
-    accuracy by answer rule.
+    """Measure length, natural stops and repetition of rollouts.
 
     The command is ``decaylab behaviour``.
 
@@ -1053,55 +1063,56 @@ def behaviour(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
@@ -1109,22 +1120,23 @@ def behaviour(
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The finished run: ``measurements``, ``rollouts``, ``figure()`` and more.
@@ -1144,10 +1156,11 @@ def evaluate(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
+    checkpoint_rule: str | None = None,
     samples: int = 4,
     max_tokens: int | None = None,
+    answer_rule: AnswerRule | None = None,
     temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -1167,12 +1180,11 @@ def evaluate(
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
     leave_out_long: bool = False,
-    checkpoint_rule: str | None = None,
-    answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
     level: float = 0.95,
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     adapters: Literal["merged", "served"] = "merged",
     tensor_parallel: int = 1,
@@ -1182,8 +1194,7 @@ def evaluate(
     cache: str | Path = "runs/cache",
     quiet: bool = False,
 ) -> Run:
-    """Accuracy of each checkpoint of a training run, against base student and teacher on the same
-    problems.
+    """Compare the accuracy of checkpoints with base and teacher.
 
     The command is ``decaylab evaluate``.
 
@@ -1191,68 +1202,71 @@ def evaluate(
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
+        checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
+            validation.csv. Default: every in evaluate, last elsewhere.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        answer_rule: The answer rule to report first. All rules are graded and stored. Default:
+            last_boxed.
         temperature: Sampling temperature. 0 is greedy.
-        seed: Seed for sampling and bootstrap.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        checkpoint_rule: Which checkpoints of a run are measured: every, last, best (by the run's
-            validation.csv) or last,best. Default: every in evaluate, last elsewhere.
-        answer_rule: The answer rule to report: last_boxed, first_boxed, anywhere or gsm8k. All four
-            are stored.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
-        adapters: vllm: merged (into the base where that is exact, otherwise served) or served
-            (beside the base, up to rank 512).
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
         tensor_parallel: vllm: GPUs per model.
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         cache: Folder of cached rollouts and token scores, reused by later commands.
 
     Returns:
@@ -1272,7 +1286,7 @@ def train(
     teacher: PolicyLike | None = None,
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
-    limit: int | None = None,
+    rollout_length: int | str | None = None,
     selector: SelectorName = "prefix",
     budget: int | None = None,
     divergence: Literal["reverse-kl", "forward-kl", "js", "policy-gradient"] = "reverse-kl",
@@ -1280,9 +1294,6 @@ def train(
     problems_per_step: int = 16,
     full_finetune: bool = False,
     learning_rate: float | None = None,
-    rollout_length: int | str | None = None,
-    max_tokens: int | None = None,
-    temperature: float = 0.7,
     seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
@@ -1298,6 +1309,7 @@ def train(
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    limit: int | None = None,
     revision: str | None = None,
     split: str | None = None,
     columns: Mapping[str, str] = {},
@@ -1322,8 +1334,10 @@ def train(
     checkpoint_every: int | None = None,
     track: str = "",
     bins: Sequence[int] | str | None = None,
+    max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
+    temperature: float = 0.7,
     top_p: float = 1.0,
     top_k: int = 0,
     batch_rows: int = 256,
@@ -1332,20 +1346,20 @@ def train(
     batch_tokens: int | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector
-    chooses.
+    """Train a student: ESR, full rollouts or selected positions.
 
     The command is ``decaylab train``.
 
     Args:
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: The training problems, named as for measurements. They need no answers. Default:
             abacus-train with the embedded pair.
-        limit: Use only the first N training problems.
+        rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
+            the embedded pair) if the selector stops rollouts, full otherwise.
         selector: Which positions carry loss: prefix, prefix-mask, suffix, middle, random, full,
             after-teacher-prefix, progressive, top-reverse-kl, top-student-entropy,
             top-teacher-entropy, top-reverse-kl-x-student-entropy,
@@ -1354,45 +1368,44 @@ def train(
             top-teacher-entropy-and-student-entropy, top-teacher-entropy-or-student-entropy,
             importance, rising.
         budget: Positions per rollout that carry loss. Default: the N of ESR.
-        divergence: reverse-kl, forward-kl, js, policy-gradient. All but the last are exact, over
-            the whole vocabulary.
+        divergence: What is minimised: reverse-kl, forward-kl, js, policy-gradient. All but the last
+            are exact, over the whole vocabulary.
         steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
         problems_per_step: Problems per step, summed over processes.
         full_finetune: Train all weights instead of LoRA.
         learning_rate: Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
-        rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
-            the embedded pair) if the selector stops rollouts, full otherwise.
-        max_tokens: Maximum tokens of a full rollout.
-        temperature: Sampling temperature. 0 is greedy.
         seed: Seed for the order of problems, sampling, and the adapters' initial weights.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: train.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        limit: Use only the first N training problems.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: train.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -1408,25 +1421,28 @@ def train(
             continues.
         normalise: tokens: mean over the selected tokens of a step. rollouts: mean of the
             per-rollout means.
-        score_end: Whether the end-of-turn token carries loss.
+        score_end: Loss on the end-of-turn token too.
         rollouts_per_problem: Rollouts per problem in a step.
         lora_rank: Rank of the adapters.
         lora_alpha: LoRA scale is alpha / rank.
-        lora_targets: all-linear, or comma-separated names of layers: q_proj,v_proj.
+        lora_targets: Layers that get adapters: all-linear, or comma-separated names such as
+            q_proj,v_proj.
         warmup_steps: Steps of linear warm-up.
-        schedule: Learning-rate schedule: constant, or linear or cosine decay to 0.
+        schedule: Learning-rate schedule; linear and cosine decay to 0.
         weight_decay: Weight decay of AdamW.
         clip: Clip the gradient norm to this value.
-        autocast: off, or bfloat16: 16-bit passes over 32-bit weights.
+        autocast: bfloat16: 16-bit passes over 32-bit weights.
         gradient_checkpointing: Recompute activations in the backward pass instead of storing them.
         checkpoint_every: Steps between checkpoints. Default: 25 with the embedded pair, 50 with any
             other. The last step is always saved.
         track: Trackers to log to, comma-separated: tensorboard, wandb, trackio.
         bins: Lower ends of the position bins for the KL in metrics.csv, starting at 0:
             0,50,100,200.
+        max_tokens: Maximum tokens of a full rollout.
         answer_rule: The answer rule for grading held-out answers.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        temperature: Sampling temperature. 0 is greedy.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
@@ -1458,26 +1474,15 @@ def sweep(
     teacher: PolicyLike | None = None,
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
-    limit: int | None = None,
     test_limit: int | None = None,
-    selector: SelectorName = "prefix",
     budget: int | None = None,
-    divergence: Literal["reverse-kl", "forward-kl", "js", "policy-gradient"] = "reverse-kl",
     steps: int | None = None,
-    problems_per_step: int = 16,
-    full_finetune: bool = False,
     learning_rate: float | None = None,
-    rollout_length: int | str | None = None,
     samples: int = 1,
-    max_tokens: int | None = None,
-    temperature: float = 0.7,
-    seed: int = 0,
     engine: Literal["transformers", "vllm"] = "transformers",
     workers: int = 1,
     runs: str | Path | None = None,
     out: str | Path | None = None,
-    overwrite: bool = False,
-    paper: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -1489,6 +1494,7 @@ def sweep(
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    limit: int | None = None,
     revision: str | None = None,
     split: str | None = None,
     columns: Mapping[str, str] = {},
@@ -1496,10 +1502,15 @@ def sweep(
     leave_out_long: bool = False,
     test_problems: ProblemsLike | None = None,
     validation_problems: int = 100,
+    rollout_length: int | str | None = None,
+    selector: SelectorName = "prefix",
     teacher_prefix: int | None = None,
+    divergence: Literal["reverse-kl", "forward-kl", "js", "policy-gradient"] = "reverse-kl",
     normalise: Literal["tokens", "rollouts"] = "tokens",
     score_end: bool = True,
+    problems_per_step: int = 16,
     rollouts_per_problem: int = 1,
+    full_finetune: bool = False,
     lora_rank: int = 32,
     lora_alpha: int = 64,
     lora_targets: str = "all-linear",
@@ -1512,88 +1523,76 @@ def sweep(
     checkpoint_every: int | None = None,
     bins: Sequence[int] | str | None = None,
     checkpoint_rule: str = "last",
+    max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
     level: float = 0.95,
+    temperature: float = 0.7,
     top_p: float = 1.0,
     top_k: int = 0,
+    seed: int = 0,
     batch_rows: int = 256,
     tensor_parallel: int = 1,
     gpu_memory_share: float | None = None,
     batch_tokens: int | None = None,
     cache: str | Path = "runs/cache",
+    overwrite: bool = False,
+    paper: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Trains several arms over several seeds, evaluates them on the same problems, and compares:
-    rollout-length or selector.
+    """Train several arms over several seeds, and compare them.
 
     The command is ``decaylab sweep``.
 
     Args:
-        over: What to vary: rollout-length or selector.
+        over: What varies between the arms.
         values: Values to compare, comma-separated: lengths in tokens and full, or selectors at one
             budget.
         seeds: Training seeds per arm, starting at seed.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: The training problems, named as for measurements. They need no answers. Default:
             abacus-train with the embedded pair.
-        limit: Use only the first N training problems.
         test_limit: Use only the first N test problems.
-        selector: Which positions carry loss: prefix, prefix-mask, suffix, middle, random, full,
-            after-teacher-prefix, progressive, top-reverse-kl, top-student-entropy,
-            top-teacher-entropy, top-reverse-kl-x-student-entropy,
-            top-teacher-entropy-x-student-entropy, top-all-three,
-            top-reverse-kl-and-student-entropy, top-reverse-kl-or-student-entropy,
-            top-teacher-entropy-and-student-entropy, top-teacher-entropy-or-student-entropy,
-            importance, rising.
         budget: Positions per rollout that carry loss. Default: the N of ESR.
-        divergence: reverse-kl, forward-kl, js, policy-gradient. All but the last are exact, over
-            the whole vocabulary.
         steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
-        problems_per_step: Problems per step, summed over processes.
-        full_finetune: Train all weights instead of LoRA.
         learning_rate: Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
-        rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
-            the embedded pair) if the selector stops rollouts, full otherwise.
         samples: Rollouts per test problem.
-        max_tokens: Maximum tokens of a full rollout.
-        temperature: Sampling temperature. 0 is greedy.
-        seed: The first seed.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
         workers: Training runs in parallel, each with its share of the cores.
         runs: Folder of the training runs; several sweeps may share it. Default: in runs/.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
-        overwrite: Redo evaluation and comparison; training runs are kept.
-        paper: Draw the published numbers behind the measured ones.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: train.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        limit: Use only the first N training problems.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: train.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -1604,32 +1603,49 @@ def sweep(
             math500 with any other.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
+        rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
+            the embedded pair) if the selector stops rollouts, full otherwise.
+        selector: Which positions carry loss: prefix, prefix-mask, suffix, middle, random, full,
+            after-teacher-prefix, progressive, top-reverse-kl, top-student-entropy,
+            top-teacher-entropy, top-reverse-kl-x-student-entropy,
+            top-teacher-entropy-x-student-entropy, top-all-three,
+            top-reverse-kl-and-student-entropy, top-reverse-kl-or-student-entropy,
+            top-teacher-entropy-and-student-entropy, top-teacher-entropy-or-student-entropy,
+            importance, rising.
         teacher_prefix: after-teacher-prefix: tokens that the teacher writes before the student
             continues.
+        divergence: What is minimised: reverse-kl, forward-kl, js, policy-gradient. All but the last
+            are exact, over the whole vocabulary.
         normalise: tokens: mean over the selected tokens of a step. rollouts: mean of the
             per-rollout means.
-        score_end: Whether the end-of-turn token carries loss.
+        score_end: Loss on the end-of-turn token too.
+        problems_per_step: Problems per step, summed over processes.
         rollouts_per_problem: Rollouts per problem in a step.
+        full_finetune: Train all weights instead of LoRA.
         lora_rank: Rank of the adapters.
         lora_alpha: LoRA scale is alpha / rank.
-        lora_targets: all-linear, or comma-separated names of layers: q_proj,v_proj.
+        lora_targets: Layers that get adapters: all-linear, or comma-separated names such as
+            q_proj,v_proj.
         warmup_steps: Steps of linear warm-up.
-        schedule: Learning-rate schedule: constant, or linear or cosine decay to 0.
+        schedule: Learning-rate schedule; linear and cosine decay to 0.
         weight_decay: Weight decay of AdamW.
         clip: Clip the gradient norm to this value.
-        autocast: off, or bfloat16: 16-bit passes over 32-bit weights.
+        autocast: bfloat16: 16-bit passes over 32-bit weights.
         gradient_checkpointing: Recompute activations in the backward pass instead of storing them.
         checkpoint_every: Steps between checkpoints. Default: 25 with the embedded pair, 50 with any
             other. The last step is always saved.
         bins: Lower ends of the position bins for the KL in metrics.csv, starting at 0:
             0,50,100,200.
-        checkpoint_rule: Checkpoints to evaluate: last, best, last,best or every.
+        checkpoint_rule: Checkpoints to evaluate; best is by the run's validation.csv.
+        max_tokens: Maximum tokens of a full rollout.
         answer_rule: The answer rule that is reported first and grades held-out answers.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         level: Confidence level of intervals and bands.
+        temperature: Sampling temperature. 0 is greedy.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
+        seed: The first seed.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
         tensor_parallel: vllm: GPUs per model.
@@ -1639,6 +1655,8 @@ def sweep(
             step. Default: 4,096 with the embedded pair, otherwise 1,024 on a CPU and 16,384 on a
             GPU.
         cache: Folder of cached rollouts and token scores, reused by later commands.
+        overwrite: Redo evaluation and comparison; training runs are kept.
+        paper: Draw the published numbers behind the measured ones.
 
     Returns:
         The comparison of the arms: ``measurements``, ``verdict`` and more.
@@ -1662,8 +1680,7 @@ def compare(
     seed: int = 0,
     quiet: bool = False,
 ) -> Run:
-    """Which teacher? Prefix-decay runs of one student under several teachers, side by side; or of
-    several students under one.
+    """Compare prefix-decay runs: which teacher, or which student?
 
     The command is ``decaylab compare``.
 
@@ -1678,8 +1695,7 @@ def compare(
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        answer_rule: last_boxed, first_boxed, anywhere or gsm8k. Default: the rule that the runs
-            report.
+        answer_rule: The answer rule to compare by. Default: the rule that the runs report.
         level: Confidence level of intervals.
         seed: Seed for the bootstrap.
 
@@ -1701,22 +1717,14 @@ def plan(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
-    selector: SelectorName = "prefix",
-    budget: int | None = None,
-    divergence: Literal["reverse-kl", "forward-kl", "js", "policy-gradient"] = "reverse-kl",
-    steps: int | None = None,
-    problems_per_step: int = 16,
-    full_finetune: bool = False,
-    prefix_lengths: Sequence[int] | str | None = None,
     samples: int = 4,
     max_tokens: int | None = None,
-    controls: Sequence[str] | str = ("correct-so-far",),
-    rollouts: str | Path | None = None,
-    temperature: float = 0.7,
     engine: Literal["transformers", "vllm"] = "transformers",
     only: Sequence[str] | str = ("prefix-decay", "diagnostics", "train"),
     gpus: str | None = None,
     memory: str | None = None,
+    processes: int = 1,
+    sharded: bool = False,
     probe: bool = False,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
@@ -1731,19 +1739,29 @@ def plan(
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
     validation_problems: int = 100,
+    selector: SelectorName = "prefix",
+    budget: int | None = None,
     teacher_prefix: int | None = None,
+    divergence: Literal["reverse-kl", "forward-kl", "js", "policy-gradient"] = "reverse-kl",
+    steps: int | None = None,
+    problems_per_step: int = 16,
     rollouts_per_problem: int = 1,
+    full_finetune: bool = False,
     lora_rank: int = 32,
     lora_targets: str = "all-linear",
     autocast: Literal["off", "bfloat16"] = "off",
     gradient_checkpointing: bool = False,
     checkpoint_every: int | None = None,
+    prefix_lengths: Sequence[int] | str | None = None,
     rollout_length: int | str | None = None,
+    controls: Sequence[str] | str = ("correct-so-far",),
     checkpoint_count: int = 0,
+    rollouts: str | Path | None = None,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
     prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse",
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
+    temperature: float = 0.7,
     top_p: float = 1.0,
     batch_rows: int = 256,
     tensor_parallel: int = 1,
@@ -1753,26 +1771,62 @@ def plan(
     head: Literal["model", "float32"] = "model",
     batch_tokens: int | None = None,
     floor_problems: int = 32,
-    processes: int = 1,
-    sharded: bool = False,
     mean_tokens: int | None = None,
     prompt_tokens: int | None = None,
     tokens_per_second: Sequence[float] | str | None = None,
     quiet: bool = False,
 ) -> PlanResult:
-    """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
+    """Predict memory and time before anything starts.
 
     The command is ``decaylab plan``.
 
     Args:
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
+        samples: Rollouts per problem and policy.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
+        only: Commands to plan, comma-separated: prefix-decay,diagnostics,train.
+        gpus: Number of GPUs and memory of each: 1x48GB, 8x80GB. Default: those of this machine.
+        memory: Plan for a CPU with this much memory: 24GB.
+        processes: Processes per training run (accelerate's num_processes). Each loads the teacher.
+        sharded: Shard the student over the processes (FSDP); otherwise each holds all of it (DDP).
+        probe: Load both models and measure rates with a short probe.
+        quiet: Show no progress and no notes.
+
+    Other Parameters:
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
+        teacher_prompt: own: the teacher's own chat template. student: the student's rendered
+            prompt.
+        prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
+            models.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
+        system: System message of the prompts. Default: none.
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        trust_remote_code: Run code from the model's repository.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
+        instruction: Text added after each question: boxed (reason step by step, answer in
+            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
+            none for abacus and your own problems.
+        validation_problems: Held-out problems for choosing the best checkpoint and tracking
+            behaviour. 0 turns validation off.
         selector: Which positions carry loss: prefix, prefix-mask, suffix, middle, random, full,
             after-teacher-prefix, progressive, top-reverse-kl, top-student-entropy,
             top-teacher-entropy, top-reverse-kl-x-student-entropy,
@@ -1781,69 +1835,37 @@ def plan(
             top-teacher-entropy-and-student-entropy, top-teacher-entropy-or-student-entropy,
             importance, rising.
         budget: Positions per rollout that carry loss. Default: the N of ESR.
-        divergence: reverse-kl, forward-kl, js, policy-gradient. All but the last are exact, over
-            the whole vocabulary.
-        steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
-        problems_per_step: Problems per step, summed over processes.
-        full_finetune: Train all weights instead of LoRA.
-        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone): 0,100,200,300.
-        samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
-        controls: Control experiments: all, none, or some of
-            own-prefix,correct-so-far,reverse,swapped.
-        rollouts: Existing student rollouts: files of TRL, verl, vLLM, SGLang, OpenAI, lm-eval,
-            inspect and others (JSONL, JSON, parquet, .gz, .zst), a folder of them, or a
-            comma-separated list. ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
-        engine: transformers, or vllm (pip install 'decaylab[vllm]') for models of billions of
-            parameters.
-        only: Commands to plan, comma-separated: prefix-decay,diagnostics,train.
-        gpus: Number of GPUs and memory of each: 1x48GB, 8x80GB. Default: those of this machine.
-        memory: Plan for a CPU with this much memory: 24GB.
-        probe: Load both models and measure rates with a short probe.
-        quiet: Show no progress and no notes.
-
-    Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
-        teacher_prompt: own: the teacher's own chat template. student: the student's rendered
-            prompt.
-        prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
-            models.
-        thinking: off, on, or template: leave it to the chat template.
-        system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        trust_remote_code: Run code from the model's repository.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
-        instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
-        validation_problems: Held-out problems for choosing the best checkpoint and tracking
-            behaviour. 0 turns validation off.
         teacher_prefix: after-teacher-prefix: tokens that the teacher writes before the student
             continues.
+        divergence: What is minimised: reverse-kl, forward-kl, js, policy-gradient. All but the last
+            are exact, over the whole vocabulary.
+        steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
+        problems_per_step: Problems per step, summed over processes.
         rollouts_per_problem: Rollouts per problem in a step.
+        full_finetune: Train all weights instead of LoRA.
         lora_rank: Rank of the adapters.
-        lora_targets: all-linear, or comma-separated names of layers: q_proj,v_proj.
-        autocast: off, or bfloat16: 16-bit passes over 32-bit weights.
+        lora_targets: Layers that get adapters: all-linear, or comma-separated names such as
+            q_proj,v_proj.
+        autocast: bfloat16: 16-bit passes over 32-bit weights.
         gradient_checkpointing: Recompute activations in the backward pass instead of storing them.
         checkpoint_every: Steps between checkpoints. Default: 25 with the embedded pair, 50 with any
             other. The last step is always saved.
+        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
+            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
         rollout_length: train: tokens at which rollouts stop, or full. Default: that of train.
+        controls: Control experiments: all, none, or some of
+            own-prefix,correct-so-far,reverse,swapped.
         checkpoint_count: Trained students that diagnostics measure beside base.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
+        temperature: Sampling temperature. 0 is greedy.
         top_p: Nucleus sampling. 1 turns it off.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
@@ -1851,14 +1873,12 @@ def plan(
         gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
             served-kl 0.7, in training 0.4.
         workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
-        ray: Run the workers in a Ray cluster: auto (the cluster of this machine) or HOST:PORT.
-            Default: on this machine.
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
         head: Precision of the output heads: the model's own, or float32.
         batch_tokens: Tokens per batch in scoring and training. Default: each command's own.
         floor_problems: Problems scored a second time, one by one and in higher precision, for the
             noise floor. 0 turns it off.
-        processes: Processes per training run (accelerate's num_processes). Each loads the teacher.
-        sharded: Shard the student over the processes (FSDP); otherwise each holds all of it (DDP).
         mean_tokens: Expected mean response length in tokens, for the estimates of tokens and hours.
             Default: the whole budget.
         prompt_tokens: Length of the longest prompt in tokens. Default: computed from local problems
@@ -1906,48 +1926,51 @@ def preflight(
     batch_rows: int = 256,
     quiet: bool = False,
 ) -> PreflightResult:
-    """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a
-    plain verdict.
+    """Load a pair and check whether it can be measured.
 
     The command is ``decaylab preflight``.
 
     Args:
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone): 0,100,200,300.
+        prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
+            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
         samples: Rollouts per problem and policy.
-        max_tokens: Maximum tokens of a rollout, prefix and continuation together.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher, 2048 with any other teacher.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
         quiet: Show no progress and no notes.
 
     Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
         teacher_prompt: own: the teacher's own chat template. student: the student's rendered
             prompt.
         prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
             models.
-        thinking: off, on, or template: leave it to the chat template.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
         system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        dtype: auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
         trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
@@ -1974,6 +1997,11 @@ def read_rollouts(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
+    columns: Mapping[str, str] = {},
+    rollouts_format: str | None = None,
+    prompt_kind: Literal["auto", "question", "rendered"] = "auto",
+    prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse",
+    no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -1985,60 +2013,55 @@ def read_rollouts(
     trust_remote_code: bool = False,
     revision: str | None = None,
     split: str | None = None,
-    columns: Mapping[str, str] = {},
     instruction: str | None = None,
-    rollouts_format: str | None = None,
-    prompt_kind: Literal["auto", "question", "rendered"] = "auto",
-    prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse",
-    no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
     quiet: bool = False,
 ) -> RolloutFiles:
-    """How rollouts that exist already are read: format, prompts, responses, stop reasons, what is
-    left out and why.
+    """Show how files of existing rollouts are read.
 
     The command is ``decaylab rollouts``.
 
     Args:
         files: Files or folders of rollouts.
         teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher.
+            checkpoints, else abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with the embedded teacher and Qwen/Qwen2.5-Math-1.5B
-            with any other.
+            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
+            other teacher.
         problems: abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data
-            set, or gym:TASK.
+            set, or gym:TASK. Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        quiet: Show no progress and no notes.
-
-    Other Parameters:
-        teacher_revision: Hub branch, tag or commit.
-        student_revision: Hub branch, tag or commit.
-        teacher_prompt: own: the teacher's own chat template. student: the student's rendered
-            prompt.
-        prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
-            models.
-        thinking: off, on, or template: leave it to the chat template.
-        system: System message of the prompts. Default: none.
-        teacher_system: System message of the teacher's prompts. Default: that of system. '' is
-            none.
-        template_kwargs: A dict; on the command line KEY=VALUE: a variable of the chat templates
-            (repeatable). Values such as true or 3 are read as JSON.
-        trust_remote_code: Run code from the model's repository.
-        revision: Hub revision of the problems.
-        split: Hub split. Default: test.
-        columns: A dict; on the command line question=NAME, answer=NAME or id=NAME, for a set with
-            other column names. NAME may be a path: answer=reward_model.ground_truth,
-            question=messages.0.content.
-        instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
             template and are passed on unchanged. auto: decide by the marks of the student's
             template.
-        prompt_in_response: Refuse, cut or keep a response that begins with its own prompt.
-        no_stop_reason: Stop reason of rollouts whose file does not give one: unknown, natural or
-            cut-off.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
+        quiet: Show no progress and no notes.
+
+    Other Parameters:
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
+        teacher_prompt: own: the teacher's own chat template. student: the student's rendered
+            prompt.
+        prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
+            models.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
+        system: System message of the prompts. Default: none.
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        trust_remote_code: Run code from the model's repository.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        instruction: Text added after each question: boxed (reason step by step, answer in
+            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
+            none for abacus and your own problems.
 
     Returns:
         Counts, and the rollouts of the first problems as a DataFrame.
