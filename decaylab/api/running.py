@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import options_of
 from decaylab.progress import Reporter, hushed
 
-SPOKEN = 200
-"""Characters of a list in the recorded call."""
+SPOKEN = 20
+"""Elements of a list in the recorded call."""
 
 
 def run(command: str, function: str, given: Mapping[str, Any]) -> Any:
@@ -73,10 +73,17 @@ def _shown(value: Any) -> str:
         return repr(str(value))
     if value is None or isinstance(value, (str, int, float)):
         return repr(value)
-    if isinstance(value, (list, tuple, range, dict)):
-        text = repr(value)
-        return text if len(text) <= SPOKEN else f"{text[:SPOKEN]}..."
+    if isinstance(value, Mapping):
+        parts = [f"{_shown(key)}: {_shown(part)}" for key, part in value.items()]
+        return f"{{{_joined(parts)}}}"
+    if isinstance(value, (list, tuple, range, set)):
+        return f"[{_joined([_shown(part) for part in value])}]"
     return f"<{type(value).__name__}>"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    left_out = ["..."] if len(parts) > SPOKEN else []
+    return ", ".join([*parts[:SPOKEN], *left_out])
 
 
 def _prefix_decay(options: Any, spoken: str, reporter: Reporter) -> Run:

@@ -87,6 +87,21 @@ def test_rollouts_of_a_decay_run_have_the_accuracy_that_it_reports(decay: dl.Run
     assert decay.rollouts["rollout_id"].is_unique and not decay.rollouts["text"].eq("").any()
 
 
+def test_rollouts_of_several_policies_say_who_wrote_them(kl: dl.Run) -> None:
+    with shared_parts():
+        run = dl.behaviour(
+            **SMALL, cache=kl.folder.parent / "cache", out=kl.folder.parent / "behaviour"
+        )
+    rollouts = run.rollouts.set_index("checkpoint")
+    assert rollouts["rollout_id"].is_unique and set(rollouts.index) == {"base", "teacher"}
+    assert list(rollouts.loc["base", "text"]) == list(kl.rollouts["text"])  # the same, cached
+    reported = run.measurements.query("what == 'response_tokens_mean'").set_index("checkpoint")
+    for policy in ("base", "teacher"):
+        assert rollouts.loc[policy, "tokens"].mean() == reported.loc[policy, "value"]
+    with pytest.raises(UserError, match="behaviour scores no tokens"):
+        _ = run.tokens
+
+
 def test_rollouts_that_were_given_are_kept_with_the_run(decay: dl.Run, tmp_path: Path) -> None:
     with shared_parts():
         run = dl.position_kl(

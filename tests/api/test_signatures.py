@@ -12,6 +12,7 @@ import pytest
 from mypy import api as mypy
 
 import decaylab as dl
+from decaylab.api import running
 from decaylab.options.command_options import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +98,24 @@ def test_every_other_command_has_a_function_too() -> None:
     names = {command.name for command in app.registered_commands}
     assert names == {*COMMANDS, "show", "figures", "report", "view"}
     assert all(map(callable, (dl.show, dl.write_figures, dl.catalogue, dl.report, dl.view)))
+
+
+def test_a_call_is_recorded_as_it_was_written() -> None:
+    given = {
+        "checkpoints": ("runs/esr", Path("runs/full")),
+        "bins": range(0, 9, 4),
+        "columns": {"question": "q"},
+        "level": 0.9,
+        "prefix_lengths": list(range(30)),
+        "student": (object(), 1),
+        "quiet": True,
+    }
+    text = running.spoken("position_kl", given)
+    lengths = ", ".join(map(str, range(20)))
+    assert text == (
+        "dl.position_kl('runs/esr', 'runs/full', bins=[0, 4, 8], columns={'question': 'q'}, "
+        f"level=0.9, prefix_lengths=[{lengths}, ...], student=[<object>, 1])"
+    )
 
 
 def test_importing_decaylab_imports_nothing_heavy() -> None:
