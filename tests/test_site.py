@@ -48,7 +48,8 @@ FAULTS = r"""() => {
             if (scrolls(box)) return true;
         return false;
     };
-    const beyond = all("*").filter(part => part.getBoundingClientRect().right > innerWidth + 1);
+    const edge = document.body.clientWidth + 1; // without the scroll bar
+    const beyond = all("*").filter(part => part.getBoundingClientRect().right > edge);
     const prose = article.cloneNode(true);
     prose.querySelectorAll("code, pre, .katex").forEach(part => part.remove());
     return {
