@@ -17,6 +17,7 @@ import document_blocks
 import pytest
 import yaml
 from document_blocks import ROOT, Block, Page, Stale
+from qwen_configs import write_config
 
 import decaylab
 
@@ -134,6 +135,40 @@ def test_what_the_readme_links_to_is_there() -> None:
         headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.M) if heading else ()
         slugs = [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
         assert not heading or heading in slugs, link
+
+
+def test_memory_and_hours_of_the_readme_and_the_tutorial_are_those_of_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("Qwen3-1.7B", "Qwen2.5-Math-1.5B"):
+        write_config(name, tmp_path / "Qwen")
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "mine.toml").write_text(re.search(r"```toml\n(.*?)```", readme, re.S).group(1))
+    words = ("plan", "--config", "mine.toml", "--gpus", "1x80GB", "--json")
+    rates = ("--tokens-per-second", "2000,9000,3000")
+    planned = json.loads(command_line.decaylab(*words, *rates).out)["phases"]
+    controls = ("--controls", "own-prefix,correct-so-far", "--batch-rows", "128")
+    smaller = command_line.decaylab(*words, "--only", "prefix-decay", *controls).out
+    controlled = json.loads(smaller)["phases"]
+
+    def peak(phases: list[dict[str, Any]]) -> str:
+        return f"{max(one['bytes'] for one in phases) / 2**30:.1f}"
+
+    lines = re.findall(r"^decaylab ([\w-]+) .*# ([\d.]+) GiB, ([\d.]+) ", readme, re.M)
+    named = {"prefix-decay": "prefix-decay", "signals": "diagnostics", "train": "train"}
+    assert [command for command, _, _ in lines] == list(named)
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    for command, memory, hours in lines:
+        phases = [one for one in planned if one["command"] == named[command]]
+        assert memory == peak(phases) and f"| {memory} GiB" in tutorial, command
+        assert hours == f"{sum(one['seconds'] or 0 for one in phases) / 3600:.1f}", command
+        if command == "prefix-decay":  # the tutorial measures with more controls
+            phases = controlled
+        tokens = sum(one["tokens"] or 0 for one in phases) / 1e6
+        assert re.search(rf"\| {memory} GiB[^|]*; {tokens:.1f} M", tutorial), (command, tokens)
+    assert f"`--batch-rows 128` takes {peak(controlled)} GiB" in readme
+    assert f"({peak(controlled)} with `--batch-rows 128`)" in tutorial
 
 
 BROKEN = {
