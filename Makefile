@@ -32,7 +32,7 @@ mutants: $(INSTALLED)  ## changes the mathematics one operator or number at a ti
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python scripts/build_site.py
 
 # Decay, statistics, one ESR and one full-rollout student.
 REPORT := runs/report

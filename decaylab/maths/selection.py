@@ -217,6 +217,7 @@ SELECTORS: dict[str, Selector] = {
     "importance": Selector(importance, needs_signals=True, whole=True),
     "rising": Selector(rising, whole=True),
 }
+"""Every selector, by the name that ``--selector`` takes."""
 
 
 BUILT_IN = tuple(SELECTORS)
