@@ -182,6 +182,7 @@ BROKEN = {
     "```bash\ndecaylab position-lk\n```": "no command position-lk",
     "```bash\ndecaylab train --selector best\n```": "selector",
     "```bash\ndecaylab prefix-decay --controls everything\n```": "controls",
+    "```bash\ndecaylab sweep selector --values prefix,best\n```": "got best",
     "```bash\ndecaylab prefix-decay --samples many\n```": "samples",
     "```bash\ndecaylab plan && decaylab figures runs --width wide\n```": "width",
     "```bash\ndecaylab figures runs --only n-swep\n```": "n-swep",

@@ -92,7 +92,9 @@ def check_decaylab(words: list[str], folder: Path) -> None:
         with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()):
             values = command.make_context(name, arguments).params
             if name in COMMANDS:
-                registering._options(COMMANDS[name].kind, values | {"said": frozenset()})
+                options = registering._options(COMMANDS[name].kind, values | {"said": frozenset()})
+                if name == "sweep" and options.values:
+                    options.arms()
             elif name == "figures":
                 _check_figures(values)
     except UserError as error:
