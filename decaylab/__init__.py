@@ -11,9 +11,11 @@ Everything here is explained in `decaylab.notebook`. Nothing heavy is imported b
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from decaylab.maths.selection import selector
     from decaylab.notebook import (
         behaviour,
         catalogue,
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
         train,
         view,
     )
+    from decaylab.problems.answers import answer_rule
+    from decaylab.problems.own_sets import problem_set
 
 __all__ = [
+    "answer_rule",
     "behaviour",
     "category_kl",
     "compare",
@@ -44,8 +49,10 @@ __all__ = [
     "open_run",
     "position_kl",
     "prefix_decay",
+    "problem_set",
     "published",
     "report",
+    "selector",
     "signals",
     "submode",
     "sweep",
@@ -55,12 +62,19 @@ __all__ = [
 ]
 
 
+# A plugin is imported by the grading processes too, which need nothing of the commands.
+_DECORATORS = {
+    "selector": "decaylab.maths.selection",
+    "answer_rule": "decaylab.problems.answers",
+    "problem_set": "decaylab.problems.own_sets",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'decaylab' has no attribute {name!r}")
-    from decaylab import notebook
-
-    return getattr(notebook, name)
+    module = importlib.import_module(_DECORATORS.get(name, "decaylab.notebook"))
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from decaylab.maths.selection import BUILT_IN
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
     BASE,
@@ -105,7 +106,7 @@ def arms_of(frame: pd.DataFrame) -> list[Arm]:
 
 def spoken(selector: str) -> str:
     """A selector in short words."""
-    if selector in NAMES or not selector.startswith("top-"):
+    if selector in NAMES or selector not in BUILT_IN or not selector.startswith("top-"):
         return NAMES.get(selector, selector)
     for part, short in WORDS.items():
         selector = selector.replace(part, short)

@@ -31,6 +31,7 @@ from decaylab.claims.verdicts import (
     some,
     why_open,
 )
+from decaylab.maths.selection import BUILT_IN
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, minus
@@ -108,9 +109,10 @@ def _peak(arms: Arms) -> Judged | None:
 def _against_prefix(arms: Arms, selectors: str, name: str) -> Judged | None:
     """Whether arms are behind the prefix at their budget, compared by a common reference.
 
-    selectors: beginning of their selectors' names.
+    selectors: beginning of their selectors' names. A selector of the user's own is none of them.
     """
-    chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith(selectors)]
+    known = [name for name in BUILT_IN if name.startswith(selectors)]
+    chosen = [arm for arm, selector in arms.selectors.items() if selector in known]
     prefixes = arms.named("prefix") or arms.named("prefix-mask")
     for ending in AGAINST:
         theirs = arms.numbers(chosen, arms.what + ending)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from decaylab.options import option_values
 from decaylab.options.declared import COMPARISON, NEVER, common, option
-from decaylab.options.kinds import AnswerRule, Paths, Seed, Share
+from decaylab.options.kinds import Paths, Seed, Share, StoredRule
 
 OF_COMPARISONS = (COMPARISON,)
 
@@ -29,9 +29,10 @@ class CompareOptions:
         "student). Default: the first run.",
         identity=OF_COMPARISONS,
     )
-    answer_rule: AnswerRule | None = option(
+    answer_rule: StoredRule | None = option(
         "The measurement",
-        "last_boxed, first_boxed, anywhere or gsm8k. Default: the rule that the runs report.",
+        "An answer rule that all runs were graded by: last_boxed, first_boxed, anywhere, gsm8k or "
+        "your own. Default: the rule that the runs report.",
         place=3,
         identity=OF_COMPARISONS,
     )

@@ -13,12 +13,16 @@ is internal and cannot be set by a user.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
-from decaylab.options.option_values import flag
+from decaylab.maths.selection import SELECTORS
+from decaylab.options.option_values import ONE_BY_ONE, bare, flag, kinds
+from decaylab.plugins.loading import load_installed
+from decaylab.problems.answers import RULES
+from decaylab.problems.own_sets import SETS
 
 Panel = Literal[
     "ahead of all panels",
@@ -46,6 +50,12 @@ NEVER: tuple[str, ...] = ()
 """Kinds of runs. An option's ``identity`` lists the kinds of runs it identifies."""
 
 KEY = "option"
+REGISTRIES: dict[str, Collection[str]] = {
+    "{selectors}": SELECTORS,
+    "{answer_rules}": RULES,
+    "{own_sets}": SETS,
+}
+"""What stands in a help text for the names of a registry."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +102,21 @@ common = partial(option, level="common")
 def options_of(kind: Any, command: str = "") -> dict[str, Declared]:
     """The options of a class, or only those that a command accepts, in the order of --help."""
     declared = {
-        field.name: field.metadata[KEY]
+        field.name: _with_names(field.metadata[KEY])
         for field in dataclasses.fields(kind)
         if KEY in field.metadata and (not command or field.metadata[KEY].is_of(command))
     }
     return dict(sorted(declared.items(), key=lambda item: item[1].order))
+
+
+def _with_names(declared: Declared) -> Declared:
+    """The option with the names of the registries in its help, those of plugins included."""
+    for mark, names in REGISTRIES.items():
+        if mark in declared.help:
+            load_installed()
+            help = declared.help.replace(mark, ", ".join(names))
+            declared = dataclasses.replace(declared, help=help)
+    return declared
 
 
 def identity(options: Any, run: str) -> dict[str, Any]:
@@ -118,6 +138,8 @@ def as_words(kind: Any, values: Mapping[str, Any]) -> list[str]:
             words += [word for key, text in value.items() for word in (flag(name), f"{key}={text}")]
         elif isinstance(value, bool):
             words.append(flag(name if value else f"no_{name}"))
+        elif isinstance(value, tuple) and ONE_BY_ONE in bare(kinds(kind)[name])[1]:
+            words += [word for text in value for word in (flag(name), text)]
         elif isinstance(value, tuple):
             words += [flag(name), ",".join(map(str, value))]
         else:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from decaylab.errors import UserError
+from decaylab.maths.selection import COMPARED, SELECTORS
+from decaylab.options import option_values
 from decaylab.options.declared import (
     NEVER,
     common,
@@ -20,9 +22,11 @@ from decaylab.options.kinds import (
     CountOrOff,
     Paths,
     Rate,
+    SelectorName,
     Share,
 )
 from decaylab.options.measuring import TOKEN_COMMANDS, PairOptions
+from decaylab.plugins import origins
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,12 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Tokens over which KL is accumulated. Default: the length that 10 % of the rollouts, and "
         "at least 10 of them, reach.",
+        only=("signals",),
+    )
+    add_selectors: tuple[str, ...] = option(
+        "The measurement",
+        "Selectors to compare beside the paper's, comma-separated: {selectors}.",
+        (),
         only=("signals",),
     )
     categories: str | None = option(
@@ -208,7 +218,18 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         chosen.check()
         return chosen
 
+    def own_parts(self) -> list[origins.Named]:
+        return [*super().own_parts(), *((origins.SELECTOR, name) for name in self.add_selectors)]
+
     def check(self) -> None:
+        for name in self.add_selectors:
+            option_values.checked("each of --add-selectors", SelectorName, name)
+            if self.add_selectors.count(name) > 1 or name in COMPARED:
+                raise UserError(f"--add-selectors {name}: it is compared already, leave it out")
+            if SELECTORS[name].whole:
+                raise UserError(
+                    f"--add-selectors {name} weights every token, so there is no choice to compare"
+                )
         if self.evidence and not self.advise:
             raise UserError("--evidence only applies with --advise; add --advise")
         super().check()

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated
 
-from decaylab.options.option_values import JSON_TOO, ONE_BY_ONE, Must, Names, one_of, words
-from decaylab.problems.answers import ANSWER_RULES
+from decaylab.maths.selection import SELECTORS
+from decaylab.options.option_values import (
+    JSON_TOO,
+    ONE_ALONE,
+    ONE_BY_ONE,
+    Must,
+    Names,
+    one_of,
+    words,
+)
+from decaylab.plugins import loading, origins
+from decaylab.problems.answers import RULES
 
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 
@@ -22,7 +33,24 @@ Temperature = Annotated[
 Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
 Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
 Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
-AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
+Plugins = Annotated[tuple[str, ...], ONE_BY_ONE, ONE_ALONE]
+
+
+def _own_names() -> str:
+    """What to do about a name that is not registered."""
+    return f"; one of your own needs --plugin FILE.py{loading.unloaded()}"
+
+
+AnswerRule = Annotated[str, one_of(RULES, _own_names)]
+SelectorName = Annotated[str, one_of(SELECTORS, _own_names)]
+StoredRule = Annotated[
+    str,
+    Must(
+        f"be the name of an answer rule, {origins.SHAPES[origins.ANSWER_RULE][1]}",
+        lambda name: bool(re.fullmatch(origins.SHAPES[origins.ANSWER_RULE][0], name)),
+    ),
+]
+"""An answer rule that finished runs were graded by; it need not be registered here."""
 Bins = Annotated[
     tuple[int, ...],
     Must(

@@ -27,6 +27,7 @@ from decaylab.options.kinds import (
     CountOrOff,
     Lengths,
     Paths,
+    Plugins,
     Seed,
     Share,
     Temperature,
@@ -37,6 +38,7 @@ from decaylab.options.kinds import (
 from decaylab.options.option_values import (
     words,
 )
+from decaylab.plugins import loading, origins
 from decaylab.problems import thoughts
 
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
@@ -123,7 +125,7 @@ class PairOptions:
     problems: str | None = common(
         "The problems",
         "abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, "
-        "or gym:TASK.",
+        "gym:TASK, or a set of your own (--plugin): {own_sets}.",
     )
     limit: Count | None = common("The problems", "Use only the first N problems.")
     revision: str | None = option(
@@ -166,11 +168,11 @@ class PairOptions:
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "The answer rule to report: last_boxed, first_boxed, anywhere or gsm8k. All four are "
-        "stored.",
+        "The answer rule to report: {answer_rules}. The first four are always stored; one of your "
+        "own (--plugin) is stored beside them.",
         place=3,
-        only=("prefix-decay", "evaluate"),
-        identity=NEVER,  # all rules are graded and stored in the same run
+        only=("prefix-decay", "evaluate", "behaviour"),
+        identity=NEVER,  # rollouts are graded and stored in the same run
     )
     thought_marks: Text | None = option(
         "The measurement",
@@ -298,6 +300,13 @@ class PairOptions:
         without=NO_RESULTS,
         identity=NEVER,
     )
+    plugin: Plugins = option(
+        "The run",
+        "A Python file or module that registers a selector, an answer rule or a problem set of "
+        "your own (repeatable).",
+        (),
+        identity=NEVER,  # what a run uses of it is recorded with the hash of its file
+    )
     paper: bool = common(
         "The run",
         "Draw the published numbers behind the measured ones.",
@@ -307,6 +316,11 @@ class PairOptions:
     )
 
     def __post_init__(self) -> None:
+        # Before other options are checked, which may hold names of the user's own.
+        loading.load_installed()
+        given = option_values.checked("--plugin", Plugins, self.plugin)
+        for source in given:
+            loading.load(source)
         option_values.check(self)
 
     @property
@@ -354,8 +368,14 @@ class PairOptions:
             max_tokens=budget,
         )
 
+    def own_parts(self) -> list[origins.Named]:
+        """The selectors, answer rules and problem sets that these options name."""
+        named = [(origins.PROBLEM_SET, self.problems), (origins.ANSWER_RULE, self.answer_rule)]
+        return [(kind, name) for kind, name in named if name]
+
     def check(self) -> None:
         """Raises UserError if options conflict or cannot be used on this machine."""
+        origins.origins(self.own_parts())  # those that no resumed run could import
         self._check_engine()
         thoughts.of_option(self.thought_marks)
         self._check_prompts()

@@ -17,7 +17,7 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed, SelectorName
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
@@ -148,8 +148,7 @@ class SweepOptions(TrainOptions):
             raise UserError(
                 f"sweep {SELECTOR} compares selectors at one --budget: remove --rollout-length"
             )
-        if value not in SELECTORS:
-            raise UserError(f"--values must be among {', '.join(SELECTORS)}, got {value}")
+        option_values.checked("each of --values", SelectorName, value)
         given["selector"] = value
         if SELECTORS[value].whole:
             given["budget"] = None

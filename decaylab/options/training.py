@@ -16,9 +16,18 @@ from decaylab.options.declared import (
     option,
 )
 from decaylab.options.diagnosing import position_bins
-from decaylab.options.kinds import AnswerRule, Bins, Count, CountOrOff, Rate, Seed
+from decaylab.options.kinds import (
+    AnswerRule,
+    Bins,
+    Count,
+    CountOrOff,
+    Rate,
+    Seed,
+    SelectorName,
+)
 from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions
-from decaylab.options.option_values import NUMBER_TOO, Must, among, one_of, words
+from decaylab.options.option_values import NUMBER_TOO, Must, among, words
+from decaylab.plugins import origins
 
 FULL = "full"
 NO_PROBLEMS = "none"
@@ -60,7 +69,6 @@ RolloutLength = Annotated[
 Budget = Annotated[int, Must("be at least 1 token", lambda value: value >= 1)]
 WeightDecay = Annotated[float, Must("be at least 0", lambda value: 0 <= value < math.inf)]
 Trackers = Annotated[str, among(TRACKERS)]
-SelectorName = Annotated[str, one_of(SELECTORS)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class TrainFields:
     )
 
     selector: SelectorName = common(
-        "Where the loss falls", f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix"
+        "Where the loss falls", "Which positions carry loss: {selectors}.", "prefix"
     )
     budget: Budget | None = common(
         "Where the loss falls",
@@ -309,6 +317,10 @@ class TrainOptions(TrainFields, PairOptions):
         return dataclasses.replace(
             self, rollout_length=str(length), budget=length, teacher_prefix=ahead
         )
+
+    def own_parts(self) -> list[origins.Named]:
+        named = [(origins.SELECTOR, self.selector), (origins.PROBLEM_SET, self.test_problems)]
+        return [*super().own_parts(), *((kind, name) for kind, name in named if name)]
 
     def check(self) -> None:
         super().check()

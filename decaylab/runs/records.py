@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from decaylab.plugins import origins
 from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.problems.sets import ProblemSet
@@ -40,6 +41,19 @@ def identity_of_pair(
         "prompts": prompts_digest,
         "problems": about_problems,
     }
+
+
+def own_parts(options: Any, answer_rule: str) -> dict[str, Any]:
+    """The part of a run's identity for the functions of the user's own that it uses; {} without.
+
+    Args:
+        options: of a command on a pair.
+        answer_rule: the reported one, which may be the problem set's.
+
+    Raises:
+        UserError: one of them cannot be imported by another process.
+    """
+    return origins.identity([*options.own_parts(), (origins.ANSWER_RULE, answer_rule)])
 
 
 def end_ids(policies: Mapping[str, Policy]) -> dict[str, list[int]]:

@@ -18,6 +18,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
+from decaylab.plugins.origins import PLUGINS, SELECTOR
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
 AGAIN = "rerun its command with --overwrite, or leave the folder out"
@@ -48,6 +49,7 @@ SHAPE: dict[str, Any] = {
     "identity": {
         **PAIR,
         "diagnostic": str,
+        PLUGINS: {},
         "options": {},
         "training": {},
         "engine": {},
@@ -137,8 +139,10 @@ def _wrong_option(identity: Mapping[str, Any]) -> str:
         for name, value in identity.get(part, {}).items():
             if name not in kinds:
                 continue
+            # A selector of the user's own need not be registered where its run is read.
+            own = name == "selector" and f"{SELECTOR} {value}" in identity.get(PLUGINS, {})
             if not _fits(value, kinds[name]) or (
-                part == "training" and not _holds(value, kinds[name])
+                part == "training" and not own and not _holds(value, kinds[name])
             ):
                 return f"identity.{part}.{name} is {_shown(value)}"
     return ""
@@ -174,7 +178,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _holds(value: Any, kind: Any) -> bool:
     """Whether a text meets the conditions of its option, which readers count on in a training:
-    rollout lengths are read as numbers, selectors looked up."""
+    rollout lengths are read as numbers, selectors are known."""
     _, marks = option_values.bare(kind)
     conditions = [mark for mark in marks if isinstance(mark, option_values.Must)]
     return not isinstance(value, str) or all(one.holds(value) for one in conditions)

@@ -49,6 +49,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         "options": measured_with(options),
         "training": declared.identity(options, declared.TRAINED),
         "end_ids": records.end_ids(policies),
+        **records.own_parts(options, options.answer_rule or pair.problem_set.answer_rule),
     }
     return records.run_record(
         command,
