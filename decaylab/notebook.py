@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from decaylab.claims import one_run
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
@@ -71,6 +72,11 @@ class Run:
             item = next(item for item in paper_items.FIGURES if item.within(this))
         entry = gallery.demand(item, [this])[0]
         return gallery.draw(entry, published=paper, width=width)[0]
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the run says, in at most three sentences with their numbers."""
+        return one_run.verdict(found_runs.read(self.folder))
 
     def view(self, *, decay: str | Path | None = None) -> TokenView:
         """The token view of the rollouts that this run stored for viewing."""

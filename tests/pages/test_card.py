@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -20,14 +21,18 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from decaylab.claims import one_run
+from decaylab.pages import card
 from decaylab.runs import found_runs
 
 MEASURED = DATA.parents[1] / "docs" / "measurements"
 Row = dict[str, str]
 
 
-def card_of(out: Path, *runs: Path) -> str:
-    printed = decaylab("report", *runs, "--card", "--out", out)
+def card_of(out: Path, *runs: Path, figure: bool = False) -> str:
+    """figure: whether it is drawn, which takes longer than all the rest."""
+    draw = card.drawn if figure else lambda *given, **named: None
+    with mock.patch.object(card, "drawn", draw):
+        printed = decaylab("report", *runs, "--card", "--out", out)
     assert printed.code == 0, printed.err
     return out.read_text()
 
@@ -45,13 +50,13 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 # Every number by a second route
 
 
-def section(card: str, heading: str) -> str:
-    return card.split(f"\n## {heading}\n")[1].split("\n## ")[0].strip()
+def section(text: str, heading: str) -> str:
+    return text.split(f"\n## {heading}\n")[1].split("\n## ")[0].strip()
 
 
-def numbers(card: str) -> list[tuple[str, ...]]:
+def numbers(text: str) -> list[tuple[str, ...]]:
     """The cells of the table of numbers, without its head."""
-    lines = [line for line in section(card, "Numbers").splitlines() if line.startswith("| ")][2:]
+    lines = [line for line in section(text, "Numbers").splitlines() if line.startswith("| ")][2:]
     return [tuple(line.removeprefix("| ").removesuffix(" |").split(" | ")) for line in lines]
 
 
@@ -94,16 +99,25 @@ def of_decay() -> Iterator[tuple[str, ...]]:
         at = (row["what"], row["condition"], row["view"])
         if at == ("half_decay_length", "student-prefix", "open"):
             ends = [f"{float(row[name]):.0f}" for name in ("value", "low", "high")]
-            yield "half-decay length", "{} [{}, {}]".format(*ends), "tokens", row["problems"]
+            yield (
+                "half-decay length of the teacher's advantage",
+                "{} [{}, {}]".format(*ends),
+                "tokens",
+                row["problems"],
+            )
         if row["what"] == "accuracy" and row["condition"] in ("teacher", "student"):
-            yield f"accuracy of the {row['condition']}", *share(row)
+            yield f"accuracy of the {row['condition']} alone", *share(row)
         if row["what"] == "teacher_advantage":
-            yield "advantage", *gap(row)
+            yield "advantage of the teacher over the student", *gap(row)
         if row["what"] == "accuracy_difference" and row["view"] == "open":
-            kinds = {"student-prefix": "student tokens", "own-prefix": "tokens of its own"}
+            kinds = {
+                "student-prefix": "student tokens",
+                "own-prefix": "tokens of its own (control)",
+            }
             if row["condition"] in kinds:
                 length = f"{float(row['prefix_tokens']):g}"
-                yield f"after {length} {kinds[row['condition']]}", *gap(row)
+                name = f"change of the teacher's accuracy after {length}"
+                yield f"{name} {kinds[row['condition']]}", *gap(row)
 
 
 def of_kl() -> Iterator[tuple[str, ...]]:
@@ -112,13 +126,11 @@ def of_kl() -> Iterator[tuple[str, ...]]:
             continue
         if row["what"] == "mean_reverse_kl":
             names = {"base": "student before training"}
-            yield f"KL, {names.get(row['checkpoint'], row['checkpoint'])}", *nats(row)
+            yield f"mean reverse KL, {names.get(row['checkpoint'], row['checkpoint'])}", *nats(row)
         if row["what"] == "cascade_ratio":
             start = f"{float(row['position_low']):g}"
-            yield (
-                f"from position {start} on, after / before training, {row['checkpoint']}",
-                *nats(row, ""),
-            )
+            name = f"reverse KL from position {start} on, after / before training"
+            yield f"{name}, {row['checkpoint']}", *nats(row, "")
 
 
 def of_evaluation() -> Iterator[tuple[str, ...]]:
@@ -132,7 +144,7 @@ def of_evaluation() -> Iterator[tuple[str, ...]]:
             yield f"avg@1, {names.get(label, label)}", *share(row)
         for other, words in names.items():
             if row["what"] == f"avg_at_1_minus_{other}" and label in last:
-                yield f"{label} against {words}", *gap(row)
+                yield f"avg@1, {label} against {words}", *gap(row)
 
 
 def of_sweep() -> Iterator[tuple[str, ...]]:
@@ -148,16 +160,12 @@ def of_sweep() -> Iterator[tuple[str, ...]]:
         if row["what"] == "avg_at_1" and over.get(row["estimand"]) == "":
             yield f"avg@1, {label}", *share(row)
         if row["what"] == "avg_at_1_minus_full" and row["estimand"] in over:
-            yield f"{label} against full rollouts{over[row['estimand']]}", *gap(row)
+            yield f"avg@1, {label} against full rollouts{over[row['estimand']]}", *gap(row)
 
 
 def check(found: list[tuple[str, ...]], expected: list[tuple[str, ...]]) -> None:
-    """Whether the rows are these, each name found at the end or the beginning of one row's."""
-    assert len(found) == len(expected) > 0
-    for name, *cells in expected:
-        same = [row for row in found if row[0].removesuffix(" (control)").endswith(name)]
-        same = same or [row for row in found if name in row[0]]
-        assert [tuple(row[1:4]) for row in same] == [tuple(cells)], name
+    """Whether these are the rows, in any order."""
+    assert sorted(row[:4] for row in found) == sorted(expected) != []
 
 
 def test_every_number_of_a_card_is_that_of_the_measurements(cards: dict[str, str]) -> None:
@@ -208,8 +216,8 @@ def test_one_evaluated_student_has_results_that_the_hub_can_show(tmp_path: Path)
     frame = pd.read_csv(run / "measurements.csv", dtype=str, keep_default_na=False)
     kept = frame[~frame["checkpoint"].str.startswith("full")]
     kept.to_csv(run / "measurements.csv", index=False)
-    card = ModelCard(card_of(tmp_path / "CARD.md", run))
-    (result,) = card.data.eval_results
+    hub = ModelCard(card_of(tmp_path / "CARD.md", run))
+    (result,) = hub.data.eval_results
     (row,) = kept[
         (kept["what"] == "avg_at_1")
         & (kept["checkpoint"] == "prefix-20-seed-0/step-000100")
@@ -221,19 +229,19 @@ def test_one_evaluated_student_has_results_that_the_hub_can_show(tmp_path: Path)
         tenths(row[name]) for name in ("value", "low", "high")
     ]
     assert (result.metric_type, result.dataset_name) == ("accuracy", "abacus")
-    assert card.data.model_name == "prefix-20-seed-0-step-000100"
+    assert hub.data.model_name == "prefix-20-seed-0-step-000100"
     kept.assign(problems="12").to_csv(run / "measurements.csv", index=False)
     few = ModelCard(card_of(tmp_path / "CARD.md", run))
     assert few.data.eval_results is None, "12 problems are too few for a verdict"
 
 
 def test_the_figure_stands_beside_the_card_with_a_relative_link(tmp_path: Path) -> None:
-    text = card_of(tmp_path / "deep" / "MY CARD.md", MEASURED / "prefix-decay")
+    text = card_of(tmp_path / "deep" / "MY CARD.md", MEASURED / "submode", figure=True)
     alt, link = re.findall(r"!\[(.+)\]\((.+)\)", text)[0]
-    assert link == "MY%20CARD-prefix-decay.png" and alt.startswith("Teacher accuracy after k")
-    with Image.open(tmp_path / "deep" / "MY CARD-prefix-decay.png") as picture:
+    assert link == "MY%20CARD-submode.png" and len(alt) > 30
+    with Image.open(tmp_path / "deep" / "MY CARD-submode.png") as picture:
         assert 900 < picture.width < 1200
-    again = card_of(tmp_path / "again" / "MY CARD.md", MEASURED / "prefix-decay")
+    again = card_of(tmp_path / "again" / "MY CARD.md", MEASURED / "submode", figure=True)
     assert again == text, "the same runs give the same card"
 
 
@@ -310,7 +318,7 @@ def training(folder: Path, **more: Any) -> Path:
 
 def test_a_training_run_has_a_card_alone_and_beside_measured_runs(tmp_path: Path) -> None:
     run = training(tmp_path / "esr")
-    alone = card_of(tmp_path / "CARD.md", run)
+    alone = card_of(tmp_path / "CARD.md", run, figure=True)
     accuracy = ("held-out accuracy, step 2", "52.0 [42.2, 61.7]", "%", "100", "esr")
     assert accuracy in numbers(alone) and len(numbers(alone)) == 4
     assert "decaylab train --selector" not in alone and "--rollout-length 20 --seed 1" in alone
@@ -320,7 +328,6 @@ def test_a_training_run_has_a_card_alone_and_beside_measured_runs(tmp_path: Path
     assert (tmp_path / "CARD-training.png").exists()
     both = card_of(tmp_path / "both.md", run, MEASURED / "prefix-decay")
     assert {row[4] for row in numbers(both)} == {"esr", "prefix-decay"}
-    assert (tmp_path / "both-prefix-decay.png").exists()
 
 
 # What is refused
