@@ -1,25 +1,19 @@
-"""decaylab in a notebook: the same as the commands, as objects; the quickstart runs from the first
-cell to the last."""
+"""decaylab in a notebook: the same as the commands, as objects."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import nbformat
 import pandas as pd
 import pytest
-from command_line import DATA
 from matplotlib.figure import Figure
-from nbclient import NotebookClient
 
 import decaylab as dl
 from decaylab.errors import UserError
 from decaylab.runs import measurements
 
-ROOT = DATA.parents[1]
 SMALL = {"limit": 3, "samples": 2, "max_tokens": 24, "quiet": True}
 
 
@@ -121,26 +115,3 @@ def test_options_that_do_not_exist_and_runs_that_lack_something_are_told_in_a_li
         dl.figure("nonsense", decay.folder)
     with pytest.raises(UserError, match="has no scored tokens"):
         decay.view()
-
-
-def test_the_quickstart_runs_from_the_first_cell_to_the_last(tmp_path: Path) -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / "quickstart.ipynb", as_version=4)
-    assert all(not cell.get("outputs") for cell in notebook.cells), (
-        "the notebook is kept without outputs"
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    client = NotebookClient(
-        notebook,
-        timeout=600,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    )
-    client.execute(env=environment)
-    shown = {
-        kind
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        for kind in output.get("data", {})
-    }
-    assert {"image/png", "text/html"} <= shown
-    assert (tmp_path / "runs" / "quickstart" / "report.html").exists()

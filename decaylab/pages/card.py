@@ -23,6 +23,7 @@ from decaylab.options.command_options import COMMANDS
 from decaylab.pages import card_results, gallery
 from decaylab.pages.merging import MergedRun, merge
 from decaylab.paper.paper_items import FIGURES, VIEWED
+from decaylab.plugins.origins import PLUGINS
 from decaylab.policies.identity import versions
 from decaylab.runs import found_runs, made, train_results
 from decaylab.runs.found_runs import FoundRun
@@ -190,6 +191,7 @@ def render(sources: Sources, figure: Drawn | None, file: str) -> str:
         f"```bash\n{chr(10).join(_commands(sources))}\n```",
         "## Models",
         table(("role", "model", "revision", "contents (SHA-256)"), _models(sources.runs)),
+        *_own_parts(sources.runs),
         "## Problems",
         table(("run", "problems", "version", "contents (SHA-256)"), _problems(sources.runs)),
         "## Runs",
@@ -265,26 +267,30 @@ def _measured(summed: Summary | None) -> Iterator[str]:
 
 
 def _commands(sources: Sources) -> Iterator[str]:
-    return iter(dict.fromkeys(portable_command(_command(run)) for run in sources.runs))
+    commands = dict.fromkeys(_command(run) for run in sources.runs)
+    yield from (one if one.startswith("#") else portable_command(one) for one in commands)
 
 
 def _command(run: FoundRun) -> str:
-    """The command as it was typed; of a run out of Python, the one that does the same."""
+    """The command as it was typed; of a run out of Python the one that does the same, or a comment
+    where that is not known."""
     typed = str(run.record.get("command") or "")
     if typed.startswith("decaylab "):
         return typed
-    name, *over = run.command.split()
+    name = run.command.split()[0]  # a sweep's is followed by what it is over
+    if name in ("sweep", found_runs.COMPARISON):  # their records do not hold every option
+        return f"# {typed or run.command}, called from Python: run.json has its options"
     key = "training" if run.command == tables.TRAIN else "options"
     recorded = run.record["identity"][key]
     kind = COMMANDS[name].kind
     known = declared.options_of(kind, name)
     values = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in recorded.items()
-        if name in known
+        option: tuple(value) if isinstance(value, list) else value
+        for option, value in recorded.items()
+        if option in known
     }
     placed = [name for name in values if known[name].argument]
-    words = ["decaylab", name, *over]
+    words = ["decaylab", name]
     words += [str(one) for one in placed for one in _each(values[one])]
     rest = {one: value for one, value in values.items() if one not in placed}
     return shlex.join([*words, *declared.as_words(kind, rest)])
@@ -319,6 +325,18 @@ def _model(policy: Mapping[str, Any]) -> tuple[str, str, str]:
     digest = policy.get("content_hash") or NOT_RECORDED
     name = called(str(policy["name"]))
     return name, policy.get("revision") or "", f"`{digest}`" if digest != NOT_RECORDED else digest
+
+
+def _own_parts(runs: Sequence[FoundRun]) -> Iterator[str]:
+    """The user's own selectors, answer rules and problem sets."""
+    rows = [
+        (one["kind"], one["name"], one["file"] or one["module"], f"`{one['sha256']}`")
+        for run in runs
+        for one in run.record.get("identity", {}).get(PLUGINS, {}).values()
+    ]
+    if rows:
+        yield "## Own parts"
+        yield table(("kind", "name", "file", "contents (SHA-256)"), dict.fromkeys(rows))
 
 
 def _problems(runs: Sequence[FoundRun]) -> Iterator[tuple[str, ...]]:

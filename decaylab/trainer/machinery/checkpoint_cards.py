@@ -149,6 +149,7 @@ def _with_interval(row: Mapping[str, Any], column: str, unit: str) -> str:
 def _command(options: TrainOptions) -> str:
     """The command line of the run, each option that makes it what it is written out: presets may
     change."""
-    values = declared.identity(options, declared.TRAINED) | {"engine": options.engine}
+    values = declared.identity(options, declared.TRAINED)
+    values |= {"engine": options.engine, "plugin": options.plugin}
     words = ["decaylab", "train", *declared.as_words(TrainOptions, values)]
     return portable_command(shlex.join(words))
