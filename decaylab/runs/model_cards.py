@@ -28,7 +28,7 @@ _PATH = re.compile(
     r"[^\s`'\",;()\[\]|=]*"
 )
 _USER = re.compile(r"(?<=://)[^\s/@]+@")
-_MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "\\*_{}|<>#"})
+_MARKUP = str.maketrans({"<": "&lt;", ">": "&gt;", **{sign: f"\\{sign}" for sign in "\\*_{}|#"}})
 
 
 def front_matter(

@@ -4,6 +4,7 @@ stays on the machine."""
 from __future__ import annotations
 
 import csv
+import html
 import json
 import math
 import re
@@ -190,7 +191,7 @@ def test_every_number_of_a_card_is_that_of_the_measurements(cards: dict[str, str
 
 
 def test_the_sentences_of_a_card_are_the_verdicts_of_the_runs(cards: dict[str, str]) -> None:
-    plain = section(cards["all"], "What was found").replace("\\", "")
+    plain = html.unescape(section(cards["all"], "What was found").replace("\\", ""))
     assert plain.startswith("**Train with full rollouts.")
     for run in found_runs.find([MEASURED / name for name in ("prefix-decay", "trained-evaluate")]):
         for sentence in one_run.verdict(run):
