@@ -9,6 +9,7 @@ rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -18,7 +19,6 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from decaylab.maths.selection import BUILT_IN
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
     BASE,
@@ -66,6 +66,7 @@ WORDS = {
     "-and-": " and ",
     "-or-": " or ",
 }
+RANKING = re.compile(r"top(-(reverse-kl|(student|teacher)-entropy|x|and|or))+")
 UNKNOWN = (math.nan, math.nan, math.nan)
 GRID = "#ececec"
 
@@ -106,7 +107,7 @@ def arms_of(frame: pd.DataFrame) -> list[Arm]:
 
 def spoken(selector: str) -> str:
     """A selector in short words."""
-    if selector in NAMES or selector not in BUILT_IN or not selector.startswith("top-"):
+    if selector in NAMES or not RANKING.fullmatch(selector):
         return NAMES.get(selector, selector)
     for part, short in WORDS.items():
         selector = selector.replace(part, short)

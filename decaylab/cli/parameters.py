@@ -14,6 +14,7 @@ from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS, KINDS
 from decaylab.options.declared import Declared, option, options_of
+from decaylab.options.kinds import before_plugins
 from decaylab.options.option_values import ONE_BY_ONE
 
 FILE_NAMES = {"columns": "column", "as_json": "json"}
@@ -84,7 +85,11 @@ def file_options() -> dict[str, tuple[str, list[Any]]]:
 
 
 def _as_given(place: str, value: Any, types: list[Any]) -> Any:
-    """A TOML value as the command line would give it, where any command can have it."""
+    """A TOML value as the command line would give it, where any command can have it.
+
+    Names that a plugin may register are checked with the command's options, which load plugins.
+    """
+    types = [before_plugins(kind) for kind in types]
     for kind in types[:-1]:
         try:
             return _spoken(option_values.checked(place, kind, value), kind)
@@ -120,11 +125,11 @@ def signature(command: str) -> inspect.Signature:
 
 def _parameter(spec: Declared, field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
     """An option as typer takes it. Choices and ranges are checked by the options themselves."""
-    inner, _ = option_values.bare(kind)
+    inner, marks = option_values.bare(kind)
     default = field.default
     if inner in (bool, int, float, Path):
         shown: Any = inner
-    elif get_origin(inner) is dict or spec.argument and get_origin(inner) is tuple:
+    elif get_origin(inner) is dict or ONE_BY_ONE in marks:
         shown, default = list[str] | None, None
     else:
         shown, default = str, _spoken(default, kind)

@@ -53,9 +53,9 @@ KEY = "option"
 REGISTRIES: dict[str, Collection[str]] = {
     "{selectors}": SELECTORS,
     "{answer_rules}": RULES,
-    "{own_sets}": SETS,
+    "{problem_sets}": SETS,
 }
-"""What stands in a help text for the names of a registry."""
+"""What stands in a help text for the names of a registry, separated by commas."""
 
 
 @dataclass(frozen=True)

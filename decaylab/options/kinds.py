@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from decaylab.maths.selection import SELECTORS
 from decaylab.options.option_values import (
@@ -13,6 +13,7 @@ from decaylab.options.option_values import (
     ONE_BY_ONE,
     Must,
     Names,
+    bare,
     one_of,
     words,
 )
@@ -43,6 +44,16 @@ def _own_names() -> str:
 
 AnswerRule = Annotated[str, one_of(RULES, _own_names)]
 SelectorName = Annotated[str, one_of(SELECTORS, _own_names)]
+
+
+def before_plugins(kind: Any) -> Any:
+    """The type of an option while plugins are not loaded: any text where it is a name that one of
+    them may register."""
+    _, marks = bare(kind)
+    names = any(getattr(mark, "choices", ()) in (SELECTORS, RULES) for mark in marks)
+    return str if names else kind
+
+
 StoredRule = Annotated[
     str,
     Must(

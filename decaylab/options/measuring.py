@@ -124,8 +124,8 @@ class PairOptions:
 
     problems: str | None = common(
         "The problems",
-        "abacus, math500, gsm8k, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, "
-        "gym:TASK, or a set of your own (--plugin): {own_sets}.",
+        "{problem_sets}, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, gym:TASK, "
+        "or a set of your own (--plugin).",
     )
     limit: Count | None = common("The problems", "Use only the first N problems.")
     revision: str | None = option(

@@ -320,7 +320,7 @@ class TrainOptions(TrainFields, PairOptions):
 
     def own_parts(self) -> list[origins.Named]:
         named = [(origins.SELECTOR, self.selector), (origins.PROBLEM_SET, self.test_problems)]
-        return [*super().own_parts(), *((kind, name) for kind, name in named if name)]
+        return [*((kind, name) for kind, name in named if name), *super().own_parts()]
 
     def check(self) -> None:
         super().check()

@@ -121,9 +121,13 @@ def described(error: BaseException, file: Path | None = None) -> str:
     if isinstance(error, UserError):
         return words
     text = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen")
+    ]
     inside = [frame for frame in frames if file and Path(frame.filename) == file]
-    if isinstance(error, SyntaxError) or not frames:
+    if isinstance(error, SyntaxError) or not frames or frames[-1].filename == importlib.__file__:
         return text
     last = (inside or frames)[-1]
     return f"{text} (line {last.lineno} of {Path(last.filename).name})"

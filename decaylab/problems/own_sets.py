@@ -32,9 +32,9 @@ class OwnSet:
     answer_rule: str
 
 
-SETS: dict[str, OwnSet] = {}
-"""The registered sets by name."""
 BUILT_IN = ("abacus", "abacus-train", "math500", "gsm8k")
+SETS: dict[str, OwnSet | None] = dict.fromkeys(BUILT_IN)
+"""Every set with a name; decaylab's own are loaded in `decaylab.problems.sets`."""
 
 
 def problem_set(
@@ -57,12 +57,16 @@ def problem_set(
     """
 
     def registered(function: Function) -> Function:
-        taken = (*BUILT_IN, *SETS)
-        origins.register(origins.PROBLEM_SET, name, function, ("limit",), taken)
+        origins.register(origins.PROBLEM_SET, name, function, ("limit",), SETS)
         SETS[name] = OwnSet(function, instruction, answer_rule)
         return function
 
     return registered
+
+
+def own(name: str) -> OwnSet | None:
+    """A set of the user's own; None where the name is another's."""
+    return SETS.get(name)
 
 
 def version(name: str) -> str:
@@ -84,8 +88,10 @@ def read(name: str, limit: int | None, halves: list[str]) -> list[Row]:
     from decaylab.problems.files import mended_value  # pyarrow, which grading processes don't need
 
     origin = origins.ORIGINS[origins.PROBLEM_SET, name]
+    made = own(name)
+    assert made is not None
     try:
-        found = list(islice(_rows(SETS[name].rows(limit)), limit))
+        found = list(islice(_rows(made.rows(limit)), limit))
     except Exception as error:
         raise UserError(f"{origin.words}: {loading.described(error, origin.file)}") from error
     rows = []

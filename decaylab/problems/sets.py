@@ -177,9 +177,9 @@ def load_problems(
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
         return _gym(rest, limit, seed) if kind == "gym" else _abacus(spec, limit)
     # A known name takes precedence over a folder of that name.
-    if spec in own_sets.SETS:
+    if own := own_sets.own(spec):
         wanted.refuse(spec, "is made by a function", "revision", "split")
-        return _own(spec, wanted)
+        return _own(spec, own, wanted)
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
     known = kind if kind in _KNOWN else None
@@ -188,7 +188,7 @@ def load_problems(
         return _from_file(Path(rest if known else spec).expanduser(), known, wanted)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", kind):
         return _from_hub(kind, rest or None, None, wanted)
-    named = ("abacus", *_KNOWN, *own_sets.SETS)
+    named = list(own_sets.SETS)
     close = difflib.get_close_matches(spec, named, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UserError(
@@ -198,13 +198,12 @@ def load_problems(
     )
 
 
-def _own(name: str, wanted: _Wanted) -> ProblemSet:
+def _own(name: str, own: own_sets.OwnSet, wanted: _Wanted) -> ProblemSet:
     """The problems of a function that a user registered."""
     halves: list[str] = []
     rows = own_sets.read(name, wanted.limit, halves)
     problems, notes = _parse(rows, None, wanted, name, halves)
     made = _problem_set(name, own_sets.version(name), problems, notes, None)
-    own = own_sets.SETS[name]
     if own.answer_rule not in RULES:
         raise UserError(
             f"problem set {name!r} has answer_rule {own.answer_rule!r}, which is not registered; "

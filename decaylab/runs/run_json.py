@@ -18,7 +18,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
-from decaylab.plugins.origins import PLUGINS, SELECTOR
+from decaylab.plugins.origins import ANSWER_RULE, PLUGINS, SELECTOR
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
 AGAIN = "rerun its command with --overwrite, or leave the folder out"
@@ -65,6 +65,8 @@ SHAPE: dict[str, Any] = {
 }
 """The types of what readers use. A key may be missing, and others may be there. A tuple lists
 alternatives, ``{}`` is any object, a list of one shape is a list of such."""
+OWN = {"selector": SELECTOR, "answer_rule": ANSWER_RULE}
+"""Options that may hold a name of the user's own, with its kind."""
 CALLED = {dict: "an object", list: "a list", str: "text", NULL: "null", int: "a whole number"}
 
 
@@ -139,8 +141,8 @@ def _wrong_option(identity: Mapping[str, Any]) -> str:
         for name, value in identity.get(part, {}).items():
             if name not in kinds:
                 continue
-            # A selector of the user's own need not be registered where its run is read.
-            own = name == "selector" and f"{SELECTOR} {value}" in identity.get(PLUGINS, {})
+            # A name of the user's own need not be registered where the run is read.
+            own = f"{OWN.get(name)} {value}" in identity.get(PLUGINS, {})
             if not _fits(value, kinds[name]) or (
                 part == "training" and not own and not _holds(value, kinds[name])
             ):

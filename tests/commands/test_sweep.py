@@ -396,7 +396,10 @@ def test_the_words_handed_to_a_run_mean_the_same_training(
             "each of --values must be a number of tokens or full, got five",
         ),
         (("rollout-length", "--values", "5,5"), "--values 5,5: prefix-5 appears twice"),
-        (("selector", "--values", "prefix,best"), "--values must be among prefix, prefix-mask, "),
+        (
+            ("selector", "--values", "prefix,best"),
+            "each of --values must be one of prefix, prefix-mask, ",
+        ),
         (
             ("selector", "--values", "prefix", "--rollout-length", "9"),
             "sweep selector compares selectors at one --budget",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from decaylab.maths.selection import SELECTORS
 from decaylab.plugins import loading
-from decaylab.plugins.origins import FILE_MODULE, ORIGINS
+from decaylab.plugins.origins import ANSWER_RULE, FILE_MODULE, ORIGINS, PROBLEM_SET, SELECTOR
 from decaylab.problems.answers import RULES
 from decaylab.problems.own_sets import SETS
 
@@ -52,10 +52,17 @@ def write_plugin(folder: Path, text: str = PLUGIN, name: str = "my_parts.py") ->
 
 
 @contextmanager
-def forgotten() -> Iterator[None]:
-    """Whatever is registered inside is unknown again at the end."""
+def forgotten(*, at_once: bool = False) -> Iterator[None]:
+    """Whatever is registered inside is unknown again at the end.
+
+    at_once: what was registered before is unknown inside.
+    """
     kept = [(names, dict(names)) for names in (SELECTORS, RULES, SETS, ORIGINS)]
     modules = set(sys.modules)
+    if at_once:
+        for kind, name in list(ORIGINS):
+            {SELECTOR: SELECTORS, ANSWER_RULE: RULES, PROBLEM_SET: SETS}[kind].pop(name)
+        ORIGINS.clear()
     try:
         yield
     finally:
@@ -63,6 +70,6 @@ def forgotten() -> Iterator[None]:
             names.clear()
             names.update(before)  # type: ignore[arg-type]
         for name in set(sys.modules) - modules:
-            if name.startswith((FILE_MODULE, "my_", "beads")):
+            if name.startswith((FILE_MODULE, "my_")):
                 del sys.modules[name]
         loading.load_installed.cache_clear()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
+from own_parts import forgotten
 
 import decaylab as dl
 from decaylab import notebook
@@ -40,13 +42,15 @@ SPECIAL: dict[str, Any] = {
     "track": "wandb,trackio",
     "over": "selector",
     "only": ("train", "diagnostics"),
+    "plugin": (str(Path(__file__).parents[1] / "helpers" / "own_selector.py"),),
+    "add_selectors": ("prefix-mask", "progressive"),
     "tokens_per_second": (7.0, 8.5),
     "device": "cpu",
 }
 # Recorded beside a run's options, and part of its identity there.
 APART = {"engine", "adapters", "tensor_parallel", "top_ids"}
 # What a run resumes under, written down a second time.
-MACHINE = {"device", "batch_rows", "out", "overwrite", "paper"} | {
+MACHINE = {"device", "batch_rows", "out", "overwrite", "paper", "plugin"} | {
     *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
 }
 GRADED = {"answer_rule", "thought_marks"}
@@ -90,6 +94,12 @@ def changed(kind: Any, name: str) -> Any:
     if get_origin(inner) is Literal:
         return next(choice for choice in get_args(inner) if choice != default)
     return "12"
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    with forgotten():
+        yield
 
 
 class Arrived(Exception):

@@ -20,6 +20,7 @@ from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.kinds import before_plugins
 from decaylab.options.measuring import Options, PairOptions
 from decaylab.options.option_values import Must
 from decaylab.options.planning import PlanOptions
@@ -370,7 +371,7 @@ def test_a_wrong_value_in_a_file_is_one_line_that_names_file_and_option(
         wrong = 0
         for text in TOML.values():
             value = tomllib.loads(f"it = {text}")["it"]
-            if any(_allowed(kind, value) for kind in kinds):
+            if any(_allowed(before_plugins(kind), value) for kind in kinds):
                 continue
             wrong += 1
             (tmp_path / "it.toml").write_text(f"{name} = {text}\n")

@@ -1,4 +1,4 @@
-"""Answer rules of the user's own in the grading processes: verdicts, time limits, crashes, errors."""
+"""Answer rules of the user's own, in the grading processes: verdicts, time limits, errors."""
 
 from __future__ import annotations
 
@@ -61,9 +61,7 @@ def test_a_rule_that_raises_names_its_function_and_line(grader: Grader) -> None:
     assert verdicts(grader, "no") == ["wrong"], "the next call starts a new process"
 
 
-def test_what_is_no_verdict_is_refused(grader: Grader) -> None:
-    with pytest.raises(UserError, match=r"odd in my_rules.py\): must return True, False, None or"):
-        verdicts(grader, "else")
+def test_what_is_no_verdict_is_refused() -> None:
     for wrong in (1, 0.0, "right", [True], "timeout"):
         with pytest.raises(UserError, match="must return True, False, None or correct, wrong, no_"):
             _own_verdict(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,20 +11,28 @@ from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from own_parts import PLUGIN, forgotten, write_plugin
 
 import decaylab as dl
+from decaylab.cli import main, registering
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS, Signals, select, weigh
+from decaylab.options import declared
+from decaylab.options.measuring import Options
+from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.plugins import loading, origins
 from decaylab.problems.answers import RULES
+from decaylab.problems.grading import Grader
 from decaylab.problems.sets import load_problems
 
+COMMAND_LINE: Any = typer.main.get_command(main.app)
 FIVE = Signals(*(np.arange(5.0) for _ in range(5)))
 
 
@@ -260,13 +269,95 @@ def test_a_set_is_a_list_a_frame_or_an_iterator_of_dicts(tmp_path: Path) -> None
         (lambda limit: {"question": "q"}, "must return a list of dicts, a DataFrame"),
         (lambda limit: [], "mine has no problems: it is empty"),
         (lambda limit: 1 / 0, "ZeroDivisionError: division by zero .line .* of test_registering"),
-        (lambda limit: [{"ask": "q"}], "has no column 'question'"),
+        (lambda limit: [{"ask": "q"}], "has no column 'problem' or 'question' or"),
     ],
 )
 def test_a_set_that_cannot_be_used_names_its_function(rows: Callable[..., Any], words: str) -> None:
     dl.problem_set("mine")(rows)
     with pytest.raises(UserError, match=words):
         load_problems("mine")
+
+
+def packaged(root: Path, value: str, module: str) -> None:
+    """An installed package ``beads-parts`` 1.3 with an entry point."""
+    (root / "my_beads").mkdir(parents=True)
+    (root / "my_beads" / "__init__.py").touch()
+    (root / "my_beads" / "parts.py").write_text(module)
+    information = root / "beads_parts-1.3.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: beads-parts\nVersion: 1.3\n"
+    )
+    (information / "entry_points.txt").write_text(f"[decaylab.plugins]\nbeads = {value}\n")
+
+
+def test_an_installed_package_registers_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged(tmp_path, "my_beads.parts", f"from . import __name__ as package\n{PLUGIN}")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loading.load_installed.cache_clear()
+    named = [(origins.SELECTOR, "last-half-weights"), (origins.ANSWER_RULE, "last_word")]
+    assert TrainOptions(selector=named[0][1], answer_rule=named[1][1]).own_parts()[:2] == named
+    assert "rising, last-half-weights." in declared.options_of(TrainOptions)["selector"].help
+    assert "gsm8k, little-sums, a .jsonl" in declared.options_of(Options)["problems"].help
+    found = origins.identity(named)["plugins"]["answer rule last_word"]
+    assert (found["distribution"], found["module"]) == ("beads-parts 1.3", "my_beads.parts")
+    assert found["file"] == "parts.py" and len(found["sha256"]) == 64
+    assert loading.sources(named) == ("my_beads.parts",), "its imports are relative"
+    # of a rule, in the grading process
+    with Grader() as grader:
+        graded = grader.grade(["it is 12."], ["12"], rules=["last_word"])
+    assert graded.correct("last_word") == [True]
+
+
+def test_an_installed_package_that_is_broken_stops_nothing_but_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged(tmp_path, "my_beads.parts", "import absent_library")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    loading.load_installed.cache_clear()
+    assert TrainOptions().selector == "prefix"
+    with pytest.raises(UserError) as refused:
+        TrainOptions(selector="beads")
+    assert str(refused.value).endswith(
+        "got beads; one of your own needs --plugin FILE.py; the plugin beads of beads-parts "
+        "(my_beads.parts) could not be imported: ModuleNotFoundError: No module named "
+        "'absent_library' (line 1 of parts.py)"
+    )
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "your-own.md"
+
+
+def test_the_functions_of_the_page_do_what_it_says(tmp_path: Path) -> None:
+    blocks = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (file, *_) = [text for kind, text in blocks if kind == "python"]
+    path = write_plugin(tmp_path, file)
+    sweep = SweepOptions(
+        over="selector", values="prefix,surprising", budget=20, plugin=(str(path),)
+    )
+    assert [arm.arm() for arm in sweep.arms()] == ["prefix-20", "surprising-20"]
+    falling = Signals(*[-np.arange(5.0)] * 5)
+    assert weigh("surprising", falling, 2, rng()).tolist() == [0, 0, 0, 1, 1]
+    assert RULES["last_word"]("so it is 4.", "4") is True
+    doubles = load_problems("doubles", limit=2)
+    assert [one.answer for one in doubles.problems] == ["2", "4"]
+    assert doubles.answer_rule == "last_word"
+    (commands, *_) = [text for kind, text in blocks if kind == "bash"]
+    for line in commands.splitlines():
+        words = [word.replace("my_parts.py", str(path)) for word in line.split()[1:]]
+        with mock.patch.object(registering, "_options", stopped), pytest.raises(Stop):
+            COMMAND_LINE.main(words, standalone_mode=False)
+
+
+class Stop(Exception):
+    """The options of a command are made."""
+
+
+def stopped(kind: Any, values: Any, make: Any = registering._options) -> None:
+    make(kind, values)
+    raise Stop
 
 
 def test_decorators_import_nothing_of_the_commands(tmp_path: Path) -> None:
