@@ -200,9 +200,7 @@ def run_record(
         "rollouts_hash": rollouts_hash,
         "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
         "categories": categories,
-        **records.own_parts(
-            setup.options, setup.options.answer_rule or setup.problem_set.answer_rule
-        ),
+        **records.own_parts(setup.options, setup.problem_set),
     }
     return records.run_record(
         spoken,

@@ -128,7 +128,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         "options": declared.identity(setup.options, declared.DECAY),
         "rollouts_hash": external.content_hash if external else None,
         "end_ids": records.end_ids(pair_identity.policies(setup)),
-        **records.own_parts(setup.options, _answer_rule(setup)),
+        **records.own_parts(setup.options, setup.problem_set),
     }
     return records.run_record(
         command,
@@ -173,7 +173,8 @@ def _collector(
     else:
         student = _Reader(setup.student)
     pair = pair_identity.policies(setup)
-    judge = graded.judge(grader, setup.problems, pair, options.thought_marks, _answer_rule(setup))
+    rules = setup.problem_set.answer_rule, _answer_rule(setup)
+    judge = graded.judge(grader, setup.problems, pair, options.thought_marks, *rules)
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 
 

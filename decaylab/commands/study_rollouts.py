@@ -194,9 +194,10 @@ class StudyRollouts:
 
     def _judge(self, role: str, policy: Policy) -> graded.Judge:
         """What gives the verdicts on what a policy wrote."""
-        rule = self.options.answer_rule or self.setup.problem_set.answer_rule
+        default = self.setup.problem_set.answer_rule
+        rules = default, self.options.answer_rule or default
         return graded.judge(
-            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks, rule
+            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks, *rules
         )
 
 

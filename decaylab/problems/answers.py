@@ -63,13 +63,13 @@ def answer_rule(name: str) -> Callable[[Function], Function]:
     return registered
 
 
-def graded_by(reported: str) -> tuple[str, ...]:
-    """The rules by which a run is graded: decaylab's own, and the reported one."""
-    return tuple(dict.fromkeys((*ANSWER_RULES, reported)))
+def graded_by(*more: str) -> tuple[str, ...]:
+    """The rules by which a run is graded: decaylab's own, and those that the run names."""
+    return tuple(dict.fromkeys((*ANSWER_RULES, *more)))
 
 
 def reported_first(rule: str) -> tuple[str, ...]:
-    """The rules by which a run is graded, with the reported one first."""
+    """The rules that a run reports: the chosen one, then decaylab's own."""
     return tuple(dict.fromkeys((rule, *ANSWER_RULES)))
 
 

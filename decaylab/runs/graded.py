@@ -100,13 +100,13 @@ def judge(
     problems: Iterable[Problem],
     policies: Mapping[str, Policy],
     thought_marks: str | None,
-    reported: str,
+    *named: str,
 ) -> Judge:
     """The judge of a run, with the answer rules, the policies' marks and ``--thought-marks``.
 
-    reported: the answer rule that is reported, beside decaylab's own.
+    named: the answer rules that the run names, beside decaylab's own.
     """
-    rules = graded_by(reported)
+    rules = graded_by(*named)
 
     def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
         verdicts = grader.grade(texts, gold, rules=rules, marks=()).verdicts
@@ -114,7 +114,8 @@ def judge(
 
     marks = thoughts.of_pair(policies.values(), thought_marks)
     gold = {problem.problem_id: problem.answer or "" for problem in problems}
-    by, own = {"code": _code(), **_versions()}, origins.identity([(origins.ANSWER_RULE, reported)])
+    by = {"code": _code(), **_versions()}
+    own = origins.identity((origins.ANSWER_RULE, rule) for rule in rules)
     return Judge(grade, rules, gold, policies, marks, by, own)
 
 

@@ -43,17 +43,18 @@ def identity_of_pair(
     }
 
 
-def own_parts(options: Any, answer_rule: str) -> dict[str, Any]:
+def own_parts(options: Any, problem_set: ProblemSet) -> dict[str, Any]:
     """The part of a run's identity for the functions of the user's own that it uses; {} without.
 
     Args:
         options: of a command on a pair.
-        answer_rule: the reported one, which may be the problem set's.
+        problem_set: its problems, which may have an answer rule of the user's own.
 
     Raises:
         UserError: one of them cannot be imported by another process.
     """
-    return origins.identity([*options.own_parts(), (origins.ANSWER_RULE, answer_rule)])
+    of_set = origins.ANSWER_RULE, problem_set.answer_rule
+    return origins.identity([*options.own_parts(), of_set])
 
 
 def end_ids(policies: Mapping[str, Policy]) -> dict[str, list[int]]:

@@ -351,6 +351,14 @@ def test_the_functions_of_the_page_do_what_it_says(tmp_path: Path) -> None:
             COMMAND_LINE.main(words, standalone_mode=False)
 
 
+def test_a_config_file_may_name_the_plugin_and_what_it_registers(tmp_path: Path) -> None:
+    file, path = tmp_path / "options.toml", write_plugin(tmp_path)
+    lines = f'plugin = ["{path}"]', 'selector = "last-half-weights"', 'answer-rule = "last_word"'
+    file.write_text("\n".join(lines))
+    with mock.patch.object(registering, "_options", stopped), pytest.raises(Stop):
+        COMMAND_LINE.main(["train", "--config", str(file)], standalone_mode=False)
+
+
 class Stop(Exception):
     """The options of a command are made."""
 

@@ -49,7 +49,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         "options": measured_with(options),
         "training": declared.identity(options, declared.TRAINED),
         "end_ids": records.end_ids(policies),
-        **records.own_parts(options, options.answer_rule or pair.problem_set.answer_rule),
+        **records.own_parts(options, pair.problem_set),
     }
     return records.run_record(
         command,
