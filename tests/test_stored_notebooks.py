@@ -104,6 +104,8 @@ def test_what_is_stored_is_small_and_tells_nothing_of_the_machine() -> None:
 def test_a_changed_cell_is_another_source(script: Any) -> None:
     notebook = read("quickstart")
     before = script.sources(notebook)
+    notebook.cells[0].source += " Text is no code."
+    assert script.sources(notebook) == before
     notebook.cells[1].source += "\n"
     assert script.sources(notebook) != before
 
