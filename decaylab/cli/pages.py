@@ -148,9 +148,17 @@ def report(
         list[Path],
         typer.Argument(help="Run folders; runs in them and below are found.", metavar="RUN"),
     ],
-    out: Annotated[Path, typer.Option(help="The page that is written.", metavar="FILE")] = Path(
-        "report.html"
-    ),
+    card: Annotated[
+        bool, typer.Option("--card", help="Write a Markdown card for a model card, and its figure.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page, by default report.html; with --card the card, by default CARD.md.",
+            show_default=False,
+            metavar="FILE",
+        ),
+    ] = None,
     paper: Paper = False,
     quiet: Quiet = False,
 ) -> None:
@@ -160,14 +168,25 @@ def report(
     comes a section per question, with one figure, two sentences, and its table folded. The page
     opens from disk in any browser, without network. The runs must be of one pair.
 
+    With --card: the verdicts, the numbers with their intervals and one figure in Markdown, for a
+    model card on the hub. A training run counts too.
+
     Examples:
         decaylab report runs/decay runs/esr runs/full --out report.html
+        decaylab report runs/decay runs/esr --card  # a model card for the hub
     """
     _begin("report", quiet)
+    if card:
+        from decaylab.pages import card as cards
+
+        written = cards.write(runs, out or Path("CARD.md"), published=paper)
+        if not quiet:
+            print(f"card: {', '.join(map(str, written))}")
+        return
     from decaylab.pages import reporting
 
     page = reporting.report_page(runs, published=paper)
-    _write("report", page, out, quiet)
+    _write("report", page, out or Path("report.html"), quiet)
 
 
 def view(

@@ -25,6 +25,11 @@ class Behaviour:
     repetition_share: float
 
 
+def is_repetitive(written: Sequence[int]) -> bool:
+    """Whether more than half of a rollout's 3-grams occurred before in it."""
+    return bool(repetition_3gram(written) > REPETITIVE)
+
+
 def counted(written: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, float]:
     """Sums over rollouts: tokens ``written``, how many ``ended`` naturally and are ``repetitive``.
 
@@ -34,7 +39,7 @@ def counted(written: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str
     return {
         "written": float(sum(len(ids) for ids in written)),
         "ended": float(sum(ended)),
-        "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
+        "repetitive": float(sum(map(is_repetitive, written))),
     }
 
 
