@@ -186,7 +186,7 @@ def origins(names: Iterable[Named]) -> list[Origin]:
             raise UserError(
                 f"{origin.kind} {origin.name!r} {origin.unfit}, and a run must be able to import "
                 "and compare it when it is resumed: define it at the top level of a file, such as "
-                "my_parts.py, and give --plugin my_parts.py"
+                "my_parts.py, and give --plugin my_parts.py (plugin= in Python)"
             )
     return found
 
