@@ -18,7 +18,6 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -33,14 +32,15 @@ from decaylab.probing import kept, notes
 from decaylab.probing.asked import Asked, asked, problem_set
 from decaylab.probing.models import body, name_of, policy_of, same_random_numbers, undisturbed
 from decaylab.probing.options import ProbeOptions, probe_options
+from decaylab.probing.reading import Reading
 from decaylab.problems.sets import ProblemSet
 from decaylab.rollouts.sampling import Response, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, TEACHER, rows, select
+from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, TEACHER, rows
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
 from decaylab.tokens.token_table import Scored
 from decaylab.trainer import alarms
-from decaylab.trainer.alarms import Behaviour, Thresholds
+from decaylab.trainer.alarms import Thresholds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,53 +48,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PREFIX = "prefix"
 """The selector of a loop whose rollouts stop at N tokens and that trains on all of them."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """One measurement of the student.
-
-    checkpoint: its name in the measurements, ``base`` or ``step-50``. measurements: its rows, with
-    the columns of `decaylab.runs.measurements.Measurement`. behaviour: of its own rollouts; NaN if
-    none were sampled. alarms: one sentence each.
-    """
-
-    step: int
-    checkpoint: str
-    measurements: pd.DataFrame
-    behaviour: Behaviour
-    alarms: tuple[str, ...]
-    seconds: float
-
-    @property
-    def logs(self) -> dict[str, float]:
-        """Numbers for a tracker, by name.
-
-        ``decay/frozen/reverse_kl`` is the mean over all tokens in nats, and
-        ``decay/frozen/reverse_kl_0-4`` that over response positions 0 to 4; the last bin has no
-        upper end (``100+``). The same with ``fresh``. Bins without a token are left out.
-        """
-        found: dict[str, float] = {}
-        for view in (FROZEN, FRESH):
-            at = {"view": view, "condition": ALL}
-            for _, row in select(self.measurements, what="mean_reverse_kl", **at).iterrows():
-                found[f"decay/{view}/reverse_kl"] = row["value"]
-            for _, row in select(self.measurements, what="reverse_kl", **at).iterrows():
-                found[f"decay/{view}/reverse_kl_{_span(row)}"] = row["value"]
-        for name in notes.BEHAVIOUR:
-            found[f"decay/{name}"] = getattr(self.behaviour, name)
-        known = {name: float(value) for name, value in found.items() if not math.isnan(value)}
-        return {**known, "decay/alarms": float(len(self.alarms))}
-
-    def __str__(self) -> str:
-        shown = [f"step {self.step}"]
-        for view, whose in ((FROZEN, "base's rollouts"), (FRESH, "own rollouts")):
-            if (value := self.logs.get(f"decay/{view}/reverse_kl")) is not None:
-                shown.append(f"reverse KL {value:.4f} nats per token on {whose}")
-        if not math.isnan(self.behaviour.response_tokens):
-            stops = f"{self.behaviour.natural_stop_share:.0%} stop naturally"
-            shown += [f"{self.behaviour.response_tokens:.0f} tokens a rollout", stops]
-        return ", ".join([*shown, *(f"alarm: {each}" for each in self.alarms)])
 
 
 class Probe:
@@ -357,9 +310,3 @@ def _counts(responses: Sequence[Response]) -> dict[str, Any]:
         "cut_off": len(responses) - sum(ended),
         **{name: getattr(found, name) for name in notes.BEHAVIOUR},
     }
-
-
-def _span(row: pd.Series) -> str:
-    """A bin of positions, both ends included: ``0-4``, ``100+``."""
-    low, high = row["position_low"], row["position_high"]
-    return f"{low:.0f}+" if math.isinf(high) else f"{low:.0f}-{high - 1:.0f}"
