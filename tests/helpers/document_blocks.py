@@ -26,6 +26,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
+GENERATED = ("docs/changelog.md", "docs/reference/cli/")  # by scripts/build_site.py
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("bash", "python", "toml", "yaml", "json", "text", "math")
 COMMENT = re.compile(r"<!--\s*(.*?)\s*-->", re.DOTALL)
@@ -119,7 +120,9 @@ def _marker(comment: str) -> str:
 def documents() -> list[Path]:
     """README, the pages for contributors, and every page of the site."""
     others = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
-    return [*(ROOT / name for name in others), *sorted((ROOT / "docs").rglob("*.md"))]
+    docs = sorted((ROOT / "docs").rglob("*.md"))
+    written = [path for path in docs if not str(path.relative_to(ROOT)).startswith(GENERATED)]
+    return [*(ROOT / name for name in others), *written]
 
 
 def commands(block: Block) -> Iterator[tuple[str, str]]:
