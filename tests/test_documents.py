@@ -73,7 +73,8 @@ def _check_toml(block: Block, folder: Path) -> None:
     file = folder / (block.file or "config.toml")
     file.write_text(block.text)
     try:
-        checked_commands.check_decaylab(["prefix-decay", "--config", file.name], folder)
+        for command in ("prefix-decay", "train"):  # between them they have every registry
+            checked_commands.check_decaylab([command, "--config", file.name], folder)
     except Stale as stale:
         raise Stale(f"{block.place}: {stale}") from stale
 

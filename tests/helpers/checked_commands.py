@@ -23,6 +23,7 @@ from decaylab.options.command_options import COMMANDS
 from decaylab.pages import gallery
 
 PLACEHOLDER = "..."  # further options of the reader's own, at the end of a command
+ANY_COMMAND = "COMMAND"
 SHELL = ("cd", "export", "git", "apt-get")
 OF_THE_READER = (
     *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "gsm8k_test.jsonl"),
@@ -73,7 +74,7 @@ def _group() -> Any:
 
 def check_decaylab(words: list[str], folder: Path) -> None:
     """Parses words as decaylab's command line, and makes the options of the run from them."""
-    if words and words[0] == PLACEHOLDER:
+    if words and words[0] in (PLACEHOLDER, ANY_COMMAND):
         return
     group = _group()
     if not words or words[0].startswith("-"):
