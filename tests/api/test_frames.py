@@ -20,7 +20,7 @@ from decaylab.errors import UserError
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.runs import measurements, outcomes, sources, store
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.outcomes import SCHEMA as OUTCOME_SCHEMA
+from decaylab.runs.outcomes import schema as outcome_schema
 from decaylab.tokens import score_store, served_scores
 from decaylab.tokens.token_table import SCHEMA
 
@@ -169,7 +169,7 @@ def test_rollouts_of_a_sweep_are_the_outcomes_of_its_evaluations(tmp_path: Path)
     names = ["prefix-5-seed-0", "full-seed-0"]
     for number, name in enumerate(names):
         frame = made_outcomes({"base": {"a": [0, 1]}, f"step-{number}": {"a": [0, 0]}})
-        whole = frame.reindex(columns=OUTCOME_SCHEMA.names)
+        whole = frame.reindex(columns=outcome_schema(ANSWER_RULES).names)
         outcomes.write(whole, tmp_path / "runs" / name / "evaluate" / "outcomes.parquet")
     folder = run(
         tmp_path / "sweep",
@@ -271,7 +271,7 @@ def test_every_column_is_documented_once() -> None:
     assert listed["measurements"] == set(measurements.COLUMNS)
     stored = {*SCHEMA.names, *served_scores.SCHEMA.names, "checkpoint", "view"}
     assert listed["tokens"] == stored | {"problem_id", "sample"}
-    written = {*store.rollout_schema(ANSWER_RULES).names, *OUTCOME_SCHEMA.names}
+    written = {*store.rollout_schema(ANSWER_RULES).names, *outcome_schema(ANSWER_RULES).names}
     assert listed["rollouts"] == written | {"run", "checkpoint"}
     with pytest.raises(UserError, match="frame must be one of measurements, tokens, rollouts"):
         dl.columns("token")

@@ -181,7 +181,7 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
     )
     assert (
         "Accuracy by the rule anywhere, %" in outcome.out
-        and "–: a response may have several answers" in outcome.out
+        and "–: the rule does not name one answer per response" in outcome.out
     )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["condition"].iloc[0] == "anywhere" and set(frame["level"]) == {0.5}

@@ -22,6 +22,7 @@ from decaylab.cli import main
 from decaylab.commands import diagnose, prefix_decay
 from decaylab.figures import style
 from decaylab.policies import loading
+from decaylab.policies.adapter_loading import tuner_layers
 from decaylab.problems.grading import Grader
 
 DATA = Path(__file__).parents[2] / "data" / "abacus"
@@ -30,7 +31,19 @@ HELPERS = str(Path(__file__).parent)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": HELPERS}
 
 _load, _save = loading.load, style.save
-_cached_load = functools.cache(lambda name, settings: _load(name, settings))
+_loaded: dict[Any, Any] = {}
+
+
+def _cached_load(name: str, settings: Any) -> Any:
+    """A policy, loaded once; anew where a command has left adapters beside its weights."""
+    policy = _loaded.get((name, settings))
+    if policy is None or _changed(policy):
+        policy = _loaded[name, settings] = _load(name, settings)
+    return policy
+
+
+def _changed(policy: Any) -> bool:
+    return policy.model is not None and bool(tuner_layers(policy.model))
 
 
 class _SharedGrader:
