@@ -15,6 +15,7 @@ from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.declared import options_of
+from decaylab.policies.loaded_models import full_precision
 from decaylab.progress import Reporter, hushed
 
 SPOKEN = 20
@@ -35,7 +36,7 @@ def run(command: str, function: str, given: Mapping[str, Any]) -> Any:
     """
     values = dict(given)
     quiet = option_values.checked("quiet", bool, values.pop("quiet", False))
-    with hushed(quiet), in_memory.named(command, values) as texts:
+    with hushed(quiet), full_precision(), in_memory.named(command, values) as texts:
         options, call = options_from(command, texts), spoken(function, {**given, **texts})
         return RUNNERS[command](options, call, Reporter(quiet=quiet))
 

@@ -193,22 +193,41 @@ def borrowed(policy: LoadedPolicy, settings: LoadSettings) -> Iterator[Policy]:
 def undisturbed(model: Any) -> Iterator[None]:
     """Evaluation mode and full precision within the block; afterwards the module modes, the
     forward of mixed precision and torch's random numbers are as before."""
-    import torch
-
     modes = [(module, module.training) for module in model.modules()]
     # Under mixed precision, accelerate wraps the model's forward.
     wrapped = "_original_forward" in model.__dict__
     cast = model.__dict__.pop("forward", None) if wrapped else None
-    devices = [model.device] if model.device.type == "cuda" else []
     try:
         model.eval()
-        with torch.random.fork_rng(devices):
+        with same_random_numbers(model), full_precision():
             yield
     finally:
         for module, mode in modes:
             module.training = mode
         if cast is not None:
             model.forward = cast
+
+
+@contextmanager
+def same_random_numbers(model: Any) -> Iterator[None]:
+    """Restores torch's random numbers after the block, on the CPU and on the model's device."""
+    import torch
+
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No autocast within the block. The caller's own would change the scores, and the cache would
+    keep them as those of the weights' precision."""
+    import torch
+
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def _own_name(model: Any) -> str:

@@ -1,13 +1,11 @@
 """Models in memory as policies, read without a trace.
 
 A trainer's model is wrapped, adapted, autocast and in training mode. `body` finds the causal
-language model in it, and `undisturbed` leaves modes, random numbers and precision as they were.
+language model in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -70,27 +68,3 @@ def refuse_sharded() -> None:
         "DeepSpeed ZeRO-3 or tensor parallel); train with DDP, or measure the checkpoints with "
         "decaylab position-kl"
     )
-
-
-@contextmanager
-def undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode and the precision of the weights within the block; restores the state."""
-    modes = [(module, module.training) for module in model.modules()]
-    # Under mixed precision, accelerate wraps the model's forward, and the body would inherit it.
-    cast = model.__dict__.pop("forward", None) if "_original_forward" in model.__dict__ else None
-    try:
-        model.eval()
-        with same_random_numbers(model), torch.autocast(model.device.type, enabled=False):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        if cast is not None:
-            model.forward = cast
-
-
-@contextmanager
-def same_random_numbers(model: Any) -> Iterator[None]:
-    """Restores torch's random numbers after the block, on the CPU and on the model's device."""
-    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
-        yield

@@ -27,10 +27,11 @@ import pyarrow as pa
 from decaylab.analyses import position_kl
 from decaylab.errors import UserError
 from decaylab.policies import loading
+from decaylab.policies.loaded_models import same_random_numbers, undisturbed
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.probing import kept, notes
 from decaylab.probing.asked import Asked, asked, problem_set
-from decaylab.probing.models import body, name_of, policy_of, same_random_numbers, undisturbed
+from decaylab.probing.models import body, name_of, policy_of
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.probing.reading import Reading
 from decaylab.problems.sets import ProblemSet

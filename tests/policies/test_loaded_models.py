@@ -200,6 +200,16 @@ def test_mixed_precision_is_switched_off_and_on_again() -> None:
     assert one.forward is cast
 
 
+def test_the_callers_own_autocast_changes_nothing() -> None:
+    one = model()
+    plain = logits(one)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(logits(one), plain)
+        with held([loaded(one, byte_tokenizer())]):
+            assert torch.equal(logits(one), plain)
+        assert torch.is_autocast_enabled("cpu")
+
+
 # What cannot be used
 
 
