@@ -50,7 +50,7 @@ def named(command: str, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     texts = dict(given)
     with ExitStack() as stack:
         for name in PROBLEMS:
-            rows = None if texts.get(name) is None else given_rows.as_rows(texts[name])
+            rows = None if texts.get(name) is None else given_rows.as_rows(texts[name], name)
             if rows is None:
                 continue
             if command in IN_OTHER_PROCESSES:

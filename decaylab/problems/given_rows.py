@@ -33,8 +33,8 @@ HASH_DIGITS = 12
 _held: dict[str, tuple[str, ...]] = {}
 
 
-def as_rows(value: Any) -> list[Any] | None:
-    """The rows of a list of dicts or a DataFrame; None for a name.
+def as_rows(value: Any, option: str = "problems") -> list[Any] | None:
+    """The rows of a list of dicts or a DataFrame; None for a name. option: named in errors.
 
     Raises:
         UserError: neither of the three.
@@ -47,7 +47,7 @@ def as_rows(value: Any) -> list[Any] | None:
     if isinstance(value, list | tuple):
         return list(value)
     raise UserError(
-        "problems must be a name, a list of dicts or a DataFrame, got "
+        f"{option} must be a name, a list of dicts or a DataFrame, got "
         f"{type(value).__name__}: {value!r:.40}"
     )
 
