@@ -26,7 +26,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from decaylab.claims.on_decay import differences, half_decay_words, machinery
-from decaylab.claims.verdicts import CONTRADICTED, pick, points, sentence
+from decaylab.claims.verdicts import CONTRADICTED, pick
+from decaylab.claims.wording import points, sentence
 from decaylab.printing import percent, rounded
 from decaylab.runs import vocabulary
 from decaylab.runs.found_runs import FoundRun

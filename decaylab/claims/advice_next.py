@@ -12,7 +12,7 @@ from decaylab.claims.advice_candidates import MORE, PREFIX, Candidate
 from decaylab.claims.advice_runs import problems_of
 from decaylab.claims.verdicts import MOST_SPREAD, pick, problems_needed, seeds_needed
 from decaylab.maths.seeds import LEAST_SEEDS
-from decaylab.options.measuring import EMBEDDED_STUDENT, EMBEDDED_TEACHER
+from decaylab.options.pair_options import EMBEDDED_STUDENT, EMBEDDED_TEACHER
 from decaylab.plugins.origins import PLUGINS, SELECTOR
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import FULL, OVER_SEEDS

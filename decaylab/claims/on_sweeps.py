@@ -12,25 +12,20 @@ from decaylab.claims.verdicts import (
     NOT_SUPPORTED,
     NOT_TESTABLE,
     POINTS,
-    RATIO,
     UNDECIDED,
     Effect,
     Judged,
     Number,
     Rule,
     Verdict,
-    arm_points,
     every,
-    listed,
-    p_words,
-    points,
     remedy,
     seeds_remedy,
     seeds_words,
-    sentence,
     some,
     why_open,
 )
+from decaylab.claims.wording import RATIO, arm_points, listed, p_words, points, sentence
 from decaylab.maths.selection import BUILT_IN
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

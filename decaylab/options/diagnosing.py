@@ -27,8 +27,8 @@ from decaylab.options.kinds import (
     SelectorName,
     Share,
 )
-from decaylab.options.measuring import TOKEN_COMMANDS, PairOptions
 from decaylab.options.option_values import PATH
+from decaylab.options.pair_options import TOKEN_COMMANDS, PairOptions
 from decaylab.plugins import origins
 
 

@@ -15,8 +15,9 @@ from decaylab.options.declared import (
 )
 from decaylab.options.diagnosing import DiagnosticOptions, ScoredFields
 from decaylab.options.kinds import Count, CountOrOff
-from decaylab.options.measuring import EMBEDDED_TEACHER, Options, PairOptions, PrefixFields
+from decaylab.options.measuring import Options, PrefixFields
 from decaylab.options.option_values import Must
+from decaylab.options.pair_options import EMBEDDED_TEACHER, PairOptions
 from decaylab.options.training import NO_PROBLEMS, RolloutLength, TrainFields, TrainOptions
 from decaylab.printing import GIB
 

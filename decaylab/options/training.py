@@ -25,8 +25,8 @@ from decaylab.options.kinds import (
     Seed,
     SelectorName,
 )
-from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions
 from decaylab.options.option_values import NUMBER_TOO, Must, among, words
+from decaylab.options.pair_options import EMBEDDED_TEACHER, PairOptions
 from decaylab.plugins import origins
 
 FULL = "full"

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import Options, PairOptions
+from decaylab.options.measuring import Options
+from decaylab.options.pair_options import PairOptions
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading, prompts, served_policies
 from decaylab.policies.policy import Policy, Role, load_settings

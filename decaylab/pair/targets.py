@@ -16,7 +16,7 @@ from typing import Any
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies import checkpoint_folders, loaded_models, loading
 from decaylab.policies.identity import PolicyIdentity, hash_folder
 from decaylab.policies.loading import EMBEDDED

@@ -86,7 +86,7 @@ def _bytes(name: str, tensor: Tensor) -> memoryview:
     try:
         flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
         return flat.numpy().data
-    except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"cannot read the weights of a loaded model ({name}: {first_line(error)}); save it and "
             "give its folder"

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies import adapter_loading
 from decaylab.policies.control_tokens import ControlTokens
 from decaylab.policies.identity import PolicyIdentity

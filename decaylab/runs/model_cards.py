@@ -2,7 +2,7 @@
 
     front_matter(library="peft", base_model="Qwen/Qwen3-1.7B", results=(...))
     table(("model", "revision"), rows)
-    portable("saved in /home/me/runs/esr")        # saved in esr
+    portable("saved in /data/runs/esr")        # saved in esr
 
 A card leaves the machine that it was written on. So an absolute path is shown by its last part, and
 an address without user and password; a relative path stays as it was given.

@@ -21,8 +21,9 @@ from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import before_plugins
-from decaylab.options.measuring import Options, PairOptions
+from decaylab.options.measuring import Options
 from decaylab.options.option_values import Must
+from decaylab.options.pair_options import PairOptions
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions

@@ -254,12 +254,12 @@ def test_no_path_of_the_machine_no_user_and_no_password_is_in_a_card(tmp_path: P
     shutil.copytree(MEASURED / "prefix-decay", run)
     record = json.loads((run / "run.json").read_text())
     record["command"] = (
-        "decaylab prefix-decay --student '/home/alice/my models/small' --teacher ../large "
+        "decaylab prefix-decay --student '/srv/alice/my models/small' --teacher ../large "
         "--problems=~alice/set.jsonl --base-url https://alice:secret@host:8000/v1 --out runs/decay"
     )
-    record["identity"]["student"] |= {"name": "/home/alice/my models/small", "source": "folder"}
-    record["identity"]["problems"]["name"] = "/home/alice/set.jsonl"
-    record["notes"] = ["kept in /home/alice/runs/decay/parts.", "from file:///home/alice/x, too"]
+    record["identity"]["student"] |= {"name": "/srv/alice/my models/small", "source": "folder"}
+    record["identity"]["problems"]["name"] = "/srv/alice/set.jsonl"
+    record["notes"] = ["kept in /srv/alice/runs/decay/parts.", "from file:///srv/alice/x, too"]
     record["made"] = {
         "date": "2026-11-30T02:10:05Z",
         "seconds": 812.4,
@@ -268,7 +268,7 @@ def test_no_path_of_the_machine_no_user_and_no_password_is_in_a_card(tmp_path: P
     }
     (run / "run.json").write_text(json.dumps(record))
     text = card_of(tmp_path / "CARD.md", run)
-    for private in ("alice", "secret", "/home", str(tmp_path), str(Path.home())):
+    for private in ("alice", "secret", "/srv", str(tmp_path), str(Path.home())):
         assert private not in text, private
     assert "# Teacher decay: small under abacus-teacher" in text
     assert (

@@ -13,11 +13,11 @@ from decaylab.runs.model_cards import base_id, called, portable, portable_comman
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("kept in /home/alice/runs/esr.", "kept in esr."),
+        ("kept in /srv/alice/runs/esr.", "kept in esr."),
         ("in ~/runs/esr, or ~alice/x: see", "in esr, or x: see"),
         (r"C:\Users\alice\runs and D:/data/set.jsonl", "runs and set.jsonl"),
-        ("file:///home/alice/x and error:/home/alice/y", "x and error:y"),
-        ("(/home/alice/runs/) `/home/alice/a`", "(runs) `a`"),
+        ("file:///srv/alice/x and error:/srv/alice/y", "x and error:y"),
+        ("(/srv/alice/runs/) `/srv/alice/a`", "(runs) `a`"),
         ("https://alice:secret@host:8000/v1/models", "https://host:8000/v1/models"),
         # What is no path of the machine stays.
         ("runs/esr and ../base, 1/2, after / before, and/or, decaylab/torch", None),
@@ -31,7 +31,7 @@ def test_an_absolute_path_is_shown_by_its_last_part(text: str, shown: str | None
 
 def test_a_command_keeps_its_words_and_loses_where_they_are() -> None:
     typed = (
-        "decaylab evaluate '/home/alice/my runs/esr' runs/full --student=/models/a "
+        "decaylab evaluate '/srv/alice/my runs/esr' runs/full --student=/models/a "
         "--problems ~/set.jsonl --values /a/b,/a/c --out runs/x"
     )
     assert portable_command(typed) == (
@@ -39,7 +39,7 @@ def test_a_command_keeps_its_words_and_loses_where_they_are() -> None:
     )
     plain = "decaylab prefix-decay --teacher Qwen/Qwen3-1.7B --prefix-lengths 0,20,40 --limit 100"
     assert portable_command(plain) == plain
-    assert portable_command("decaylab 'unclosed /home/alice/x") == "decaylab 'unclosed x"
+    assert portable_command("decaylab 'unclosed /srv/alice/x") == "decaylab 'unclosed x"
 
 
 @pytest.mark.parametrize(
