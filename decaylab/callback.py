@@ -12,10 +12,9 @@ numbers, gradients and the trainer's own log are as without it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 from transformers import (
-    PreTrainedModel,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -24,12 +23,16 @@ from transformers import (
 )
 
 from decaylab.errors import UserError
-from decaylab.policies.policy import Policy
+from decaylab.options import option_values
+from decaylab.options.option_values import Must
+from decaylab.probing.asked import ProblemsLike, TeacherLike
 from decaylab.probing.models import body, refuse_sharded
 from decaylab.probing.options import ProbeOptions
 from decaylab.probing.probe import Probe
 from decaylab.problems.sets import ProblemSet
 from decaylab.trainer.alarms import Thresholds
+
+Every = Annotated[int, Must("be at least 1 step", lambda steps: steps >= 1)]
 
 
 class DecayCallback(TrainerCallback):
@@ -39,7 +42,7 @@ class DecayCallback(TrainerCallback):
 
     Args:
         trainer: of transformers or TRL.
-        problems: what the student is asked, a problem set by name or loaded.
+        problems: what the student is asked, see `Probe`.
         teacher: see `Probe`; None takes the trainer's own ``teacher_model``, which reads the
             student's prompts.
         every: optimizer steps between measurements.
@@ -54,8 +57,8 @@ class DecayCallback(TrainerCallback):
     def __init__(
         self,
         trainer: Trainer,
-        problems: str | ProblemSet,
-        teacher: str | Policy | PreTrainedModel | None = None,
+        problems: ProblemsLike | ProblemSet,
+        teacher: TeacherLike | None = None,
         *,
         every: int = 50,
         out: str | Path | None = None,
@@ -63,9 +66,10 @@ class DecayCallback(TrainerCallback):
         thresholds: Thresholds = Thresholds(),
         **options: Unpack[ProbeOptions],
     ) -> None:
-        if every < 1:
-            raise UserError(f"every must be at least 1 step, got {every}")
-        self.trainer, self.every = trainer, every
+        if not isinstance(trainer, Trainer):
+            kind = type(trainer).__name__
+            raise UserError(f"DecayCallback needs a trainer of transformers or TRL, got {kind}")
+        self.trainer, self.every = trainer, option_values.checked("every", Every, every)
         _refuse_sharded(trainer)
         length = _rollout_length(trainer)
         if length is not None:

@@ -142,7 +142,7 @@ class Reporter:
 def hushed(quiet: bool) -> Iterator[None]:
     """Silences transformers and the bars of the hub within the block.
 
-    The hub's download bars stay where a person watches. quiet: not even those.
+    The hub's download bars and its warnings stay where a person watches. quiet: not even those.
     """
     from huggingface_hub import utils
     from transformers.utils import logging
@@ -151,7 +151,10 @@ def hushed(quiet: bool) -> Iterator[None]:
     transformers: Any = logging
     verbosity, had_bars = transformers.get_verbosity(), transformers.is_progress_bar_enabled()
     had_hub_bars = not hub.are_progress_bars_disabled()
+    hub_verbosity = hub.logging.get_verbosity()
     transformers.set_verbosity_error()
+    if quiet:
+        hub.logging.set_verbosity_error()
     _set_bars(False, had_hub_bars and sys.stderr.isatty() and not quiet)
     try:
         with warnings.catch_warnings():
@@ -160,6 +163,7 @@ def hushed(quiet: bool) -> Iterator[None]:
             yield
     finally:
         transformers.set_verbosity(verbosity)
+        hub.logging.set_verbosity(hub_verbosity)
         _set_bars(had_bars, had_hub_bars)
 
 

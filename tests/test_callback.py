@@ -382,6 +382,8 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
     trainer, of = trainer_of(tmp_path), teacher()
     with pytest.raises(UserError, match="Trainer has no teacher_model; give DecayCallback a teach"):
         DecayCallback(trainer, PROBLEMS)
+    with pytest.raises(UserError, match="needs a trainer of transformers or TRL, got NoneType"):
+        DecayCallback(None, "abacus")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="every must be at least 1 step, got 0"):
         watched(trainer, of, every=0)
     with pytest.raises(UserError, match="--bins must begin with 0"):

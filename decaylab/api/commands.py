@@ -104,11 +104,10 @@ def prefix_decay(
     The command is ``decaylab prefix-decay``.
 
     Args:
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -265,11 +264,10 @@ def position_kl(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -437,11 +435,10 @@ def category_kl(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -604,11 +601,10 @@ def submode(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -773,11 +769,10 @@ def signals(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -947,11 +942,10 @@ def served_kl(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -1097,11 +1091,10 @@ def behaviour(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -1243,11 +1236,10 @@ def evaluate(
     Args:
         checkpoints: Trained students: adapter, model or run folders. Without any, only the base
             student is measured.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -1398,11 +1390,10 @@ def train(
     The command is ``decaylab train``.
 
     Args:
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: The training problems, named as for measurements. They need no answers. Default:
             abacus-train with the embedded pair.
         rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
@@ -1600,11 +1591,10 @@ def sweep(
         values: Values to compare, comma-separated: lengths in tokens and full, or selectors at one
             budget.
         seeds: Training seeds per arm, starting at seed.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: The training problems, named as for measurements. They need no answers. Default:
             abacus-train with the embedded pair.
         test_limit: Use only the first N test problems.
@@ -1837,11 +1827,10 @@ def plan(
     The command is ``decaylab plan``.
 
     Args:
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -1991,11 +1980,10 @@ def preflight(
     The command is ``decaylab preflight``.
 
     Args:
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
@@ -2086,11 +2074,10 @@ def read_rollouts(
 
     Args:
         files: Files or folders of rollouts.
-        teacher: Hub id, model folder or adapter folder. Default: the teacher recorded with the
-            checkpoints, else abacus-teacher, which ships with decaylab.
-        student: The untrained student, named the same way. Default: the student recorded with the
-            checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any
-            other teacher.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.

@@ -189,12 +189,15 @@ def view(path: str | Path, *, decay: str | Path | None = None) -> TokenView:
     return TokenView(reporting.view_page(Path(path), Path(decay) if decay else None))
 
 
-def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = False) -> Path:
+def report(
+    *paths: str | Path, out: str | Path | None = None, card: bool = False, paper: bool = False
+) -> Path:
     """Writes one self-contained page with all results of these runs: ``decaylab report``.
 
     Args:
         paths: run folders; runs in them and below are found.
-        out: the file.
+        out: the file. Default: report.html, or CARD.md of a card.
+        card: write a Markdown card for a model card, with its figure beside it.
         paper: also draw the published numbers.
 
     Returns:
@@ -204,7 +207,15 @@ def report(*paths: str | Path, out: str | Path = "report.html", paper: bool = Fa
         UserError: no run, runs of different pairs, or the file cannot be written.
     """
     _check_drawing(paper)
-    return reporting.write_page(reporting.report_page(paths, published=paper), Path(out))
+    option_values.checked("card", bool, card)
+    if not paths:
+        raise UserError("dl.report needs the folder of a run")
+    if card:
+        from decaylab.pages import card as cards
+
+        return cards.write(list(map(Path, paths)), Path(out or "CARD.md"), published=paper)[0]
+    page = reporting.report_page(paths, published=paper)
+    return reporting.write_page(page, Path(out or "report.html"))
 
 
 def _runs(paths: Sequence[str | Path]) -> list[FoundRun]:

@@ -15,6 +15,8 @@ from decaylab.api.columns import without_empty
 from decaylab.api.drawing import TokenView
 from decaylab.claims import one_run
 from decaylab.errors import UserError
+from decaylab.options import option_values
+from decaylab.options.kinds import PathName
 from decaylab.runs import found_runs, train_results
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.store import RunFolder
@@ -170,7 +172,7 @@ def open_run(path: str | Path) -> Run:
     Raises:
         UserError: there is no finished run in the folder.
     """
-    folder = Path(path).expanduser()
+    folder = Path(option_values.checked("path", PathName, path)).expanduser()
     if train_results.is_training(folder):
         train_results.read(folder)
         return Run(folder, TRAIN)

@@ -70,15 +70,14 @@ class PairOptions:
 
     teacher: str | None = common(
         "The pair",
-        "Hub id, model folder or adapter folder. Default: the teacher recorded with the "
-        "checkpoints, else abacus-teacher, which ships with decaylab.",
+        "Hub id, model folder or adapter folder. Default: that of given checkpoints, "
+        "else abacus-teacher, which ships with decaylab.",
         metavar="MODEL",
     )
     student: str | None = common(
         "The pair",
-        "The untrained student, named the same way. Default: the student recorded with the "
-        "checkpoints, else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any "
-        "other teacher.",
+        "The untrained student, named the same way. Default: that of given checkpoints, "
+        "else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.",
         metavar="MODEL",
     )
     teacher_revision: str | None = option(

@@ -277,6 +277,10 @@ def _command(run: FoundRun) -> str:
     typed = str(run.record.get("command") or "")
     if typed.startswith("decaylab "):
         return typed
+    if "probe" in run.record["identity"]:
+        return f"# {typed}, in a training loop: it asks its problems at each measured step"
+    if "loaded:" in typed or "rows:" in typed:
+        return f"# {typed}, with models or problems in memory"
     name = run.command.split()[0]  # a sweep's is followed by what it is over
     if name in ("sweep", found_runs.COMPARISON):  # their records do not hold every option
         return f"# {typed or run.command}, called from Python: run.json has its options"

@@ -129,7 +129,8 @@ def register(
     try:
         inspect.signature(function).bind(*parameters)
     except (TypeError, ValueError) as error:
-        wanted = f"{len(parameters)} arguments, {', '.join(parameters)}"
+        noun = "argument" if len(parameters) == 1 else "arguments"
+        wanted = f"{len(parameters)} {noun}, {', '.join(parameters)}"
         raise UserError(f"{origin.words} must take {wanted}: {error}") from error
     ORIGINS[kind, name] = origin
 
@@ -137,17 +138,21 @@ def register(
 def _check_name(kind: str, name: Any) -> None:
     if not isinstance(name, str):
         raise UserError(
-            f"the name of a {kind} must be text, got {name!r:.60}; write @dl."
+            f"the name of {_a(kind)} must be text, got {name!r:.60}; write @dl."
             f'{kind.replace(" ", "_")}("NAME") above the function'
         )
     pattern, words = SHAPES[kind]
     if not re.fullmatch(pattern, name) or len(name) > LONGEST_NAME:
         raise UserError(
-            f"the name of a {kind} must be {words}, of at most {LONGEST_NAME} characters, got "
+            f"the name of {_a(kind)} must be {words}, of at most {LONGEST_NAME} characters, got "
             f"{name!r:.60}"
         )
     if name in RESERVED[kind]:
-        raise UserError(f"the name {name!r} of a {kind} has another meaning; choose another")
+        raise UserError(f"the name {name!r} of {_a(kind)} has another meaning; choose another")
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
 
 
 def _origin(kind: str, name: str, function: Callable[..., Any]) -> Origin:

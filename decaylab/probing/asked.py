@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import kept_prompts
 from decaylab.policies import loading
+from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.loaded_identity import content_hash
+from decaylab.policies.loaded_models import LoadedPolicy, PolicyLike
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.prompts import Prompts, render
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.probing.models import name_of, policy_of
+from decaylab.problems import given_rows
+from decaylab.problems.given_rows import ProblemsLike as ProblemsLike
 from decaylab.problems.sets import ProblemSet, instruction_of, load_problems
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.sampling import Request
 from decaylab.runs import records
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TeacherLike: TypeAlias = Union[PolicyLike, Policy, "PreTrainedModel"]
 STAGE = "probe"
 
 
@@ -60,6 +70,22 @@ class Asked:
         )
 
 
+@contextmanager
+def named(problems: ProblemsLike | ProblemSet) -> Iterator[str | ProblemSet]:
+    """A problem set, or the name of one; of rows in memory it is valid within the block.
+
+    Raises:
+        UserError: neither a name, rows nor a set, or a row that cannot be read.
+    """
+    if isinstance(problems, ProblemSet):
+        yield problems
+    elif (rows := given_rows.as_rows(problems)) is not None:
+        with given_rows.held(rows) as name:
+            yield name
+    else:
+        yield str(problems)
+
+
 def problem_set(problems: str | ProblemSet, options: DiagnosticOptions) -> ProblemSet:
     """The first problems of a set, by its name or already loaded, with their instruction.
 
@@ -88,7 +114,8 @@ def asked(
 
     Args:
         model: the student.
-        teacher: a name, a policy, or a model in memory that reads the student's ids.
+        teacher: a name, a policy, a model in memory with its tokenizer, or one that reads the
+            student's ids.
 
     Raises:
         UserError: another vocabulary, a prompt that cannot be rendered or leaves no room for the
@@ -111,6 +138,12 @@ def _teacher(teacher: Any, student: Policy, options: DiagnosticOptions) -> Polic
         return teacher
     if isinstance(teacher, str):
         return loading.load(teacher, settings)
+    if isinstance(teacher, LoadedPolicy):
+        contents = content_hash(teacher.model, teacher.tokenizer)
+        identity = PolicyIdentity(teacher.name, "loaded", "", contents)
+        return Policy(
+            teacher.name, teacher.model, teacher.tokenizer, identity, settings, keeps_weights=True
+        )
     found = policy_of(name_of(teacher, "the teacher"), teacher, student.tokenizer, settings)
     ids = max(student.tokenizer.get_vocab().values()) + 1
     if min(found.rows, found.head_width) < ids <= min(student.rows, student.head_width):

@@ -38,6 +38,10 @@ def body(model: Any) -> Any:
     """
     from accelerate.utils import extract_model_from_parallel
 
+    if not isinstance(model, torch.nn.Module):
+        raise UserError(
+            f"a probe needs a causal language model of transformers, got {type(model).__name__}"
+        )
     inner = extract_model_from_parallel(model, keep_torch_compile=False)
     if not hasattr(inner, "get_output_embeddings"):
         raise UserError(

@@ -19,18 +19,25 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import pandas as pd
 import pyarrow as pa
 
 from decaylab.analyses import position_kl
 from decaylab.errors import UserError
+from decaylab.options import option_values
+from decaylab.options.option_values import Must
 from decaylab.policies import loading
-from decaylab.policies.loaded_models import same_random_numbers, undisturbed
+from decaylab.policies.loaded_models import (
+    LoadedPolicy,
+    as_loaded,
+    same_random_numbers,
+    undisturbed,
+)
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.probing import kept, notes
-from decaylab.probing.asked import Asked, asked, problem_set
+from decaylab.probing.asked import Asked, ProblemsLike, TeacherLike, asked, named, problem_set
 from decaylab.probing.models import body, name_of, policy_of
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.probing.reading import Reading
@@ -44,9 +51,10 @@ from decaylab.trainer import alarms
 from decaylab.trainer.alarms import Thresholds
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+Step = Annotated[int, Must("be at least 0", lambda step: step >= 0)]
 PREFIX = "prefix"
 """The selector of a loop whose rollouts stop at N tokens and that trains on all of them."""
 
@@ -55,10 +63,10 @@ class Probe:
     """Measures one student again and again, on rollouts of its own and of its untrained self.
 
     Args:
-        teacher: a name (folder, hub id, ``abacus-teacher``), a `Policy`, or a loaded causal
-            language model that reads the student's ids.
+        teacher: a name (folder, hub id, ``abacus-teacher``), a `Policy`, a model in memory with its
+            tokenizer, ``(model, tokenizer)``, or a model alone that reads the student's ids.
         tokenizer: of the student.
-        problems: a problem set, by name or loaded.
+        problems: a problem set, by name or loaded; or a list of dicts, or a DataFrame.
         out: the run folder. An existing one is resumed by the same probe.
         fresh: sample the student's own rollouts at each step too, for the fresh view and the
             alarms. Without, only base is sampled, and a measurement is one scoring pass.
@@ -72,9 +80,9 @@ class Probe:
 
     def __init__(
         self,
-        teacher: str | Policy | PreTrainedModel,
+        teacher: TeacherLike,
         tokenizer: PreTrainedTokenizerBase,
-        problems: str | ProblemSet,
+        problems: ProblemsLike | ProblemSet,
         out: str | Path,
         *,
         fresh: bool = True,
@@ -86,13 +94,17 @@ class Probe:
             raise UserError(
                 f"a probe needs the student's tokenizer, got {type(tokenizer).__name__}"
             )
-        self._given, self.tokenizer = teacher, tokenizer
+        given: Any = str(teacher) if isinstance(teacher, Path) else teacher
+        if isinstance(teacher, tuple | LoadedPolicy):
+            given = as_loaded(teacher)
+        self._given, self.tokenizer = given, tokenizer
         self.fresh, self.thresholds, self.command = fresh, thresholds, command
-        name = problems if isinstance(problems, str) else problems.name
-        self.options = probe_options(options, _name(teacher), name)
-        if isinstance(teacher, str):
-            loading.resolve(teacher)
-        self.problem_set = problem_set(problems, self.options)
+        with named(problems) as asked_for:
+            name = asked_for.name if isinstance(asked_for, ProblemSet) else asked_for
+            self.options = probe_options(options, _name(given), name)
+            self.problem_set = problem_set(asked_for, self.options)
+        if isinstance(given, str):
+            loading.resolve(given)
         self.kept = kept.Kept(Path(out))
         self._asked: Asked | None = None
         self._opened = False
@@ -154,8 +166,7 @@ class Probe:
             UserError: step 0 in a folder that holds a measured run, or no rollout has a token that
                 the teacher can read.
         """
-        if step < 0:
-            raise UserError(f"step must be at least 0, got {step}")
+        step = option_values.checked("step", Step, step)
         self._open(model)
         if step == 0 and self.steps:
             raise UserError(
@@ -296,10 +307,12 @@ class Probe:
         return self._frames[step]
 
 
-def _name(teacher: str | Policy | PreTrainedModel) -> str:
+def _name(teacher: Any) -> str:
     if isinstance(teacher, str):
         return teacher
-    return teacher.name if isinstance(teacher, Policy) else name_of(teacher, "the teacher")
+    if isinstance(teacher, Policy | LoadedPolicy):
+        return teacher.name
+    return name_of(teacher, "the teacher")
 
 
 def _counts(responses: Sequence[Response]) -> dict[str, Any]:

@@ -66,6 +66,11 @@ def rollouts(run: store.RunFolder) -> dict[str, pa.Table]:
 
 def _recorded(run: store.RunFolder) -> dict[str, Any]:
     record = run.record or {}
+    if "probe" in record.get("identity", {}):
+        raise UserError(
+            f"{run.path} is the run of a probe: its scored tokens are in {run.path}/steps, a "
+            "parquet file for each step, and the texts of its rollouts are not kept"
+        )
     if "sources" not in record:
         raise UserError(
             f"{run.path} does not record where its rollouts and tokens are: an earlier version "

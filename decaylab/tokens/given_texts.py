@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from decaylab.errors import UserError
@@ -133,6 +134,10 @@ def _ids(row: Mapping[str, Any], name: str, place: str) -> Ids:
     value = row[name]
     value = value.tolist() if hasattr(value, "tolist") else value
     ids = tuple(value) if isinstance(value, list | tuple) else ()
-    if not ids or not all(isinstance(token, int) and token >= 0 for token in ids):
+    if not ids or not all(_is_id(token) for token in ids):
         raise UserError(f"{place}: {name} must be a list of token ids, got {value!r:.60}")
-    return ids
+    return tuple(map(int, ids))
+
+
+def _is_id(token: Any) -> bool:
+    return isinstance(token, Integral) and not isinstance(token, bool) and int(token) >= 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from probed import (
     BINS,
     PROBLEMS,
+    SMALL,
     TEXTS,
     VOCAB,
     check,
@@ -288,3 +290,55 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_bins_are_those_of_the_command_by_default(tmp_path: Path) -> None:
     reading = probe(tmp_path / "run", bins=None).measure(student(), 0)
     assert BINS != (0, 5) and "decay/fresh/reverse_kl_0-4" in reading.logs
+
+
+def test_models_and_problems_in_memory_are_taken_as_they_are(tmp_path: Path) -> None:
+    """A teacher with its tokenizer and problems as rows give what a policy and a set give."""
+    model, of = student(), teacher()
+    usual = probe(tmp_path / "usual", of).measure(model, 0)
+    rows = [
+        {"question": problem.question, "id": problem.problem_id, "answer": "1"}
+        for problem in PROBLEMS.problems
+    ]
+    settings: dict[str, Any] = {**SMALL, "instruction": PROBLEMS.instruction}
+    for name, problems in (("list", rows), ("frame", pd.DataFrame(rows))):
+        given = (of.weights, byte_tokenizer())
+        watched = Probe(given, byte_tokenizer(), problems, tmp_path / name, **settings)
+        assert watched.measure(model, 0).logs == usual.logs
+    record = json.loads((tmp_path / "list" / "run.json").read_text())["identity"]
+    assert len(record["teacher"]["content_hash"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"problems": 3}, "problems must be a name, a list of dicts or a DataFrame, got int"),
+        ({"problems": [3]}, "problems, row 1: must be a dict"),
+        ({"teacher": (1, 2)}, "tokenizer"),
+        ({"step": "0"}, "step must be a whole number, got '0'"),
+        ({"model": (1, 2)}, "needs a causal language model of transformers, got tuple"),
+    ],
+)
+def test_objects_that_are_neither_are_one_line(
+    given: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=told) as error:
+        watched = Probe(
+            given.get("teacher", teacher()),
+            byte_tokenizer(),
+            given.get("problems", PROBLEMS),
+            tmp_path / "run",
+            **SMALL,
+        )
+        watched.measure(given.get("model", student()), given.get("step", 0))
+    assert "\n" not in str(error.value)
+
+
+def test_a_run_of_a_probe_says_where_its_tokens_are(tmp_path: Path) -> None:
+    probe(tmp_path / "run").measure(student(), 0)
+    run = dl.open_run(tmp_path / "run")
+    for frame in ("tokens", "rollouts"):
+        with pytest.raises(UserError, match="is the run of a probe: its scored tokens are in"):
+            getattr(run, frame)
+    text = dl.report(run.folder, out=tmp_path / "CARD.md", card=True).read_text()
+    assert "# dl.Probe, in a training loop" in text and "decaylab position-kl" not in text
