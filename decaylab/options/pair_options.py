@@ -76,8 +76,8 @@ class PairOptions:
     )
     student: str | None = common(
         "The pair",
-        "The untrained student, named the same way. Default: that of given checkpoints, "
-        "else abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.",
+        "The untrained student, named the same way. Default: that of given checkpoints, else "
+        "abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.",
         metavar="MODEL",
     )
     teacher_revision: str | None = option(
