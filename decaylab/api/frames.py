@@ -14,6 +14,8 @@ from decaylab.runs import outcomes, own_tokens, sources, store
 from decaylab.runs.vocabulary import BASE, FRESH, TEACHER
 from decaylab.tokens import score_store, served_scores
 
+WRITER = "writer"
+"""The policy that wrote a rollout, in both frames: base, teacher, or the label of a checkpoint."""
 SCORES_NO_TOKENS = ("prefix-decay", "behaviour", "evaluate")
 
 
@@ -46,6 +48,7 @@ def _of_sweep(run: store.RunFolder) -> pd.DataFrame:
     tables = []
     for name in record["identity"]["runs"]:
         table = outcomes.read(folder / name / "evaluate" / "outcomes.parquet")
+        table = table.rename(columns={"checkpoint": WRITER})
         table.insert(0, "run", name)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -56,7 +59,7 @@ def _of_diagnostic(run: store.RunFolder) -> pd.DataFrame:
     for label, table in sources.rollouts(run).items():
         frame: pd.DataFrame = table.to_pandas()
         frame["rollout_id"] = _unique(frame["rollout_id"], label)
-        frame.insert(0, "checkpoint", label)
+        frame.insert(0, WRITER, label)
         tables.append(frame)
     return pd.concat(tables, ignore_index=True)
 
@@ -92,11 +95,12 @@ def tokens(run: store.RunFolder, command: str) -> pd.DataFrame:
     written = sources.rollouts(run)
     tables = []
     for scored in sources.scored(run):
-        author = scored.checkpoint if scored.view == FRESH else BASE
-        frame = _described(_read(scored), written[author].to_pandas())
-        frame["rollout_id"] = _unique(frame["rollout_id"], author)
+        writer = scored.checkpoint if scored.view == FRESH else BASE
+        frame = _described(_read(scored), written[writer].to_pandas())
+        frame["rollout_id"] = _unique(frame["rollout_id"], writer)
         frame.insert(0, "checkpoint", scored.checkpoint)
         frame.insert(1, "view", scored.view)
+        frame.insert(2, WRITER, writer)
         tables.append(frame)
     return without_empty(pd.concat(tables, ignore_index=True))
 

@@ -108,8 +108,14 @@ def kl(tmp_path: Path) -> Path:
 
 def test_tokens_of_every_checkpoint_join_with_the_grades_of_who_wrote_them(kl: Path) -> None:
     opened = dl.open_run(kl)
-    joined = opened.tokens.merge(opened.rollouts[["rollout_id", "grade_last_boxed"]])
+    joined = opened.tokens.merge(opened.rollouts)  # on all columns that both have
     assert opened.rollouts["rollout_id"].is_unique and len(joined) == len(opened.tokens)
+    writers = opened.tokens.groupby(["checkpoint", "view"])["writer"].unique().map(list).to_dict()
+    assert writers == {
+        ("base", "fresh"): ["base"],
+        ("step-9", "fresh"): ["step-9"],
+        ("step-9", "frozen"): ["base"],
+    }
     grades = joined.set_index(["checkpoint", "view", "problem_id"])["grade_last_boxed"].to_dict()
     # Frozen tokens are those of base, whose grades differ from the checkpoint's own.
     assert grades == {
@@ -180,7 +186,7 @@ def test_rollouts_of_a_sweep_are_the_outcomes_of_its_evaluations(tmp_path: Path)
     opened = dl.open_run(folder)
     assert opened.command == "sweep selector"
     accuracy = opened.rollouts.assign(correct=opened.rollouts["grade_last_boxed"] == "correct")
-    assert accuracy.groupby(["run", "checkpoint"])["correct"].mean().to_dict() == {
+    assert accuracy.groupby(["run", "writer"])["correct"].mean().to_dict() == {
         ("prefix-5-seed-0", "base"): 0.5,
         ("prefix-5-seed-0", "step-0"): 1,
         ("full-seed-0", "base"): 0.5,
@@ -270,8 +276,8 @@ def test_every_column_is_documented_once() -> None:
     listed = {frame: set(rows["column"]) for frame, rows in table.groupby("frame")}
     assert listed["measurements"] == set(measurements.COLUMNS)
     stored = {*SCHEMA.names, *served_scores.SCHEMA.names, "checkpoint", "view"}
-    assert listed["tokens"] == stored | {"problem_id", "sample"}
+    assert listed["tokens"] == stored | {"writer", "problem_id", "sample"}
     written = {*store.rollout_schema(ANSWER_RULES).names, *outcome_schema(ANSWER_RULES).names}
-    assert listed["rollouts"] == written | {"run", "checkpoint"}
+    assert listed["rollouts"] == written - {"checkpoint"} | {"run", "writer"}
     with pytest.raises(UserError, match="frame must be one of measurements, tokens, rollouts"):
         dl.columns("token")

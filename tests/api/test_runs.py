@@ -92,7 +92,7 @@ def test_rollouts_of_several_policies_say_who_wrote_them(kl: dl.Run) -> None:
         run = dl.behaviour(
             **SMALL, cache=kl.folder.parent / "cache", out=kl.folder.parent / "behaviour"
         )
-    rollouts = run.rollouts.set_index("checkpoint")
+    rollouts = run.rollouts.set_index("writer")
     assert rollouts["rollout_id"].is_unique and set(rollouts.index) == {"base", "teacher"}
     assert list(rollouts.loc["base", "text"]) == list(kl.rollouts["text"])  # the same, cached
     reported = run.measurements.query("what == 'response_tokens_mean'").set_index("checkpoint")
