@@ -25,6 +25,7 @@ from decaylab.options.declared import PANELS
 
 WIDTH = 88  # characters of a line of an example
 MARK = "●"
+GUIDES = Path(__file__).parents[1] / "docs"
 BOLD = "Options in bold are those that `--help` lists; `--help-all` lists all."
 IDENTITY = (
     f"An option marked {MARK} identifies the run: another value makes another run. All others may "
@@ -59,6 +60,9 @@ def _page(command: Any) -> str:
     lines = [f"# {command.name}", "", _text(doc.summary), ""]
     for paragraph in doc.paragraphs:
         lines += [_text(paragraph), ""]
+    if (GUIDES / f"{command.name}.md").exists():
+        guide = f"[guide to {command.name}](../../{command.name}.md)"
+        lines += [f"How to read its results, and what it costs: {guide}.", ""]
     examples = [line for example in doc.examples for line in example.lines(WIDTH)]
     lines += ["## Examples", "", "```bash", *examples, "```", "", "## Options", ""]
     lines += ["```text", f"decaylab {usage(command)}", "```", ""]
