@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.decaylab-installed
 
-.PHONY: demo test test-fast test-engines mutants check docs report bench bench-gpu rates experiment pair clean
+.PHONY: demo notebooks test test-fast test-engines mutants check docs report bench bench-gpu rates experiment pair clean
 
 # An environment that exists already is kept, with the torch that is in it if the constraints admit that.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -32,7 +32,7 @@ mutants: $(INSTALLED)  ## changes the mathematics one operator or number at a ti
 	OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py
 
 docs: $(INSTALLED)  ## the documentation site, into build/site; a warning is an error
-	$(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python scripts/build_site.py
 
 # Decay, statistics, one ESR and one full-rollout student.
 REPORT := runs/report
@@ -49,6 +49,9 @@ report: $(INSTALLED)  ## everything on the pair that ships with the repository, 
 		$(BIN)/decaylab $$command $(PAIR_OF_STUDENTS) --limit 100 --out $(REPORT)/$$command || exit; done
 	$(BIN)/decaylab figures $(REPORT) --all --paper --quiet --out $(REPORT)/figures
 	$(BIN)/decaylab report $(REPORT) --paper --out $(REPORT)/report.html
+
+notebooks: $(INSTALLED)  ## executes the notebooks and stores their outputs, ten minutes on two cores
+	$(BIN)/python notebooks/execute.py
 
 check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -43,7 +43,7 @@ from decaylab.runs.vocabulary import (
     minus,
 )
 
-NO_MAJORITY = "a response may have several answers by this rule, so there is no majority"
+NO_MAJORITY = "the rule does not name one answer per response, so there is no majority"
 
 
 @dataclass(frozen=True)

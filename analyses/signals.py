@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from decaylab.maths import statistics as st
 from decaylab.maths.clusters import Floats, per_problem_sums
 from decaylab.maths.cumulative import METHOD, cumulative, horizon_of
-from decaylab.maths.selection import Signals, select
+from decaylab.maths.selection import COMPARED, SELECTORS, Signals, select
 from decaylab.maths.token_means import interval, means, sums_by_problem
 from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
@@ -61,21 +61,9 @@ CURVES = {
     MASS: "sum over tokens",
 }
 READ = ("reverse_kl", "student_entropy", "teacher_entropy")
+LOGPROBS = ("student_logprob", "teacher_logprob")
 KL_SHARE = "selector_kl_share"
 NOTHING = "nothing to average"
-# compared at one budget: the windows, random, and the paper's signals and products
-SELECTORS = (
-    "prefix",
-    "suffix",
-    "middle",
-    "random",
-    "top-reverse-kl",
-    "top-student-entropy",
-    "top-teacher-entropy",
-    "top-reverse-kl-x-student-entropy",
-    "top-teacher-entropy-x-student-entropy",
-    "top-all-three",
-)
 
 
 @dataclass(frozen=True)
@@ -85,13 +73,15 @@ class Settings(estimated.Settings):
     edges: beginnings of the position bins, from 0; the last bin has no upper end. share: share of
     the cumulative KL that defines N. horizon: response tokens over which KL is accumulated; None
     takes each checkpoint's own (`horizon_of`), and all tokens for ``mass``. budget: number of
-    tokens for selectors and concentration.
+    tokens for selectors and concentration. add_selectors: compared beside `COMPARED`; their choice
+    is the tokens to which they give a weight above 0.
     """
 
     edges: tuple[int, ...]
     share: float = 0.45
     horizon: int | None = None
     budget: int = 100
+    add_selectors: tuple[str, ...] = ()
 
 
 def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
@@ -116,9 +106,11 @@ class _Checkpoint:
         self.settings, self.tokens, self.lengths = settings, scored.tokens, scored.tokens.lengths
         self.place = {"view": scored.view, "checkpoint": scored.checkpoint}
         columns = [np.asarray(scored.tokens[name], dtype=np.float64) for name in READ]
-        # replaces two columns that no selector here reads, without memory
-        unread = np.broadcast_to(np.nan, len(scored.tokens))
-        self.signals = Signals(*columns, *[unread] * 2)
+        # stand for two columns that no selector of `COMPARED` reads, without memory
+        logprobs: list[Floats] = [np.broadcast_to(np.nan, len(scored.tokens))] * 2
+        if any(SELECTORS[name].needs_signals for name in settings.add_selectors):
+            logprobs = [np.asarray(scored.tokens[name], np.float64) for name in LOGPROBS]
+        self.signals = Signals(*columns, *logprobs)
 
     def row(
         self, what: str, condition: str, unit: str, estimate: st.Estimate, *notes: str, **more: Any
@@ -221,33 +213,45 @@ class _Checkpoint:
         """The selectors at one budget: their overlap, the KL they cover, the positions they
         choose."""
         budget, lengths, starts = self.settings.budget, self.lengths, self.tokens.starts
-        pairs = list(itertools.combinations(range(len(SELECTORS)), 2))
+        names = (*COMPARED, *self.settings.add_selectors)
+        pairs = list(itertools.combinations(range(len(names)), 2))
         overlap = np.full((len(lengths), len(pairs)), np.nan)
-        covered = np.full((len(lengths), len(SELECTORS)), np.nan)
+        covered = np.full((len(lengths), len(names)), np.nan)
         position = covered.copy()
         left, right = np.array(pairs).T
         # Every selector takes all of a rollout within the budget, so it is left out.
         rng = np.random.default_rng(self.settings.seed)
+        added_rng = np.random.default_rng([self.settings.seed, 1])  # leaves ``random`` as it is
         for i in np.flatnonzero(lengths > budget):
             tokens = slice(starts[i], starts[i] + lengths[i])
             signals = Signals(*(column[tokens] for column in self.signals))
-            chosen = [select(name, signals, budget, rng) for name in SELECTORS]
+            chosen = [select(name, signals, budget, rng) for name in COMPARED]
+            chosen += [select(name, signals, budget, added_rng) for name in names[len(COMPARED) :]]
             masks = np.array(chosen, dtype=np.float64)
+            sizes = masks.sum(axis=1)
+            # one of the user's own may choose fewer than the budget, and none
+            sizes[sizes == 0] = np.nan
             both = (masks @ masks.T)[left, right]
-            overlap[i] = both / (2 * budget - both)
-            position[i] = masks @ np.arange(lengths[i]) / budget
+            overlap[i] = both / (sizes[left] + sizes[right] - both)
+            position[i] = masks @ np.arange(lengths[i]) / sizes
             total = signals.reverse_kl.sum()
             if total > 0:
                 covered[i] = masks @ signals.reverse_kl / total
         kept = lengths > budget
         note = _rollouts(int((~kept).sum()), f"of at most {budget} tokens, left out")
-        crossed = ["|".join(pair) for pair in itertools.combinations(SELECTORS, 2)]
+        crossed = ["|".join(pair) for pair in itertools.combinations(names, 2)]
         for what, unit, conditions, values in (
             ("selector_overlap", FRACTION, crossed, overlap),
-            (KL_SHARE, FRACTION, SELECTORS, covered),
-            ("selector_mean_position", TOKENS, SELECTORS, position),
+            (KL_SHARE, FRACTION, names, covered),
+            ("selector_mean_position", TOKENS, names, position),
         ):
             notes = [note] * len(conditions)
+            if what != KL_SHARE:
+                empty = np.isnan(values[kept]).sum(axis=0)
+                notes = [
+                    estimated.joined(note, _rollouts(int(count), "where none is chosen, left out"))
+                    for count in empty
+                ]
             yield from self.cells(what, unit, conditions, values, kept, notes)
 
     def cells(

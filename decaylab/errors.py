@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+
+NEAR = 0.75
+"""Similarity of difflib above which one word may be a misspelling of another."""
 
 
 class UserError(ValueError):
@@ -12,6 +16,15 @@ class UserError(ValueError):
     The command line prints the message and exits with status 2; a caller of the library sees a
     ValueError.
     """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` with the known word that is nearest, or the first that begins with this
+    one; empty if there is none."""
+    known = list(known)
+    near = get_close_matches(word, known, n=1, cutoff=NEAR)
+    near = near or [one for one in known if one.startswith(word)]
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,11 +1,17 @@
-"""Progress of long work: a live bar per stage with tokens/s and time left, or a line per stage."""
+"""Progress of long work: a live bar per stage with tokens/s and time left, or a line per stage.
+
+`hushed` keeps libraries from printing beside it.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -130,3 +136,53 @@ class Reporter:
                 yield progress
         if progress.finished or progress.skipped:
             self.console.print(f"{name}: {progress.summary()}", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Silences transformers and the bars of the hub within the block.
+
+    The hub's download bars and its warnings stay where a person watches. quiet: not even those.
+    """
+    from huggingface_hub import utils
+    from transformers.utils import logging
+
+    hub: Any = utils
+    transformers: Any = logging
+    verbosity, had_bars = transformers.get_verbosity(), transformers.is_progress_bar_enabled()
+    had_hub_bars = not hub.are_progress_bars_disabled()
+    hub_verbosity = hub.logging.get_verbosity()
+    transformers.set_verbosity_error()
+    if quiet:
+        hub.logging.set_verbosity_error()
+    _set_bars(False, had_hub_bars and sys.stderr.isatty() and not quiet)
+    try:
+        with warnings.catch_warnings():
+            # Of what peft calls.
+            warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+            yield
+    finally:
+        transformers.set_verbosity(verbosity)
+        hub.logging.set_verbosity(hub_verbosity)
+        _set_bars(had_bars, had_hub_bars)
+
+
+def _set_bars(loading: bool, hub: bool) -> None:
+    """Turns the bars of loaded weights and those of the hub on or off."""
+    from huggingface_hub import utils
+    from transformers.utils import logging
+
+    bars_of_hub: Any = utils
+    transformers: Any = logging
+    with warnings.catch_warnings():
+        # An environment variable may have turned them on or off for good.
+        warnings.simplefilter("ignore")
+        if loading:
+            transformers.enable_progress_bar()
+        else:
+            transformers.disable_progress_bar()
+        # The two calls above turn those of the hub on and off too.
+        if hub:
+            bars_of_hub.enable_progress_bars()
+        else:
+            bars_of_hub.disable_progress_bars()

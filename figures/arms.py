@@ -9,6 +9,7 @@ rows of the measurements table and computes no statistics.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -65,6 +66,7 @@ WORDS = {
     "-and-": " and ",
     "-or-": " or ",
 }
+RANKING = re.compile(r"top(-(reverse-kl|(student|teacher)-entropy|x|and|or))+")
 UNKNOWN = (math.nan, math.nan, math.nan)
 GRID = "#ececec"
 
@@ -105,7 +107,7 @@ def arms_of(frame: pd.DataFrame) -> list[Arm]:
 
 def spoken(selector: str) -> str:
     """A selector in short words."""
-    if selector in NAMES or not selector.startswith("top-"):
+    if selector in NAMES or not RANKING.fullmatch(selector):
         return NAMES.get(selector, selector)
     for part, short in WORDS.items():
         selector = selector.replace(part, short)

@@ -38,6 +38,8 @@ def test_the_wheel_installs_one_import_package_with_the_pair_in_it(wheel: Path) 
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {"decaylab"}
     for needed in (
+        "decaylab/py.typed",
+        "decaylab/api/columns.csv",
         "decaylab/analyses/prefix_decay.py",
         "decaylab/trainer/machinery/resume.py",
         "decaylab/figures/prefix_decay.py",

@@ -13,18 +13,16 @@ from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
     POINTS,
-    POINTS_OF,
     Effect,
     Number,
     decided,
     fewest,
     held,
-    listed,
     pick,
-    points,
     side,
     widened,
 )
+from decaylab.claims.wording import POINTS_OF, listed, points
 from decaylab.maths.seeds import DISAGREE, apart_by, over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

@@ -17,7 +17,8 @@ from decaylab.claims.advice_candidates import (
     Setting,
 )
 from decaylab.claims.sweep_arms import Arms
-from decaylab.claims.verdicts import CONTRADICTED, HOLDS, listed, points
+from decaylab.claims.verdicts import CONTRADICTED, HOLDS
+from decaylab.claims.wording import listed, points
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import BASE, FULL, minus
 

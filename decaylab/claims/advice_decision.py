@@ -27,14 +27,11 @@ from decaylab.claims.verdicts import (
     LEAST_LEVEL,
     LEAST_PROBLEMS,
     LEAST_STEPS,
-    NO_INTERVAL,
     NOT_SUPPORTED,
     POINTS,
-    RATIO,
-    arm_points,
     seeds_words,
-    sentence,
 )
+from decaylab.claims.wording import NO_INTERVAL, RATIO, arm_points, sentence
 from decaylab.maths.seeds import ALIKE
 from decaylab.printing import percent
 from decaylab.runs.vocabulary import BASE, FULL, minus

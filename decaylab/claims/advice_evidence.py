@@ -21,16 +21,8 @@ from decaylab.claims.advice_runs import Read, problems_of
 from decaylab.claims.of_students import of_selector
 from decaylab.claims.on_sweeps import ratio_words
 from decaylab.claims.sweep_arms import Arms
-from decaylab.claims.verdicts import (
-    PERCENT_OF,
-    POINTS,
-    POINTS_OF,
-    RATIO,
-    arm_points,
-    listed,
-    pick,
-    sentence,
-)
+from decaylab.claims.verdicts import POINTS, pick
+from decaylab.claims.wording import PERCENT_OF, POINTS_OF, RATIO, arm_points, listed, sentence
 from decaylab.printing import percent, significant, with_interval
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import FULL, OVER_SEEDS, change

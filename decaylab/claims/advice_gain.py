@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decaylab.claims.verdicts import ALPHA, LEAST_STEPS, POINTS_OF, Number, at_tail, usable
+from decaylab.claims.verdicts import ALPHA, LEAST_STEPS, Number, at_tail, usable
+from decaylab.claims.wording import POINTS_OF
 from decaylab.maths.seeds import LEAST_SEEDS
 
 

@@ -26,7 +26,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from decaylab.claims.on_decay import differences, half_decay_words, machinery
-from decaylab.claims.verdicts import CONTRADICTED, pick, points, sentence
+from decaylab.claims.verdicts import CONTRADICTED, pick
+from decaylab.claims.wording import points, sentence
 from decaylab.printing import percent, rounded
 from decaylab.runs import vocabulary
 from decaylab.runs.found_runs import FoundRun
@@ -197,10 +198,10 @@ def _too_uncertain(value: float, low: float, high: float, decay: FoundRun | None
             f"{_longest(decay):g} tokens; add longer --prefix-lengths"
         )
     if high > WIDEST * low:
-        return (
-            f"its interval, {rounded(low)} to {_end(high)} tokens, spans more than a factor of "
-            f"{WIDEST:g}; measure more problems to narrow it"
-        )
+        wide = f", {rounded(low)} to {rounded(high)} tokens, spans more than a factor of {WIDEST:g}"
+        if math.isinf(high):
+            wide = f" runs from {rounded(low)} tokens to beyond the longest prefix"
+        return f"its interval{wide}; measure more problems to narrow it"
     return ""
 
 

@@ -12,7 +12,8 @@ from decaylab.claims.advice_candidates import MORE, PREFIX, Candidate
 from decaylab.claims.advice_runs import problems_of
 from decaylab.claims.verdicts import MOST_SPREAD, pick, problems_needed, seeds_needed
 from decaylab.maths.seeds import LEAST_SEEDS
-from decaylab.options.measuring import EMBEDDED_STUDENT, EMBEDDED_TEACHER
+from decaylab.options.pair_options import EMBEDDED_STUDENT, EMBEDDED_TEACHER
+from decaylab.plugins.origins import PLUGINS, SELECTOR
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import FULL, OVER_SEEDS
 
@@ -54,6 +55,9 @@ def repeat(candidate: Candidate, purpose: str) -> Experiment:
     chosen = ["--values", f"{value},{FULL}", *budget]
     chosen += ["--seeds", str(seeds), "--seed", str(candidate.next_seed)]
     command = ["decaylab", "sweep", over, *chosen, *kept_options(candidate.run)]
+    own = candidate.run.record["identity"].get(PLUGINS, {}).get(f"{SELECTOR} {setting.selector}")
+    if own and "--plugin" not in command:
+        command += ["--plugin", own["file"]]
     seconds = _seconds(candidate, seeds)
     runs, steps = 2 * seeds, candidate.number.steps
     cost = f"{runs} runs" + ("" if math.isnan(steps) else f" of {steps:g} steps")

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from decaylab.claims.on_decay import machinery
-from decaylab.claims.verdicts import CONTRADICTED, listed
+from decaylab.claims.verdicts import CONTRADICTED
+from decaylab.claims.wording import listed
 from decaylab.runs.found_runs import FoundRun
 
 

@@ -18,7 +18,6 @@ from decaylab.claims.verdicts import (
     Effect,
     Judged,
     Number,
-    Style,
     Verdict,
     every,
     fewest,
@@ -30,6 +29,7 @@ from decaylab.claims.verdicts import (
     usable,
     why_open,
 )
+from decaylab.claims.wording import Style
 from decaylab.maths.seeds import over_seeds, ratios_over_seeds
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

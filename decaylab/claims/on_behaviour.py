@@ -9,21 +9,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from decaylab.claims.of_students import EARLY_STOPS, Rows, StudentRule, by_seeds, judged
-from decaylab.claims.verdicts import (
-    PERCENT_OF,
-    POINTS_OF,
-    Effect,
-    Judged,
-    Number,
-    Rule,
-    Style,
-    Verdict,
-    fewest,
-    listed,
-    percent,
-    pick,
-    usable,
-)
+from decaylab.claims.verdicts import Effect, Judged, Number, Rule, Verdict, fewest, pick, usable
+from decaylab.claims.wording import PERCENT_OF, POINTS_OF, Style, listed, percent
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

@@ -12,7 +12,6 @@ from decaylab.claims.verdicts import (
     LEAST_PROBLEMS,
     NOT_SUPPORTED,
     NOT_TESTABLE,
-    POINTS_OF,
     UNDECIDED,
     Effect,
     Judged,
@@ -20,17 +19,14 @@ from decaylab.claims.verdicts import (
     Verdict,
     apart,
     decided,
-    listed,
-    lowered,
-    p_words,
     pick,
-    points,
     remedy,
     side,
     too_few,
     usable,
     widened,
 )
+from decaylab.claims.wording import POINTS_OF, listed, lowered, p_words, points
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

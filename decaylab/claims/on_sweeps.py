@@ -12,25 +12,21 @@ from decaylab.claims.verdicts import (
     NOT_SUPPORTED,
     NOT_TESTABLE,
     POINTS,
-    RATIO,
     UNDECIDED,
     Effect,
     Judged,
     Number,
     Rule,
     Verdict,
-    arm_points,
     every,
-    listed,
-    p_words,
-    points,
     remedy,
     seeds_remedy,
     seeds_words,
-    sentence,
     some,
     why_open,
 )
+from decaylab.claims.wording import RATIO, arm_points, listed, p_words, points, sentence
+from decaylab.maths.selection import BUILT_IN
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import BASE, minus
@@ -108,9 +104,10 @@ def _peak(arms: Arms) -> Judged | None:
 def _against_prefix(arms: Arms, selectors: str, name: str) -> Judged | None:
     """Whether arms are behind the prefix at their budget, compared by a common reference.
 
-    selectors: beginning of their selectors' names.
+    selectors: beginning of their selectors' names. A selector of the user's own is none of them.
     """
-    chosen = [arm for arm, selector in arms.selectors.items() if selector.startswith(selectors)]
+    known = [name for name in BUILT_IN if name.startswith(selectors)]
+    chosen = [arm for arm, selector in arms.selectors.items() if selector in known]
     prefixes = arms.named("prefix") or arms.named("prefix-mask")
     for ending in AGAINST:
         theirs = arms.numbers(chosen, arms.what + ending)

@@ -20,21 +20,16 @@ from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
     NOT_TESTABLE,
-    POINTS_OF,
-    RATIO,
     Effect,
     Judged,
     Rule,
-    Style,
     Verdict,
     decided,
     every,
-    listed,
-    percent,
     pick,
-    points,
     together,
 )
+from decaylab.claims.wording import POINTS_OF, RATIO, Style, listed, percent, points
 from decaylab.maths.seeds import APART
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement

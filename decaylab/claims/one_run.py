@@ -30,15 +30,11 @@ from decaylab.claims.verdicts import (
     NOT_SUPPORTED,
     NOT_TESTABLE,
     UNDECIDED,
-    Style,
     Verdict,
-    lowered,
-    p_words,
-    percent,
     pick,
-    points,
     side,
 )
+from decaylab.claims.wording import Style, lowered, p_words, percent, points
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement

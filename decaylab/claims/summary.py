@@ -28,8 +28,8 @@ from decaylab.claims.verdicts import (
     UNDECIDED,
     Finding,
     Verdict,
-    listed,
 )
+from decaylab.claims.wording import listed
 from decaylab.printing import percent
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.vocabulary import BASE, TEACHER

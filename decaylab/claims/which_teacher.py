@@ -23,15 +23,13 @@ from decaylab.claims.verdicts import (
     LEAST_PROBLEMS,
     POINTS,
     Effect,
-    listed,
-    p_words,
     pick,
-    points,
     problems_needed,
     too_few,
     usable,
     widened,
 )
+from decaylab.claims.wording import listed, p_words, points
 from decaylab.printing import rounded
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import (

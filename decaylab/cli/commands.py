@@ -20,21 +20,23 @@ from decaylab.options.training import TrainOptions
 
 @command
 def prefix_decay(options: Options, output: Output) -> None:
-    """Teacher accuracy after k tokens of the student's own rollout: is the teacher still corrective
-    there?
+    """Measure teacher accuracy after k tokens by the student.
 
-    The student writes rollouts; the teacher continues from the first k tokens of each and its
-    finished answers are graded. The headline curve covers rollouts that are unfinished at k, beside
-    their own outcome and the teacher's accuracy on the same problems. Every interval resamples
-    problems. Rerun the same command to resume an interrupted or killed run.
+    Is the teacher still corrective there? The student writes rollouts; the teacher continues from
+    the first k tokens of each, and its finished answers are graded. The headline curve covers
+    rollouts that are unfinished at k, beside their own outcome and the teacher's accuracy on the
+    same problems. Every interval resamples problems. Rerun the same command to resume an
+    interrupted or killed run.
 
-    `decaylab prefix-decay` measures the pair that ships with decaylab, in minutes on two CPU cores.
-
-    `decaylab prefix-decay --teacher Qwen/Qwen3-1.7B` measures the paper's pair on MATH-500 (a GPU
-    and the hub).
-
-    `--controls all` adds: the teacher's own prefixes (must stay flat), prefixes of another problem,
+    `--controls all` adds the teacher's own prefixes (must stay flat), prefixes of another problem,
     and the reverse direction.
+
+    Examples:
+        decaylab prefix-decay  # the pair that ships with decaylab, in minutes on two CPU cores
+        decaylab prefix-decay --teacher Qwen/Qwen3-1.7B
+            # the paper's pair on MATH-500 (needs a GPU)
+        decaylab prefix-decay --rollouts completions.parquet --student MODEL --teacher MODEL
+            # rollouts that your trainer wrote
     """
     from decaylab.commands import prefix_decay
 
@@ -44,22 +46,23 @@ def prefix_decay(options: Options, output: Output) -> None:
 
 @command
 def rollouts(options: FileOptions, output: Output) -> None:
-    """How rollouts that exist already are read: format, prompts, responses, stop reasons, what is
-    left out and why.
+    """Show how files of existing rollouts are read.
 
-    Reads the files to the end and loads no weights. Every command that takes `--rollouts` reads
-    them in the same way and with the same options. Exits with 2 where they are ambiguous, and names
-    the option that decides.
+    Prints format, prompts, responses, stop reasons, what is left out and why. Reads the files to
+    the end and loads no weights. Every command that takes `--rollouts` reads them in the same way
+    and with the same options. Exits with 2 where they are ambiguous, and names the option that
+    decides.
 
-    `decaylab rollouts completions_00001.parquet --student Qwen/Qwen2.5-Math-1.5B --teacher
-    Qwen/Qwen3-1.7B`
-
-    `decaylab rollouts mine.jsonl --column response=output.text --column
-    answer=reward_model.ground_truth`
+    Examples:
+        decaylab rollouts completions_00001.parquet --student Qwen/Qwen2.5-Math-1.5B
+            --teacher Qwen/Qwen3-1.7B
+        decaylab rollouts mine.jsonl --column response=output.text
+            --column answer=reward_model.ground_truth  # columns with names of their own
     """
     from decaylab.cli import rollouts
+    from decaylab.commands import reading
 
-    understood = rollouts.understand(options, output.reporter)
+    understood = reading.understand(options, output.reporter)
     if output.as_json:
         print(rollouts.record(understood))
     else:
@@ -68,11 +71,14 @@ def rollouts(options: FileOptions, output: Output) -> None:
 
 @command
 def preflight(options: Options, output: Output) -> None:
-    """Is this pair measurable at all? Vocabularies, templates, context, memory and time, and a
-    plain verdict.
+    """Load a pair and check whether it can be measured.
 
-    The plan of prefix-decay with both policies loaded: checks what must agree between them, and
+    Checks vocabularies, templates, context, memory and time, and ends with a plain verdict. This is
+    the plan of prefix-decay with both policies loaded: it checks what must agree between them, and
     measures their speed by a short probe. Keeps no samples. Exits with 1 where the verdict is no.
+
+    Examples:
+        decaylab preflight --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B
     """
     from decaylab.planner import preflight as checks
     from decaylab.tables import terminal
@@ -97,7 +103,7 @@ def _diagnose(name: str, options: DiagnosticOptions, output: Output) -> None:
 
 @command
 def position_kl(options: DiagnosticOptions, output: Output) -> None:
-    """How far student and teacher disagree at each response position, before training and after.
+    """Measure the KL by position, before and after training.
 
     Scores every token of rollouts by both policies: reverse and forward KL, JS and both entropies
     by position bin, and their paired change in each checkpoint, on the checkpoint's own rollouts
@@ -105,65 +111,70 @@ def position_kl(options: DiagnosticOptions, output: Output) -> None:
     `--rollout-length`, after training over before. Some rollouts are scored twice, for the noise
     floor that is printed beside each number.
 
-    `decaylab position-kl` measures the embedded student before training.
-
-    `decaylab position-kl ckpt-50/ ckpt-100/ --student Qwen/Qwen2.5-Math-1.5B --teacher
-    Qwen/Qwen3-1.7B --problems math500`
+    Examples:
+        decaylab position-kl ckpt-50/ ckpt-100/ --teacher Qwen/Qwen3-1.7B --problems math500
+        decaylab position-kl  # the student that ships with decaylab, before training
     """
     _diagnose("position-kl", options, output)
 
 
 @command
 def category_kl(options: DiagnosticOptions, output: Output) -> None:
-    """Which kinds of token hold the KL: by category and position, and the tokens with the highest
-    KL.
+    """Find the kinds of token that hold the KL.
 
-    Categories are read from the decoded text, so that every tokenizer is treated alike: the paper's
-    six, or those of a TOML file (`--categories`).
+    The KL by token category and position, and the tokens with the highest KL. Categories are read
+    from the decoded text, so that every tokenizer is treated alike: the paper's six, or those of a
+    TOML file (`--categories`).
 
-    `decaylab category-kl`
+    Examples:
+        decaylab category-kl  # the student that ships with decaylab, before training
     """
     _diagnose("category-kl", options, output)
 
 
 @command
 def submode(options: DiagnosticOptions, output: Output) -> None:
-    """Does training commit the student to a mode that is the teacher's second choice?
+    """Find where the student picks the teacher's second choice.
 
-    Over the tokens with the highest reverse KL: where the student's most likely token ranks under
-    the teacher (first, 2 to 5, beyond), on one set of tokens common to all models and on each
-    model's own, and where the teacher really has a second mode.
+    Does training commit the student to a mode that is the teacher's second choice? Over the tokens
+    with the highest reverse KL: where the student's most likely token ranks under the teacher
+    (first, 2 to 5, beyond), on one set of tokens common to all models and on each model's own, and
+    where the teacher really has a second mode.
 
-    `decaylab submode ckpt/`
+    Examples:
+        decaylab submode ckpt/
     """
     _diagnose("submode", options, output)
 
 
 @command
 def signals(options: DiagnosticOptions, output: Output) -> None:
-    """Student entropy, teacher entropy and reverse KL by position; where the KL lies, and at which
-    N to stop.
+    """Measure entropies and KL by position, and where to stop.
 
     Also how concentrated the KL is, and how much the positions of different selectors overlap.
 
-    `decaylab signals --advise` says how to train the pair, by every run of it under runs/ (or in
-    the folders of `--evidence`): sweeps first, then decay and KL. Where they allow no answer it
-    says why, and which experiment would give one.
+    `--advise` says how to train the pair, by every run of it under runs/ (or in the folders of
+    `--evidence`): sweeps first, then decay and KL. Where they allow no answer it says why, and
+    which experiment would give one.
+
+    Examples:
+        decaylab signals --advise
     """
     _diagnose("signals", options, output)
 
 
 @command
 def served_kl(options: DiagnosticOptions, output: Output) -> None:
-    """How far student and teacher disagree, at least: for a teacher that only vLLM can hold. An
-    approximation.
+    """Bound the KL for a teacher that only vLLM can hold.
 
-    The student is scored exactly, the teacher by what vLLM returns: the probabilities of
-    `--top-ids` ids at each position and of the token that was written, all others taken together.
-    These give a lower bound of the reverse KL by position, with both policies' masses on the ids
-    behind it. position-kl measures the KL itself; use it wherever both policies fit.
+    An approximation: how far student and teacher disagree, at least. The student is scored exactly,
+    the teacher by what vLLM returns: the probabilities of `--top-ids` ids at each position and of
+    the token that was written, all others taken together. These give a lower bound of the reverse
+    KL by position, with both policies' masses on the ids behind it. position-kl measures the KL
+    itself; use it wherever both policies fit.
 
-    `decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500`
+    Examples:
+        decaylab served-kl --teacher Qwen/Qwen3-32B --tensor-parallel 4 --problems math500
     """
     from decaylab.commands import served_kl as served
 
@@ -173,35 +184,35 @@ def served_kl(options: DiagnosticOptions, output: Output) -> None:
 
 @command
 def behaviour(options: DiagnosticOptions, output: Output) -> None:
-    """What the rollouts are like: length in tokens, natural stops, repetition, several boxes,
-    accuracy by answer rule.
+    """Measure length, natural stops and repetition of rollouts.
 
-    Of the base student, each checkpoint and the teacher, on the same problems. Scores no token.
+    Of the base student, each checkpoint and the teacher, on the same problems: length in tokens,
+    natural stops, repetition, several boxes, and accuracy by answer rule. Scores no token.
 
-    `decaylab behaviour ckpt/`
+    Examples:
+        decaylab behaviour ckpt/
     """
     _diagnose("behaviour", options, output)
 
 
 @command
 def evaluate(options: DiagnosticOptions, output: Output) -> None:
-    """Accuracy of each checkpoint of a training run, against base student and teacher on the same
-    problems.
+    """Compare the accuracy of checkpoints with base and teacher.
 
     avg@k, unbiased pass@k and maj@k under every answer rule, each checkpoint paired with base and
-    with the teacher, and the smallest difference that this many problems could have shown. A run's
-    folder means all its checkpoints; the last one and the best one by the run's own validation
-    stand side by side, and neither is ever chosen on these problems.
+    with the teacher on the same problems, and the smallest difference that this many problems could
+    have shown. A run's folder means all its checkpoints; the last one and the best one by the run's
+    own validation stand side by side, and neither is ever chosen on these problems.
 
-    `decaylab evaluate runs/esr --problems math500 --samples 4`
+    Examples:
+        decaylab evaluate runs/esr --problems math500 --samples 4
     """
     _diagnose("evaluate", options, output)
 
 
 @command
 def train(options: TrainOptions, output: Output) -> None:
-    """Trains a student on-policy: ESR, full rollouts, or loss at the positions that a selector
-    chooses.
+    """Train a student: ESR, full rollouts or selected positions.
 
     Each step the student writes rollouts, the teacher scores every token, and the exact reverse KL
     at the chosen positions is minimised. `--selector prefix` stops rollouts at `--rollout-length`
@@ -210,12 +221,12 @@ def train(options: TrainOptions, output: Output) -> None:
     held-out accuracy; every diagnostic accepts it. Rerun the same command to resume an interrupted
     or killed run: it ends with the same weights.
 
-    `decaylab train` trains the embedded student by ESR, in about a minute on two CPU cores.
-
-    `decaylab train --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B --problems
-    numina.jsonl --instruction boxed`
-
-    `accelerate launch --num_processes 8 -m decaylab train ...` uses several GPUs.
+    Examples:
+        decaylab train  # the student that ships with decaylab by ESR: a minute on two CPU cores
+        decaylab train --teacher Qwen/Qwen3-1.7B --student Qwen/Qwen2.5-Math-1.5B
+            --problems numina.jsonl --instruction boxed  # a pair of your own (needs a GPU)
+        accelerate launch --num_processes 8 -m decaylab train --teacher Qwen/Qwen3-1.7B
+            --problems numina.jsonl  # several GPUs
     """
     from decaylab.commands.drawing import with_curves
     from decaylab.tables import training
@@ -232,16 +243,16 @@ def train(options: TrainOptions, output: Output) -> None:
 
 @command
 def sweep(options: SweepOptions, output: Output) -> None:
-    """Trains several arms over several seeds, evaluates them on the same problems, and compares:
-    rollout-length or selector.
+    """Train several arms over several seeds, and compare them.
 
-    Each run is what `decaylab train` and `decaylab evaluate` make. Finished runs are kept, the same
+    The arms differ in `rollout-length` or `selector` and are evaluated on the same problems. Each
+    run is what `decaylab train` and `decaylab evaluate` make. Finished runs are kept, the same
     command resumes a killed sweep, and sweeps with the same `--runs` share the runs they have in
     common. Each seed is shown; their mean has an interval over problems and one over seeds.
 
-    `decaylab sweep rollout-length --values 5,10,20,40,60,full --seeds 3 --test-limit 800`
-
-    `decaylab sweep selector --values prefix,full,random,top-reverse-kl --budget 20 --workers 2`
+    Examples:
+        decaylab sweep rollout-length --values 5,10,20,40,60,full --seeds 3 --test-limit 800
+        decaylab sweep selector --values prefix,full,random,top-reverse-kl --budget 20 --workers 2
     """
     from decaylab.commands import sweeps
 
@@ -253,18 +264,17 @@ def sweep(options: SweepOptions, output: Output) -> None:
 
 @command
 def compare(options: CompareOptions, output: Output) -> None:
-    """Which teacher? Prefix-decay runs of one student under several teachers, side by side; or of
-    several students under one.
+    """Compare prefix-decay runs: which teacher, or which student?
 
-    Paired on the same problems at each prefix length: accuracy, what is left of the teacher's
-    advantage, half-decay length, KL where it was measured, and cost, with the differences from a
-    reference. The answer may be none of them. Loads no model. Runs that cannot be paired are
-    refused with what differs.
+    Runs of one student under several teachers, or of several students under one, paired on the same
+    problems at each prefix length: accuracy, what is left of the teacher's advantage, half-decay
+    length, KL where it was measured, and cost, with the differences from a reference. The answer
+    may be none of them. Loads no model. Runs that cannot be paired are refused with what differs.
 
-    `decaylab compare runs/decay-1.7b runs/decay-4b runs/decay-8b`
-
-    `decaylab compare runs/decay-1.7b runs/decay-4b runs/kl-1.7b runs/kl-4b --reference
-    Qwen/Qwen3-1.7B`
+    Examples:
+        decaylab compare runs/decay-1.7b runs/decay-4b runs/decay-8b
+        decaylab compare runs/decay-1.7b runs/decay-4b runs/kl-1.7b runs/kl-4b
+            --reference Qwen/Qwen3-1.7B  # with the KL of each
     """
     from decaylab.commands import compare as comparisons
 
@@ -274,20 +284,19 @@ def compare(options: CompareOptions, output: Output) -> None:
 
 @command
 def plan(options: PlanOptions, output: Output) -> None:
-    """Memory and time of prefix-decay, the diagnostics and train, before anything starts.
+    """Predict memory and time before anything starts.
 
-    Reads the two config.json, builds both models without weights and counts: weights, cache,
-    activations, logits, gradients and optimizer of every phase, against the available memory. Says
-    what does not fit and which flag would help, and how many tokens are to be written and read.
-    Hours come from a probe or from rates that you state, and are unknown otherwise. Exits with 1
-    where a phase does not fit.
+    Plans prefix-decay, the diagnostics and train. Reads the two config.json, builds both models
+    without weights and counts: weights, cache, activations, logits, gradients and optimizer of
+    every phase, against the available memory. Says what does not fit and which flag would help, and
+    how many tokens are to be written and read. Hours come from a probe or from rates that you
+    state, and are unknown otherwise. Exits with 1 where a phase does not fit.
 
-    `decaylab plan --teacher Qwen/Qwen3-8B --student Qwen/Qwen2.5-Math-1.5B --problems math500
-    --gpus 1x48GB`
-
-    `decaylab plan --only train --full-finetune --gpus 8x80GB --processes 8 --sharded`
-
-    `decaylab plan --probe` plans the embedded pair on this machine.
+    Examples:
+        decaylab plan --teacher Qwen/Qwen3-8B --student Qwen/Qwen2.5-Math-1.5B --problems math500
+            --gpus 1x48GB
+        decaylab plan --only train --full-finetune --gpus 8x80GB --processes 8 --sharded
+        decaylab plan --probe  # the pair that ships with decaylab, on this machine
     """
     from decaylab.planner import plan, tables
 

@@ -12,16 +12,16 @@ from decaylab.cli.output import typed
 from decaylab.cli.registering import Stopped, app
 from decaylab.errors import UserError
 
-__all__ = ["commands", "main"]
+__all__ = ["commands", "main", "pages"]
 
-pages.add(app)
 INTERRUPTED = 130  # the exit code of Ctrl-C
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: turns a `UserError` into one line and exit 2, Ctrl-C into exit 130."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        words = sys.argv[1:] if arguments is None else arguments
+        code = app(args=words or ["--help"], prog_name="decaylab", standalone_mode=False)
     except UserError as error:
         _fail(str(error), 2)
     except Stopped as stopped:

@@ -6,7 +6,6 @@ import json
 import math
 import shlex
 import sys
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,18 +86,3 @@ def _plain(value: Any) -> Any:
 def typed() -> str:
     """The command as it was typed."""
     return shlex.join(["decaylab", *sys.argv[1:]])
-
-
-def hush(quiet: bool) -> None:
-    """Silences library logging. The hub's download bars stay where a person watches."""
-    from huggingface_hub import utils
-    from transformers.utils import logging
-
-    hub: Any = utils
-    transformers: Any = logging
-    transformers.set_verbosity_error()
-    # Of what peft calls.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    transformers.disable_progress_bar()  # the hub's too, in passing
-    if sys.stderr.isatty() and not quiet:
-        hub.enable_progress_bars()

@@ -13,6 +13,7 @@ import typer
 from decaylab.cli import output
 from decaylab.cli.output import Output
 from decaylab.cli.parameters import VERBOSE
+from decaylab.cli.registering import page_command
 from decaylab.errors import UserError
 from decaylab.options.option_values import words
 from decaylab.printing import rounded
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Run folders; runs in them and below are found.", show_default=False),
+    typer.Argument(help="Run folders; runs in them and below are found.", metavar="RUN"),
 ]
 Paper = Annotated[
     bool, typer.Option("--paper", help="Draw the published numbers too, in grey panels.")
@@ -34,16 +35,20 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Do not list what is writte
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.", metavar="RUN")],
     verbose: Annotated[bool, typer.Option("--verbose", help=VERBOSE)] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the measurements as JSON.")
     ] = False,
 ) -> None:
-    """What a run's command printed: the verdict and the table that carries it, or (--verbose) all
-    of it.
+    """Print a finished run again: the verdict and its table.
 
-    `decaylab show runs/mine --verbose`
+    This is what its command printed. `--verbose` prints every other table and how to read it. Loads
+    no model.
+
+    Examples:
+        decaylab show runs/mine
+        decaylab show runs/mine --verbose
     """
     from decaylab.runs import found_runs, train_results
 
@@ -66,36 +71,40 @@ def figures(
     ] = False,
     only: Annotated[
         str | None,
-        typer.Option(help="Draw these, with commas: prefix-decay,n-sweep.", show_default=False),
+        typer.Option(help="Draw these: prefix-decay,n-sweep.", metavar="NAME,..."),
     ] = None,
     paper: Paper = False,
     width: Annotated[
-        str, typer.Option(help="column (3.4 x 9 in at most), page (7 x 8) or both.")
+        str,
+        typer.Option(
+            help="Print width: column (at most 3.4 x 9 in) or page (7 x 8 in).",
+            metavar="column|page|both",
+        ),
     ] = "both",
     panel: Annotated[
         bool, typer.Option("--panel", help="Each panel as a file too, at most 3.4 x 3 in.")
     ] = False,
     kinds: Annotated[
-        str, typer.Option(help="Files of each figure, with commas: png, svg, pdf.")
+        str, typer.Option(help="Files of each figure: png, svg, pdf.", metavar="KIND,...")
     ] = "png,svg,pdf",
-    out: Annotated[Path, typer.Option(help="Where they are written.")] = Path("runs/figures"),
+    out: Annotated[Path, typer.Option(help="Where they are written.", metavar="FOLDER")] = Path(
+        "runs/figures"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """The paper's figures and tables out of your runs: a list of what there is, or (--all, --only)
-    the files.
+    """Draw the paper's figures and tables from your runs.
 
-    Without runs: each figure and table, and the command that measures what it needs. With runs:
-    which of them have it. Figures come in two print widths, and with --panel each panel alone.
-    A column of more than 9 inches keeps the panels that carry the claim; --panel has the others.
-    A text file beside each has the caption and all that it leaves out. Tables come as Markdown,
-    LaTeX (booktabs) and CSV.
+    Without `--all` or `--only`, lists each figure and table, with the run that has it or the
+    command that measures what it needs. Figures come in two print widths, and with `--panel` each
+    panel alone. A column of more than 9 inches keeps the panels that carry the claim; `--panel` has
+    the others. A text file beside each has the caption and all that it leaves out. Tables come as
+    Markdown, LaTeX (booktabs) and CSV.
 
-    `decaylab figures`
-
-    `decaylab figures runs --all --paper --panel`
-
-    `decaylab figures runs/sweep/rollout-length-5-20-full --only n-sweep --width column --kinds pdf`
+    Examples:
+        decaylab figures runs --all --paper
+        decaylab figures  # what there is, and the command that measures it
+        decaylab figures runs --only n-sweep --width column --kinds pdf  # one figure for a paper
     """
     if runs:
         _begin("figures", quiet or as_json)
@@ -136,50 +145,78 @@ def figures(
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run folders; runs in them and below are found.")
+        list[Path],
+        typer.Argument(help="Run folders; runs in them and below are found.", metavar="RUN"),
     ],
-    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    card: Annotated[
+        bool, typer.Option("--card", help="Write a Markdown card for a model card, and its figure.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The page, by default report.html; with --card the card, by default CARD.md.",
+            show_default=False,
+            metavar="FILE",
+        ),
+    ] = None,
     paper: Paper = False,
     quiet: Quiet = False,
 ) -> None:
-    """One self-contained page of what these runs measured, the answer first: how to train the
-    pair, the decay figure, and the claims that decide it.
+    """Write one HTML page of what the runs measured, answer first.
 
-    Then a section per question, with one figure, two sentences, and its table folded. The page
+    The answer is how to train the pair, with the decay figure and the claims that decide it. Then
+    comes a section per question, with one figure, two sentences, and its table folded. The page
     opens from disk in any browser, without network. The runs must be of one pair.
 
-    `decaylab report runs/decay runs/esr runs/full --out report.html`
+    With --card: the verdicts, the numbers with their intervals and one figure in Markdown, for a
+    model card on the hub. A training run counts too.
+
+    Examples:
+        decaylab report runs/decay runs/esr runs/full --out report.html
+        decaylab report runs/decay runs/esr --card  # a model card for the hub
     """
     _begin("report", quiet)
+    if card:
+        from decaylab.pages import card as cards
+
+        written = cards.write(runs, out or Path("CARD.md"), published=paper)
+        if not quiet:
+            print(f"card: {', '.join(map(str, written))}")
+        return
     from decaylab.pages import reporting
 
     page = reporting.report_page(runs, published=paper)
-    _write("report", page, out, quiet)
+    _write("report", page, out or Path("report.html"), quiet)
 
 
 def view(
-    run: Annotated[Path, typer.Argument(help="A run folder whose diagnostic scored tokens.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder whose diagnostic scored tokens.", metavar="RUN")
+    ],
     decay: Annotated[
         Path | None,
         typer.Option(
-            help="The prefix-decay run whose continuations are shown; by default one at or below "
-            "the run, or of the same pair under runs/.",
-            show_default=False,
+            help="The prefix-decay run whose continuations are shown. Default: one at or below the "
+            "run, or of the same pair under runs/.",
+            metavar="RUN",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The page; by default view.html in the run.", show_default=False),
+        typer.Option(
+            help="The page that is written. Default: view.html in the run.", metavar="FILE"
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """The token view of one run: rollouts token by token, coloured by KL, entropy, rank or
-    category.
+    """Write the rollouts of a run, token by token, as an HTML page.
 
-    Base, ESR and full rollout stand side by side; each token shows both policies' top 5; and where
-    there is a prefix-decay run of the pair, what the teacher wrote from a prefix, correct or wrong.
+    Tokens are coloured by KL, entropy, rank or category. Base, ESR and full rollout stand side by
+    side; each token shows both policies' top 5; and where there is a prefix-decay run of the pair,
+    what the teacher wrote from a prefix, correct or wrong.
 
-    `decaylab view runs/mine`
+    Examples:
+        decaylab view runs/mine
     """
     _begin("view", quiet)
     from decaylab.pages import reporting
@@ -244,9 +281,5 @@ def _source(row: Mapping[Hashable, Any]) -> str:
     return f"in {row['run']}" if row["run"] else f"measured by: {row['makes']}"
 
 
-def add(app: typer.Typer) -> None:
-    """Registers the commands."""
-    app.command("show")(show)
-    app.command("figures")(figures)
-    app.command("report")(report)
-    app.command("view")(view)
+for _one in (show, figures, report, view):
+    page_command(_one)

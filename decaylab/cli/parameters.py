@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import tomllib
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
-from decaylab.errors import UserError
+from decaylab.errors import UserError, did_you_mean
 from decaylab.options import option_values
 from decaylab.options.command_options import COMMANDS, KINDS
-from decaylab.options.declared import Declared, option, options_of
+from decaylab.options.declared import NEVER, Declared, common, option, options_of
+from decaylab.options.kinds import before_plugins
 from decaylab.options.option_values import ONE_BY_ONE
 
 FILE_NAMES = {"columns": "column", "as_json": "json"}
@@ -21,6 +23,10 @@ FILE_NAMES = {"columns": "column", "as_json": "json"}
 NOT_QUIET = ("preflight", "plan")
 VERBOSE = "Print every table, how to read it, and rows without a value."
 NO_PAGE = ("preflight", "rollouts")
+MEASURED_OR_READ = tuple(name for name in COMMANDS if name not in ("train", "sweep"))
+LONGEST_CHOICES = 44
+"""Characters of the choices that --help lists as an option's value. Longer lists are in its
+help."""
 
 
 def read_config(context: typer.Context, path: Path | None) -> Path | None:
@@ -45,9 +51,8 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
         if name == "as-json":  # the option's name in Python
             name = "json"
         if name not in known:
-            raise UserError(
-                f"--config {path}: no option {key!r}; there are {', '.join(sorted(known))}"
-            )
+            near = did_you_mean(name, known) or f"; there are {', '.join(sorted(known))}"
+            raise UserError(f"--config {path}: no option {key!r}{near}")
         field, types = known[name]
         defaults[field] = _as_given(f"--config {path}: {key}", value, types)
     # One file serves every command: options that this command lacks are checked and not used.
@@ -61,14 +66,67 @@ def read_config(context: typer.Context, path: Path | None) -> Path | None:
 class Flags:
     """What every command has beside the options of its run."""
 
-    as_json: bool = option("The run", "Print JSON instead of tables.", False, place=5)
-    verbose: bool = option("The run", VERBOSE, False, place=5, without=NO_PAGE)
-    quiet: bool = option("The run", "No progress and no notes.", False, place=5, without=NOT_QUIET)
+    as_json: bool = common(
+        "The run",
+        "Print JSON instead of tables.",
+        False,
+        place=5,
+        identity=NEVER,
+        common=MEASURED_OR_READ,
+    )
+    verbose: bool = option("The run", VERBOSE, False, place=5, identity=NEVER, without=NO_PAGE)
+    quiet: bool = option(
+        "The run", "No progress and no notes.", False, place=5, identity=NEVER, without=NOT_QUIET
+    )
     config: Path | None = option(
         "The run",
         "A TOML file with any of these options; command-line options take precedence.",
         place=5,
+        identity=NEVER,
+        metavar="FILE",
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+    """An option of a command: its declaration, its field and its type."""
+
+    spec: Declared
+    field: dataclasses.Field[Any]
+    kind: Any
+
+    @property
+    def metavar(self) -> str:
+        """How its value is called: its own word, its choices, or a word for its type. Empty for a
+        switch."""
+        if self.spec.metavar:
+            return self.spec.metavar
+        choices = "|".join(option_values.choices_of(self.kind))
+        if choices and len(choices) <= LONGEST_CHOICES:
+            return choices
+        kind, marks = option_values.bare(self.kind)
+        return "NAME" if ONE_BY_ONE in marks else _word(kind)
+
+
+def _word(kind: Any) -> str:
+    if get_origin(kind) is tuple:
+        word = {int: "N,N", float: "NUMBER"}.get(get_args(kind)[0], "NAME")
+        return f"{word},..."
+    if get_origin(kind) is dict:
+        return "KEY=VALUE"
+    return {bool: "", int: "N", float: "NUMBER", Path: "FILE"}.get(kind, "TEXT")
+
+
+@cache
+def spoken(command: str) -> dict[str, Spoken]:
+    """The options of a command, in the order of --help-all."""
+    found = {}
+    for kind in (COMMANDS[command].kind, Flags):
+        types = option_values.kinds(kind)
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        for name, spec in options_of(kind, command).items():
+            found[name] = Spoken(spec, fields[name], types[name])
+    return dict(sorted(found.items(), key=lambda item: item[1].spec.order))
 
 
 def file_options() -> dict[str, tuple[str, list[Any]]]:
@@ -84,16 +142,20 @@ def file_options() -> dict[str, tuple[str, list[Any]]]:
 
 
 def _as_given(place: str, value: Any, types: list[Any]) -> Any:
-    """A TOML value as the command line would give it, where any command can have it."""
+    """A TOML value as the command line would give it, where any command can have it.
+
+    Names that a plugin may register are checked with the command's options, which load plugins.
+    """
+    types = [before_plugins(kind) for kind in types]
     for kind in types[:-1]:
         try:
-            return _spoken(option_values.checked(place, kind, value), kind)
+            return _as_typed(option_values.checked(place, kind, value), kind)
         except UserError:
             continue
-    return _spoken(option_values.checked(place, types[-1], value), types[-1])
+    return _as_typed(option_values.checked(place, types[-1], value), types[-1])
 
 
-def _spoken(value: Any, kind: Any) -> Any:
+def _as_typed(value: Any, kind: Any) -> Any:
     """A value of an option as the command line gives it: lists are text with commas there."""
     if isinstance(value, dict):
         return [f"{key}={text}" for key, text in value.items()]
@@ -107,35 +169,29 @@ def signature(command: str) -> inspect.Signature:
     parameters = [
         inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     ]
-    declared = []
-    for kind in (COMMANDS[command].kind, Flags):
-        types = option_values.kinds(kind)
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        for name, spec in options_of(kind, command).items():
-            declared.append((spec, fields[name], types[name]))
-    for spec, field, kind in sorted(declared, key=lambda item: item[0].order):
-        parameters.append(_parameter(spec, field, kind))
-    return inspect.Signature(parameters)
+    return inspect.Signature(parameters + [_parameter(one) for one in spoken(command).values()])
 
 
-def _parameter(spec: Declared, field: dataclasses.Field[Any], kind: Any) -> inspect.Parameter:
+def _parameter(one: Spoken) -> inspect.Parameter:
     """An option as typer takes it. Choices and ranges are checked by the options themselves."""
-    inner, _ = option_values.bare(kind)
+    spec, field = one.spec, one.field
+    inner, marks = option_values.bare(one.kind)
     default = field.default
     if inner in (bool, int, float, Path):
         shown: Any = inner
-    elif get_origin(inner) is dict or spec.argument and get_origin(inner) is tuple:
+    elif get_origin(inner) is dict or ONE_BY_ONE in marks:
         shown, default = list[str] | None, None
     else:
-        shown, default = str, _spoken(default, kind)
+        shown, default = str, _as_typed(default, one.kind)
     if default is None:
         shown = shown | None
     if spec.argument:
-        how: Any = typer.Argument(help=spec.help, show_default=False)
+        how: Any = typer.Argument(help=spec.help, metavar=one.metavar)
     else:
         how = typer.Option(
             *_names(field, inner),
             help=spec.help,
+            metavar=one.metavar or None,
             rich_help_panel=spec.panel,
             callback=read_config if field.name == "config" else None,
             is_eager=field.name == "config",

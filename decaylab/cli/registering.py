@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from decaylab.cli.output import Output, hush
+from decaylab.cli.help import Command, Group, HelpAll
+from decaylab.cli.output import Output
 from decaylab.cli.parameters import signature
+from decaylab.cli.rows import GROUPS
 from decaylab.errors import Interrupted
 from decaylab.options.command_options import COMMANDS
+from decaylab.progress import hushed
 
+ABOUT = """How far into a student's rollout can its teacher be trusted? decaylab measures teacher
+decay in on-policy distillation, with intervals and controls.
+
+Examples:
+    decaylab prefix-decay  # teacher decay on the pair that ships with decaylab: minutes on a CPU
+    decaylab preflight --teacher MODEL --student MODEL  # then: can your own pair be measured?
+"""
 app = typer.Typer(
     name="decaylab",
-    no_args_is_help=True,
+    cls=Group,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="How far into a student's rollout can its teacher be trusted? Measures teacher decay, "
-    "with intervals and controls.",
+    rich_markup_mode=None,
+    help=ABOUT,
 )
 STARTING = {
     "compare": "reads the runs",
@@ -63,10 +73,37 @@ def _decaylab(
     """Options of decaylab itself."""
 
 
-Command = Callable[[Any, Output], None]
+def register(name: str, function: Callable[..., None], parameters: Any) -> None:
+    """Adds a function of these parameters as a command. Its docstring is its help."""
+
+    def run(help_all: bool, **values: Any) -> None:
+        function(**values)
+
+    help_all = inspect.Parameter(
+        "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=HelpAll
+    )
+    made: Any = run
+    made.__signature__ = inspect.Signature([*parameters, help_all])
+    made.__annotations__ = {
+        parameter.name: parameter.annotation for parameter in (*parameters, help_all)
+    }
+    made.__doc__ = function.__doc__
+    group = next(title for title, names in GROUPS.items() if name in names)
+    app.command(name, cls=Command, rich_help_panel=group)(made)
 
 
-def command(function: Any) -> Command:
+def page_command(function: Callable[..., None]) -> None:
+    """Registers a function with typer's parameters as the command of its name."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    typed = [one.replace(annotation=hints[one.name]) for one in parameters]
+    register(function.__name__, function, [one.replace(kind=one.KEYWORD_ONLY) for one in typed])
+
+
+Measuring = Callable[[Any, Output], None]
+
+
+def command(function: Any) -> Measuring:
     """Registers a function of options and output as the command of its name, with the options
     declared for it."""
     name = function.__name__.replace("_", "-")
@@ -83,22 +120,16 @@ def command(function: Any) -> Command:
             first = STARTING.get(name, "loads torch and the models")
             output.reporter.note(f"decaylab {name}: {first} ...")
         try:
-            hush(output.quiet)
-            function(options, output)
+            with hushed(output.quiet):
+                function(options, output)
         except Interrupted as interrupted:
             raise Stopped(str(interrupted)) from interrupted
         except KeyboardInterrupt as interrupt:
             raise Stopped(NOTHING_KEPT) from interrupt
 
-    shape: Any = signature(name)
-    made: Any = run
-    made.__signature__ = shape
-    made.__annotations__ = {
-        name: parameter.annotation for name, parameter in shape.parameters.items()
-    }
-    made.__doc__ = function.__doc__
-    app.command(name)(made)
-    registered: Command = function
+    run.__doc__ = function.__doc__
+    register(name, run, signature(name).parameters.values())
+    registered: Measuring = function
     return registered
 
 

@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
+from decaylab.plugins import origins
 from decaylab.runs import graded, store
+from decaylab.runs.outcomes import GRADE
 from decaylab.runs.vocabulary import STUDENT, STUDENTS, TEACHER, TEACHERS
 
 Compared = Literal["teachers", "students"]
@@ -66,6 +68,17 @@ class ComparedRun:
         return str(self.record["answer_rule"])
 
     @property
+    def answer_rules(self) -> tuple[str, ...]:
+        """The rules by which the rollouts were graded."""
+        names = self.rollouts.columns
+        return tuple(name.removeprefix(GRADE) for name in names if name.startswith(GRADE))
+
+    def own_rule(self, rule: str) -> Any:
+        """The hash of the file of a rule of the user's own; None for decaylab's."""
+        record = self.identity.get(origins.PLUGINS, {}).get(f"{origins.ANSWER_RULE} {rule}")
+        return record and record["sha256"]
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         return tuple(self.options["prefix_lengths"])
 
@@ -74,7 +87,7 @@ class ComparedRun:
         """Rows of the rollouts table, with the columns that a comparison reads."""
         path = self.folder / "rollouts.parquet"
         names = pq.read_schema(path).names
-        grades = [name for name in names if name.startswith("grade_")]
+        grades = [name for name in names if name.startswith(GRADE)]
         table = store.read_table(path, store.ROLLOUTS)
         kept = [name for name in (*READ, *grades) if name in names]
         return pd.DataFrame(table.select(kept).to_pandas())
@@ -160,6 +173,13 @@ def check(runs: Sequence[ComparedRun], answer_rule: str | None) -> Compared:
         UserError: runs that cannot be paired; names the first two and all that differs.
     """
     first, *others = runs
+    for run in runs:
+        rule = answer_rule or run.answer_rule
+        if rule not in run.answer_rules:
+            raise UserError(
+                f"{run.folder} was not graded by {rule}, but by {', '.join(run.answer_rules)}; "
+                "rerun its command with --answer-rule: nothing is resampled"
+            )
     compared = _compared(runs)
     shared = STUDENT if compared == TEACHERS else TEACHER
     for other in others:
@@ -268,6 +288,9 @@ def _differing(
         yield (
             f"answer rule {other.answer_rule} against {first.answer_rule} (--answer-rule sets one)"
         )
+    rule = answer_rule or first.answer_rule
+    if first.own_rule(rule) != other.own_rule(rule):
+        yield f"the answer rule {rule} has changed between them"
     if first.grader != other.grader:
         yield "graded by other versions of the grader (rerun their commands: nothing is resampled)"
     common = first.problems.keys() & other.problems.keys()

@@ -31,7 +31,7 @@ from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollouts.engines import Engines
-from decaylab.runs import measurements, records, store, students
+from decaylab.runs import measurements, records, sources, store, students
 from decaylab.tokens import viewed
 from decaylab.tokens.categories import CategoryRules
 
@@ -153,10 +153,13 @@ def opened(
 def gathered(
     folder: store.RunFolder, spoken: str, notes: Sequence[str], material: Material, **more: Any
 ) -> None:
-    """Records what the measurement is made of."""
+    """Records what the measurement is made of; keeps rollouts that were given."""
     changes = {"command": spoken, "versions": versions(), "notes": list(notes)}
-    scores = [str(path) for path in material.folders]
-    folder.update({**changes, "tokens": scores, **more})
+    changes["tokens"] = [str(one.folder) for one in material.folders]
+    changes["sources"] = sources.record(material.folders, material.rollout_folders)
+    if material.given is not None:
+        store.write_table(material.given, folder.path / sources.GIVEN, store.ROLLOUTS)
+    folder.update({**changes, **more})
 
 
 def written(frame: pd.DataFrame, chosen: targets.Targets, folder: store.RunFolder) -> pd.DataFrame:
@@ -200,6 +203,7 @@ def run_record(
         "rollouts_hash": rollouts_hash,
         "checkpoints": {target.label: target.contents for target in chosen.checkpoints},
         "categories": categories,
+        **records.own_parts(setup.options, setup.problem_set),
     }
     return records.run_record(
         spoken,

@@ -15,7 +15,7 @@ from decaylab.commands.study_rollouts import Material
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import checkpoint_rules, targets
 from decaylab.pair.prepare import Setup
-from decaylab.problems.answers import ANSWER_RULES
+from decaylab.problems.answers import reported_first
 from decaylab.problems.grading import Grader
 from decaylab.runs import outcomes
 from decaylab.runs.vocabulary import BASE
@@ -41,6 +41,11 @@ class Context:
     def common(self) -> dict[str, Any]:
         """What every analysis is given."""
         return {"level": self.options.level, "seed": self.options.seed, "run": self.folder.name}
+
+    @property
+    def answer_rule(self) -> str:
+        """The reported answer rule."""
+        return self.options.answer_rule or self.setup.problem_set.answer_rule
 
     @property
     def bins(self) -> tuple[int, ...]:
@@ -91,13 +96,14 @@ def _signals(material: Material, context: Context) -> pd.DataFrame:
         options.cumulative_share,
         options.horizon,
         context.rollout_length,
+        options.add_selectors,
         **context.common,
     )
     return with_noise_floor(partial(signals.measure, settings=settings), material.scored)
 
 
 def _behaviour(material: Material, context: Context) -> pd.DataFrame:
-    settings = behaviour.Settings(ANSWER_RULES, **context.common)
+    settings = behaviour.Settings(reported_first(context.answer_rule), **context.common)
     frame: pd.DataFrame = behaviour.measure(material.rollouts, settings)
     return frame
 
@@ -107,22 +113,17 @@ def _evaluate(material: Material, context: Context) -> pd.DataFrame:
     labels = {target.name: target.label for target in context.chosen.checkpoints}
     known = {labels[each.name]: each for each in plan.checkpoints if each.name in labels}
     steps = {BASE: 0.0, **{label: each.step for label, each in known.items()}}
-    table = outcomes.collect(material.rollouts, steps, context.grader.same)
+    rules = reported_first(context.answer_rule)
+    table = outcomes.collect(material.rollouts, steps, context.grader.same, rules)
     outcomes.write(table, context.folder / "outcomes.parquet")
-    rule = context.options.answer_rule or context.setup.problem_set.answer_rule
     settings = evaluation.Settings(
-        reported_first(rule),
+        rules,
         {view: tuple(labels[name] for name in names) for view, names in plan.chosen.items()},
         {label: each.training for label, each in known.items()},
         **context.common,
     )
     frame: pd.DataFrame = evaluation.measure(table, settings)
     return frame
-
-
-def reported_first(rule: str) -> tuple[str, ...]:
-    """The answer rules, with the reported one first."""
-    return (rule, *(other for other in ANSWER_RULES if other != rule))
 
 
 MEASURES: Mapping[str, Callable[[Material, Context], pd.DataFrame]] = {

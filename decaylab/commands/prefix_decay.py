@@ -23,7 +23,7 @@ from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.policies.policy import Policy
-from decaylab.problems.answers import ANSWER_RULES
+from decaylab.problems.answers import graded_by
 from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
@@ -111,7 +111,11 @@ def _measured(
             setup.external, setup.problems, setup.student, collector.judge, setup.prompts[STUDENT]
         )
     rollouts = collector.collect(given)
-    notes = [*setup.notes, *given_notes, *filter(None, _notes(rollouts, setup.options))]
+    notes = [
+        *setup.notes,
+        *given_notes,
+        *filter(None, _notes(rollouts, setup.options, _answer_rule(setup))),
+    ]
     folder.update({**_reported(setup), "notes": notes})
     return _measure(setup, rollouts, folder)
 
@@ -124,6 +128,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         "options": declared.identity(setup.options, declared.DECAY),
         "rollouts_hash": external.content_hash if external else None,
         "end_ids": records.end_ids(pair_identity.policies(setup)),
+        **records.own_parts(setup.options, setup.problem_set),
     }
     return records.run_record(
         command,
@@ -168,7 +173,8 @@ def _collector(
     else:
         student = _Reader(setup.student)
     pair = pair_identity.policies(setup)
-    judge = graded.judge(grader, setup.problems, pair, options.thought_marks)
+    rules = setup.problem_set.answer_rule, _answer_rule(setup)
+    judge = graded.judge(grader, setup.problems, pair, options.thought_marks, *rules)
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 
 
@@ -187,7 +193,7 @@ class _Reader:
 # What a reader must know about the rollouts; "" says nothing
 
 
-def _notes(rollouts: pa.Table, options: Options) -> Iterator[str]:
+def _notes(rollouts: pa.Table, options: Options, reported: str) -> Iterator[str]:
     columns = {"condition", "stop_reason", own_tokens.TOKENS, "response_ids", own_tokens.MASK}
     kept = [name for name in rollouts.column_names if name in columns]
     frame = rollouts.select(kept).to_pandas()
@@ -209,7 +215,7 @@ def _notes(rollouts: pa.Table, options: Options) -> Iterator[str]:
     inside = graded.count_open(rollouts)
     if inside:
         yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer{graded.RAISE}"
-    for rule in ANSWER_RULES:
+    for rule in graded_by(reported):
         late = rollouts[f"grade_{rule}"].to_pylist().count(Verdict.TIMEOUT)
         if late:
             yield (

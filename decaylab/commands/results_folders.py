@@ -17,7 +17,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import EVERY
 from decaylab.pair import checkpoint_rules, targets
 from decaylab.pair.targets import Target, Targets
-from decaylab.policies import checkpoint_folders, loading
+from decaylab.policies import checkpoint_folders, loaded_models, loading
 from decaylab.runs import train_results
 from decaylab.runs.store import RunFolder
 
@@ -81,6 +81,8 @@ def _unfinished(run: Path) -> bool:
 
 def _at_step(target: Target) -> str:
     """The label with the step that a run's folder stands for now."""
+    if loaded_models.is_loaded(target.name):
+        return target.label
     step = checkpoint_folders.step_folder(Path(loading.resolve(target.name))).name
     return target.label if target.label.endswith(step) else f"{target.label}-at-{step}"
 

@@ -32,7 +32,7 @@ from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
-from decaylab.runs import store
+from decaylab.runs import sources, store
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT
 from decaylab.tokens import served_scores
 from decaylab.tokens.categories import CategoryRules
@@ -156,7 +156,7 @@ class ServedStudy(Study):
         columns = {column: table[column].to_numpy() for column in COLUMNS}
         lengths = np.array([len(rollout.response) for rollout in rollouts])
         tokens = TokenTable(lengths, problems, len(self.codes), columns)
-        self.material.folders.append(path.parent)
+        self.material.folders.append(sources.Scored(label, views[0], path.parent))
         self.material.scored += [Scored(label, view, tokens) for view in views]
 
     def _stored(self, name: str, policy: Policy, rollouts: Sequence[Rollout]) -> Path:

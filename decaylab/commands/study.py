@@ -19,7 +19,7 @@ from decaylab.commands.study_rollouts import Material, StudyRollouts
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy, wider_than
 from decaylab.policies.vocabularies import share_vocabulary
-from decaylab.runs import own_tokens
+from decaylab.runs import own_tokens, sources
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT, TEACHER
 from decaylab.tokens import score_store, viewed
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
@@ -77,7 +77,7 @@ class Study(StudyRollouts):
         masks = self._masks(rollouts, readable)
         size = len(self.codes)
         tokens = score_store.table(folder, readable, problems, size).own(masks)
-        self.material.folders.append(folder)
+        self.material.folders.append(sources.Scored(label, views[0], folder))
         if FRESH in views:
             shown = [rollout.rollout_id for rollout in readable[: self.options.view_rollouts]]
             self.material.viewed.append(

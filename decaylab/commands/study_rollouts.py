@@ -29,7 +29,7 @@ from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
-from decaylab.runs import graded, store
+from decaylab.runs import graded, sources, store
 from decaylab.runs.vocabulary import BASE, STUDENT, TEACHER
 from decaylab.tokens.categories import CategoryRules
 from decaylab.tokens.token_table import Scored
@@ -43,8 +43,11 @@ class Material:
     rollouts: dict[str, pd.DataFrame] = field(default_factory=dict)
     scored: list[Scored] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    folders: list[Path] = field(default_factory=list)
-    """Where the scored tokens stand."""
+    folders: list[sources.Scored] = field(default_factory=list)
+    rollout_folders: dict[str, Path] = field(default_factory=dict)
+    """The folder of the cache that each policy's sampled rollouts stand in."""
+    given: pa.Table | None = None
+    """The base student's rollouts, if they were given and not sampled."""
     viewed: list[list[pa.Table]] = field(default_factory=list)
     """Of each student the two tables of the rollouts that are kept to look at."""
 
@@ -102,6 +105,14 @@ class StudyRollouts:
     def _base_rollouts(self) -> pa.Table:
         """Of the base student: those of the run or file that was given, or sampled."""
         setup = self.setup
+        if setup.external is None and self.targets.rollouts is None:
+            return self._sampled(setup.student, STUDENT, BASE)
+        self.material.given = self._given_rollouts()
+        return self.material.given
+
+    def _given_rollouts(self) -> pa.Table:
+        """Those of the file, or of the run."""
+        setup = self.setup
         if setup.external is not None:
             name = setup.external.name
             if self.targets.checkpoints:
@@ -115,11 +126,10 @@ class StudyRollouts:
             )
             self.material.notes += notes
             return table
-        if self.targets.rollouts is not None:
-            return self._given(self.targets.rollouts)
-        return self._sampled(setup.student, STUDENT, BASE)
+        assert self.targets.rollouts is not None
+        return self._of_run(self.targets.rollouts)
 
-    def _given(self, run: Path) -> pa.Table:
+    def _of_run(self, run: Path) -> pa.Table:
         """The student rollouts of a run, to the problems that are asked.
 
         Raises:
@@ -165,6 +175,7 @@ class StudyRollouts:
             "engine": engine_record(options),
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
+        self.material.rollout_folders[label] = folder.path
         judge = self._judge(role, policy)
         # A finished one is read while another process is in there; what is still being made is
         # waited for.
@@ -194,8 +205,10 @@ class StudyRollouts:
 
     def _judge(self, role: str, policy: Policy) -> graded.Judge:
         """What gives the verdicts on what a policy wrote."""
+        default = self.setup.problem_set.answer_rule
+        rules = default, self.options.answer_rule or default
         return graded.judge(
-            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks
+            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks, *rules
         )
 
 

@@ -25,6 +25,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
+from decaylab.plugins import origins
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import differences, outcomes, store
@@ -95,7 +96,8 @@ def check_training(job: Job) -> None:
         return
     # a record holds what JSON makes of a value, such as a list of a tuple
     wanted = json.loads(json.dumps(dataclasses.asdict(job.options)))
-    if differing := _differing(there, wanted, job.options):
+    own = origins.differences(there.plugins, _plugins(job.options))
+    if differing := [*_differing(there, wanted, job.options), *own]:
         raise UserError(
             f"{job.folder} contains a run with different settings "
             f"({'; '.join(differing[:3])}); choose another --runs"
@@ -108,7 +110,8 @@ def check_evaluation(job: Job, options: SweepOptions) -> None:
     if there is None or options.overwrite:
         return
     wanted = {"samples": options.samples, "limit": options.test_limit}
-    if differing := _differing(there, wanted, options):
+    own = origins.differences(there.plugins, _plugins(job.options))
+    if differing := [*_differing(there, wanted, options), *own]:
         raise UserError(
             f"{job.evaluation} holds another evaluation ({_of_test('; '.join(differing))}); "
             "choose another --runs, or --overwrite to evaluate again"
@@ -122,16 +125,26 @@ def _of_test(words: str) -> str:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a run's record holds: options, and the engine where it says which."""
+    """What a run's record holds: options, the engine where it says which, and functions of the
+    user's own."""
 
     options: Mapping[str, Any]
     engine: Mapping[str, Any] | None
+    plugins: Mapping[str, Any]
 
 
 def _held(folder: Path, key: str) -> _Held | None:
     """What a run's record holds under this key; None where there is no such record."""
     identity = (store.RunFolder(folder).record or {}).get("identity", {})
-    return _Held(identity[key], identity.get("engine")) if key in identity else None
+    if key not in identity:
+        return None
+    return _Held(identity[key], identity.get("engine"), identity.get(origins.PLUGINS, {}))
+
+
+def _plugins(options: TrainOptions) -> Mapping[str, Any]:
+    """The functions of the user's own that a training uses, as run.json holds them."""
+    found: Mapping[str, Any] = origins.identity(options.own_parts()).get(origins.PLUGINS, {})
+    return found
 
 
 def _differing(there: _Held, wanted: Mapping[str, Any], options: TrainOptions) -> list[str]:

@@ -8,6 +8,7 @@ command, and two sweeps share the runs they have in common.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,15 +21,16 @@ from decaylab.analyses import efficiency, stability, token_selection
 from decaylab.analyses import sweep as analysis
 from decaylab.commands import sweep_runs
 from decaylab.commands.drawing import drawn
-from decaylab.commands.measures import reported_first
 from decaylab.commands.sweep_runs import Job
 from decaylab.errors import UserError, keeping
 from decaylab.options import declared
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
+from decaylab.plugins import loading, origins
 from decaylab.policies.checkpoint_folders import step_of
 from decaylab.policies.identity import versions
+from decaylab.problems.answers import reported_first
 from decaylab.progress import Reporter
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, outcomes, records, store
@@ -74,6 +76,7 @@ def sweep(
             not fail.
     """
     reporter = reporter or Reporter(quiet=True)
+    options = with_sources(options)
     folder = store.RunFolder(options.folder())
     jobs = sweep_runs.all_runs(options)
     for job in jobs:
@@ -89,6 +92,8 @@ def sweep(
         folder.open(record, overwrite=options.overwrite, complete=complete)
         failed = sweep_runs.work(jobs, options, reporter)
         finished = [job for job in jobs if job.name not in failed]
+        for job in finished:  # a plugin's file may have changed meanwhile
+            sweep_runs.check_training(job)
         if not finished:
             raise UserError(SweepResult(folder.path, {}, pd.DataFrame(), (), failed).complaint)
         frame = _measure(finished, options, folder.path.name)
@@ -102,6 +107,13 @@ def sweep(
         measurements.write(frame, folder.path / "measurements.parquet")
     record = drawn(folder, f"sweep {options.over}", published=options.paper)
     return SweepResult(folder.path, record, frame, tuple(record["notes"]), failed)
+
+
+def with_sources(options: SweepOptions) -> SweepOptions:
+    """The options with the plugins by which its processes know the user's own functions that were
+    registered in this one."""
+    named = [one for arm in options.arms() for one in arm.own_parts()]
+    return dataclasses.replace(options, plugin=loading.sources(named, options.plugin))
 
 
 # Results
@@ -179,6 +191,7 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
             for job in jobs
         },
         "engine": engine_record(options),
+        **origins.identity(one for job in jobs for one in job.options.own_parts()),
     }
     return records.run_record(command, identity, runs=str(options.folder_of_runs()))
 

@@ -35,8 +35,11 @@ NO_ADVANTAGE = "the teacher's advantage is not above 2 standard errors"
 class OpenRollouts(NamedTuple):
     """The rollouts unfinished at one prefix length: three grades of each, and its problem.
 
-    prefixed: grade of the teacher after the prefix. student: grade of the student's own rollout.
-    unprefixed: grade of the teacher alone. Each [rollouts], in [0, 1].
+    Attributes:
+        prefixed: grade of the teacher after the prefix, [rollouts], in [0, 1].
+        student: grade of the student's own rollout, likewise.
+        unprefixed: grade of the teacher alone, likewise.
+        problems: the problem of each rollout, as an integer.
     """
 
     prefixed: ArrayLike
@@ -143,9 +146,13 @@ def half_decay(
 class DecayCurve:
     """The retained advantage by prefix length, and the sums by problem behind it.
 
-    codes: the problems. value: the half-decay length, in tokens. reason: why it is NaN. lengths:
-    all prefix lengths. The curve ends at ``longest``, before the first length at which R is
-    undefined.
+    The curve ends at ``longest``, before the first length at which R is undefined.
+
+    Attributes:
+        codes: the problems.
+        value: the half-decay length, in tokens.
+        reason: why it is NaN.
+        lengths: all prefix lengths.
     """
 
     def __init__(

@@ -3,7 +3,13 @@
     weights = weigh("top-reverse-kl", signals, budget=100, rng=rng)    # 1 where selected, [time]
 
 A selector selects as many positions as the budget allows, and all of a rollout no longer than the
-budget. To add a selector, write a function like those below and add a line to `SELECTORS`.
+budget. A selector of your own is a function like those below, registered under a name:
+
+    @dl.selector("every-second")
+    def every_second(signals, budget, rng):
+        weights = np.zeros(len(signals.reverse_kl))
+        weights[: 2 * budget : 2] = 1.0
+        return weights
 
 Source: section 5.1 of arXiv 2605.27028 for the signals and their products; ``prefix`` is its
 proposal, and ``suffix``, ``middle`` and ``random`` are its controls. It does not define ties or the
@@ -16,10 +22,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from decaylab.errors import UserError
+from decaylab.plugins import loading, origins
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -40,6 +49,10 @@ class Signals(NamedTuple):
     teacher_logprob: Floats
 
 
+Weigh = Callable[[Signals, int, np.random.Generator], Floats]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
 @dataclass(frozen=True)
 class Selector:
     """How the positions of a rollout are weighted, and what a trainer needs to know about it.
@@ -50,7 +63,7 @@ class Selector:
     whole: ignores the budget; every token carries loss.
     """
 
-    weigh: Callable[[Signals, int, np.random.Generator], Floats]
+    weigh: Weigh
     needs_signals: bool = False
     stops_at_budget: bool = False
     whole: bool = False
@@ -204,26 +217,113 @@ SELECTORS: dict[str, Selector] = {
     "importance": Selector(importance, needs_signals=True, whole=True),
     "rising": Selector(rising, whole=True),
 }
+"""Every selector, by the name that ``--selector`` takes."""
+
+
+BUILT_IN = tuple(SELECTORS)
+"""The names of decaylab's own selectors."""
+COMPARED = (
+    "prefix",
+    "suffix",
+    "middle",
+    "random",
+    "top-reverse-kl",
+    "top-student-entropy",
+    "top-teacher-entropy",
+    "top-reverse-kl-x-student-entropy",
+    "top-teacher-entropy-x-student-entropy",
+    "top-all-three",
+)
+"""Compared by ``decaylab signals`` at one budget: windows, random, the paper's signals and their
+products."""
+
+
+def selector(
+    name: str, *, needs_signals: bool = True, stops_at_budget: bool = False, whole: bool = False
+) -> Callable[[Function], Function]:
+    """Registers a function as a selector: ``@dl.selector("my-selector")``.
+
+    The function takes the `Signals` of one rollout, the budget in tokens and a numpy generator, and
+    returns one weight of at least 0 per token, [time]; a mask will do. It is called once per
+    rollout and step, with the same generator when a run is resumed.
+
+    Args:
+        name: lower-case words joined by hyphens.
+        needs_signals: whether the function reads the values of the signals. If False they are NaN,
+            and training saves a pass over the tokens that carry no loss.
+        stops_at_budget: whether training rollouts stop at the budget.
+        whole: whether the function ignores the budget and may weight every token.
+
+    Raises:
+        UserError: an invalid name, one that exists, or a function with other arguments.
+    """
+
+    def registered(function: Function) -> Function:
+        arguments = ("signals", "budget", "rng")
+        origins.register(origins.SELECTOR, name, function, arguments, SELECTORS)
+        SELECTORS[name] = Selector(function, needs_signals, stops_at_budget, whole)
+        return function
+
+    return registered
 
 
 def weigh(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Floats:
     """Weight of each position of one rollout in the loss, [time].
 
-    budget: in tokens. rng: used by ``random`` only.
+    budget: in tokens. rng: used by ``random``, and by selectors of the user's own.
 
     Raises:
-        ValueError: an unknown selector, a budget below 1, or a selector that did not return one
-            weight of at least 0 per token.
+        ValueError: an unknown selector, or a budget below 1.
+        UserError: a selector of the user's own that raised an error, or did not return one weight
+            of at least 0 per token, or weights for more tokens than the budget.
     """
     if selector not in SELECTORS:
         raise ValueError(f"unknown selector {selector!r}; choose from {', '.join(SELECTORS)}")
     _check_budget(budget)
-    weights = SELECTORS[selector].weigh(signals, budget, rng)
-    if weights.shape != signals.reverse_kl.shape or (weights < 0).any():
-        raise ValueError(
-            f"selector {selector!r} must return one weight of at least 0 per token, [time]"
+    if origin := origins.ORIGINS.get((origins.SELECTOR, selector)):
+        return _own_weights(SELECTORS[selector], origin, signals, budget, rng)
+    return SELECTORS[selector].weigh(signals, budget, rng)
+
+
+def _own_weights(
+    selector: Selector,
+    origin: origins.Origin,
+    signals: Signals,
+    budget: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """The weights of a selector of the user's own, checked."""
+    time = len(signals.reverse_kl)
+    given = signals if selector.needs_signals else Signals(*[np.full(time, np.nan)] * len(signals))
+    try:
+        weights = np.array(selector.weigh(_read_only(given), budget, rng), dtype=np.float64)
+    except Exception as error:
+        raise UserError(f"{origin.words}: {loading.described(error, origin.file)}") from error
+    if weights.shape != (time,):
+        raise UserError(
+            f"{origin.words} must return one weight per token, of shape ({time},), got shape "
+            f"{weights.shape}"
+        )
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        hint = "" if selector.needs_signals else "; does it read signals? set needs_signals=True"
+        raise UserError(
+            f"{origin.words} must return finite weights of at least 0, got {weights.min()}{hint}"
+        )
+    chosen = int(np.count_nonzero(weights))
+    if chosen > budget and not selector.whole:
+        raise UserError(
+            f"{origin.words} must weight at most budget = {budget} tokens, got {chosen} of {time}; "
+            "register it with whole=True if it ignores the budget"
         )
     return weights
+
+
+def _read_only(signals: Signals) -> Signals:
+    """Views that cannot be written to: the columns are those that the run records."""
+    columns = [column.view() for column in signals]
+    for column in columns:
+        column.flags.writeable = False
+    return Signals(*columns)
 
 
 def select(selector: str, signals: Signals, budget: int, rng: np.random.Generator) -> Mask:

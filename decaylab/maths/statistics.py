@@ -44,9 +44,16 @@ ONE_PROBLEM = "fewer than 2 problems: no interval"
 class Estimate:
     """A value with its interval and sample size.
 
-    standard_error: of the value (linearised, clustered by problem); the interval is not built from
-    it. method: the interval's name. problems, rollouts: those with a weight above 0. note: why
-    something is NaN or was left out, or "".
+    Attributes:
+        value: the estimate.
+        low: lower end of the interval.
+        high: upper end.
+        standard_error: of the value (linearised, clustered by problem); the interval is not built
+            from it.
+        method: the interval's name.
+        problems: number of problems with a weight above 0.
+        rollouts: number of rollouts with a weight above 0.
+        note: why something is NaN or was left out, or "".
     """
 
     value: float

@@ -50,13 +50,15 @@ RATIO_NAMES: dict[Estimand, str] = {
 class CellMeans:
     """An estimate per cell, with what its interval needs.
 
-    value: [cells], NaN in a cell without tokens.
-    influence: (1 - 1/G) x (value - value without the problem), for each of the G problems,
-        [problems, cells]; 0 where the problem has no token, with NaNs if the value is not finite.
-    weights: weight of each problem, in any unit, [problems, cells]; for a change, those of the side
-        with effectively fewer problems.
-    tokens: number of tokens, [cells]; for a change, on the smaller side.
-    log_scale: intervals are symmetric in the logarithm.
+    Attributes:
+        value: [cells], NaN in a cell without tokens.
+        influence: (1 - 1/G) x (value - value without the problem), for each of the G problems,
+            [problems, cells]; 0 where the problem has no token, with NaNs if the value is not
+            finite.
+        weights: weight of each problem, in any unit, [problems, cells]; for a change, those of the
+            side with effectively fewer problems.
+        tokens: number of tokens, [cells]; for a change, on the smaller side.
+        log_scale: intervals are symmetric in the logarithm.
     """
 
     value: Floats

@@ -52,9 +52,11 @@ SumsAndCounts = tuple[Floats, Floats]
 class Winsorised:
     """An estimate per cell, with its bootstrap.
 
-    value: [cells], NaN without problems. replicates: [draws, cells], NaN with fewer than
-    `LEAST_PROBLEMS`. problems, tokens: numbers of each, [cells]; for a change, tokens on the
-    smaller side.
+    Attributes:
+        value: [cells], NaN without problems.
+        replicates: [draws, cells], NaN with fewer than `LEAST_PROBLEMS`.
+        problems: number of problems, [cells].
+        tokens: number of tokens, [cells]; for a change, on the smaller side.
     """
 
     value: Floats

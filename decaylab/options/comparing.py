@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from decaylab.options import option_values
 from decaylab.options.declared import COMPARISON, NEVER, common, option
-from decaylab.options.kinds import AnswerRule, Paths, Seed, Share
+from decaylab.options.kinds import PathName, Paths, Seed, Share, StoredRule
 
 OF_COMPARISONS = (COMPARISON,)
 
@@ -21,17 +21,21 @@ class CompareOptions:
         "several students. Add their position-kl or signals runs to compare KL as well.",
         (),
         argument=True,
+        metavar="RUN",
         identity=NEVER,  # run.json names the runs with their contents
     )
-    reference: str | None = common(
+    reference: PathName | None = common(
         "The measurement",
         "The run that the others are compared with: its folder, or the name of its teacher (or "
         "student). Default: the first run.",
+        metavar="RUN",
         identity=OF_COMPARISONS,
     )
-    answer_rule: AnswerRule | None = option(
+    answer_rule: StoredRule | None = option(
         "The measurement",
-        "last_boxed, first_boxed, anywhere or gsm8k. Default: the rule that the runs report.",
+        "An answer rule that all runs were graded by: last_boxed, first_boxed, anywhere, gsm8k or "
+        "your own. Default: the rule that the runs report.",
+        metavar="NAME",
         place=3,
         identity=OF_COMPARISONS,
     )
@@ -41,9 +45,10 @@ class CompareOptions:
     seed: Seed = option(
         "The measurement", "Seed for the bootstrap.", 0, place=3, identity=OF_COMPARISONS
     )
-    out: str | None = common(
+    out: PathName | None = common(
         "The run",
         "Output folder. Default: a folder in runs/ named after the shared policy and the runs.",
+        metavar="FOLDER",
         identity=NEVER,
     )
     overwrite: bool = common(

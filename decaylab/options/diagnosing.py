@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from decaylab.errors import UserError
+from decaylab.maths.selection import COMPARED, SELECTORS
+from decaylab.options import option_values
 from decaylab.options.declared import (
     NEVER,
     common,
     option,
 )
 from decaylab.options.kinds import (
+    CHECKPOINT_RULES,
     Below1,
     Bins,
     CheckpointRule,
     Count,
     CountOrOff,
+    PathName,
     Paths,
     Rate,
+    SelectorName,
     Share,
 )
-from decaylab.options.measuring import TOKEN_COMMANDS, PairOptions
+from decaylab.options.option_values import PATH
+from decaylab.options.pair_options import TOKEN_COMMANDS, PairOptions
+from decaylab.plugins import origins
 
 
 @dataclass(frozen=True)
@@ -63,17 +70,19 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "measured.",
         (),
         argument=True,
+        metavar="CHECKPOINT",
     )
     bins: Bins | None = option(
         "The measurement",
         "Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has no "
         "upper end.",
         only=("position-kl", "category-kl", "signals", "served-kl"),
+        common=("position-kl",),
     )
     rollout_length: Count | None = common(
         "The measurement",
         "The paper's N, in tokens: the cascade is measured after position N, and each selector may "
-        "select N tokens.",
+        "select N tokens. Default: 40 with abacus-teacher, 100 with any other teacher.",
         only=("position-kl", "signals"),
     )
     survivors: Count | None = option(
@@ -92,12 +101,14 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Share of tokens to analyse, those with the highest KL.",
         0.1,
         only=("submode",),
+        common=("submode",),
     )
     second_mode: Below1 = option(
         "The measurement",
         "Smallest teacher probability at which its second token counts as a mode.",
         0.1,
         only=("submode",),
+        common=("submode",),
     )
     cumulative_share: Share = option(
         "The measurement",
@@ -111,36 +122,48 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "at least 10 of them, reach.",
         only=("signals",),
     )
-    categories: str | None = option(
+    add_selectors: tuple[str, ...] = option(
+        "The measurement",
+        "Selectors to compare beside the paper's, comma-separated: {selectors}.",
+        (),
+        only=("signals",),
+    )
+    categories: PathName | None = option(
         "The measurement",
         "A TOML file of token categories that replace the paper's six.",
         only=("category-kl",),
+        common=("category-kl",),
+        metavar="FILE",
     )
     min_count: Count = option(
         "The measurement",
         "Minimum occurrences of a token in the list of highest-KL tokens.",
         50,
         only=("category-kl",),
+        common=("category-kl",),
     )
     advise: bool = common(
         "The measurement",
-        "Advise how to train this pair, using all of its runs.",
+        "Advise how to train this pair, using all of its runs under runs/ (or --evidence).",
         False,
         only=("signals",),
         identity=NEVER,
     )
-    evidence: tuple[str, ...] = common(
+    evidence: Annotated[tuple[str, ...], PATH] = option(
         "The measurement",
         "Folders searched for runs of this pair, comma-separated, for --advise. Default: runs/.",
         (),
+        metavar="FOLDER,...",
         only=("signals",),
         identity=NEVER,
     )
     checkpoint_rule: CheckpointRule | None = option(
         "The measurement",
-        "Which checkpoints of a run are measured: every, last, best (by the run's validation.csv) "
-        "or last,best. Default: every in evaluate, last elsewhere.",
+        "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
+        "Default: every in evaluate, last elsewhere.",
         without=("served-kl",),
+        common=("evaluate",),
+        metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity
     )
     batch_tokens: Count = option(
@@ -158,10 +181,11 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         only=TOKEN_COMMANDS,
         identity=NEVER,
     )
-    cache: str = option(
+    cache: PathName = option(
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
+        metavar="FOLDER",
         place=1,
         identity=NEVER,
     )
@@ -171,6 +195,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         64,
         place=1,
         only=("served-kl",),
+        common=("served-kl",),
         identity=NEVER,  # served-kl records it beside the options
     )
 
@@ -208,7 +233,18 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         chosen.check()
         return chosen
 
+    def own_parts(self) -> list[origins.Named]:
+        return [*super().own_parts(), *((origins.SELECTOR, name) for name in self.add_selectors)]
+
     def check(self) -> None:
+        for name in self.add_selectors:
+            option_values.checked("each of --add-selectors", SelectorName, name)
+            if self.add_selectors.count(name) > 1 or name in COMPARED:
+                raise UserError(f"--add-selectors {name}: it is compared already, leave it out")
+            if SELECTORS[name].whole:
+                raise UserError(
+                    f"--add-selectors {name} weights every token, so there is no choice to compare"
+                )
         if self.evidence and not self.advise:
             raise UserError("--evidence only applies with --advise; add --advise")
         super().check()

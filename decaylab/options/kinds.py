@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from decaylab.options.option_values import JSON_TOO, ONE_BY_ONE, Must, Names, one_of, words
-from decaylab.problems.answers import ANSWER_RULES
+from decaylab.maths.selection import SELECTORS
+from decaylab.options.option_values import (
+    JSON_TOO,
+    ONE_ALONE,
+    ONE_BY_ONE,
+    PATH,
+    Must,
+    Names,
+    bare,
+    one_of,
+    words,
+)
+from decaylab.plugins import loading, origins
+from decaylab.problems.answers import RULES
 
 CONTROLS = ("own-prefix", "correct-so-far", "reverse", "swapped")
 
@@ -20,9 +33,37 @@ Temperature = Annotated[
     float, Must("be at least 0 (0 is greedy)", lambda value: 0 <= value < math.inf)
 ]
 Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= value < 2**63)]
-Paths = Annotated[tuple[str, ...], ONE_BY_ONE]
+PathName = Annotated[str, PATH]
+Paths = Annotated[tuple[str, ...], PATH, ONE_BY_ONE]
 Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
-AnswerRule = Annotated[str, one_of(ANSWER_RULES)]
+Plugins = Annotated[tuple[str, ...], ONE_BY_ONE, ONE_ALONE]
+
+
+def _own_names() -> str:
+    """What to do about a name that is not registered."""
+    return f"; one of your own needs --plugin FILE.py{loading.unloaded()}"
+
+
+AnswerRule = Annotated[str, one_of(RULES, _own_names)]
+SelectorName = Annotated[str, one_of(SELECTORS, _own_names)]
+
+
+def before_plugins(kind: Any) -> Any:
+    """The type of an option while plugins are not loaded: any text where it is a name that one of
+    them may register."""
+    _, marks = bare(kind)
+    names = any(getattr(mark, "choices", ()) in (SELECTORS, RULES) for mark in marks)
+    return str if names else kind
+
+
+StoredRule = Annotated[
+    str,
+    Must(
+        f"be the name of an answer rule, {origins.SHAPES[origins.ANSWER_RULE][1]}",
+        lambda name: bool(re.fullmatch(origins.SHAPES[origins.ANSWER_RULE][0], name)),
+    ),
+]
+"""An answer rule that finished runs were graded by; it need not be registered here."""
 Bins = Annotated[
     tuple[int, ...],
     Must(
@@ -43,6 +84,7 @@ def _is_rule(text: str) -> bool:
     return rules == (EVERY,) or (set(rules) <= {LAST, BEST} and len(set(rules)) == len(rules))
 
 
+CHECKPOINT_RULES = f"{EVERY}|{LAST}|{BEST}|{LAST},{BEST}"
 CHECKPOINT_RULE = Must(f"be {EVERY}, {LAST}, {BEST}, or {LAST},{BEST}", _is_rule)
 CheckpointRule = Annotated[str, CHECKPOINT_RULE]
 Text = Annotated[str, Must("be text", lambda text: True)]  # may be empty

@@ -18,7 +18,7 @@ import dataclasses
 import json
 import numbers
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -47,10 +47,22 @@ EXAMPLES: dict[Any, str] = {
 
 @dataclass(frozen=True)
 class Must:
-    """A condition on a value of the declared type. words: the condition, as it follows "must"."""
+    """A condition on a value of the declared type.
+
+    words: the condition, as it follows "must". choices: the words that are allowed, if the
+    condition is a list of them; those of a registry, which a plugin may extend. advice: what to do,
+    at the end of the message.
+    """
 
     words: str
     holds: Callable[[Any], bool]
+    choices: Collection[str] = field(default=(), compare=False)
+    advice: Callable[[], str] = str
+
+    @property
+    def text(self) -> str:
+        """The condition with its choices."""
+        return f"{self.words} {', '.join(self.choices)}".strip()
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,13 @@ NUMBER_TOO = "a whole number is accepted and converted to text"
 JSON_TOO = "values of a table that are not text are converted to JSON"
 NONE = "None is allowed"
 ONE_BY_ONE = "text is not split at commas"
+PATH = "a file or folder"
+ONE_ALONE = "a text alone is a list of one"
 
 
-def one_of(choices: Collection[str]) -> Must:
+def one_of(choices: Collection[str], advice: Callable[[], str] = str) -> Must:
     """One of these words. Words added to a registry later count too."""
-    return Must(f"be one of {', '.join(choices)}", lambda value: value in choices)
+    return Must("be one of", lambda value: value in choices, choices, advice)
 
 
 def among(choices: Sequence[str]) -> Must:
@@ -122,8 +136,18 @@ def checked(name: str, kind: Any, value: Any) -> Any:
         raise UserError(f"{name} must not be empty")
     for condition in conditions:
         if not condition.holds(value):
-            raise UserError(f"{name} must {condition.words}, got {_plain(value)}")
+            raise UserError(
+                f"{name} must {condition.text}, got {_plain(value)}{condition.advice()}"
+            )
     return value
+
+
+def choices_of(kind: Any) -> tuple[str, ...]:
+    """The words that an option may have, for one that may have only these; none for others."""
+    kind, marks = bare(kind)
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return tuple(word for condition in _conditions(marks) for word in condition.choices)
 
 
 def _conditions(marks: Sequence[Any]) -> list[Must]:
@@ -163,12 +187,14 @@ def _typed(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> Any:
         return value  # a kind without words is internal
     condition = f"be {WORDS[kind]}"
     if kind is str and _conditions(marks):
-        condition = _conditions(marks)[0].words
+        condition = _conditions(marks)[0].text
     raise UserError(f"{name} must {condition}, got {_quoted(value)}")
 
 
 def _list(name: str, kind: Any, value: Any, marks: Sequence[Any]) -> tuple[Any, ...]:
     """A tuple from a list or from comma-separated text."""
+    if ONE_ALONE in marks and isinstance(value, str | Path):
+        value = [value]
     if ONE_BY_ONE in marks and not isinstance(value, (list, tuple)):
         raise UserError(f"{name} must be a list, got {_quoted(value)}")
     if isinstance(value, str):
@@ -202,7 +228,7 @@ def _table(name: str, value: Any, marks: Sequence[Any]) -> dict[str, str]:
         texts = [text for text in (*value, *value.values()) if isinstance(text, str)]
         if len(texts) == 2 * len(value):
             return value
-    condition = [condition.words for condition in _conditions(marks)] or ["be KEY=VALUE"]
+    condition = [condition.text for condition in _conditions(marks)] or ["be KEY=VALUE"]
     raise UserError(f"{name} must {condition[0]}, got {_quoted(value)}")
 
 

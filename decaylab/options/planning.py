@@ -15,8 +15,9 @@ from decaylab.options.declared import (
 )
 from decaylab.options.diagnosing import DiagnosticOptions, ScoredFields
 from decaylab.options.kinds import Count, CountOrOff
-from decaylab.options.measuring import EMBEDDED_TEACHER, Options, PairOptions, PrefixFields
+from decaylab.options.measuring import Options, PrefixFields
 from decaylab.options.option_values import Must
+from decaylab.options.pair_options import EMBEDDED_TEACHER, PairOptions
 from decaylab.options.training import NO_PROBLEMS, RolloutLength, TrainFields, TrainOptions
 from decaylab.printing import GIB
 
@@ -65,6 +66,7 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         "Where the loss falls",
         "train: tokens at which rollouts stop, or full. Default: that of train.",
         among="The measurement",
+        metavar="N|full",
     )
     checkpoint_count: CountOrOff = option(
         "The measurement", "Trained students that diagnostics measure beside base.", 0, place=4
@@ -75,14 +77,17 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     gpus: str | None = common(
         "The machine",
         "Number of GPUs and memory of each: 1x48GB, 8x80GB. Default: those of this machine.",
+        metavar="NxSIZE",
     )
-    memory: str | None = common("The machine", "Plan for a CPU with this much memory: 24GB.")
-    processes: Count = option(
+    memory: str | None = common(
+        "The machine", "Plan for a CPU with this much memory: 24GB.", metavar="SIZE"
+    )
+    processes: Count = common(
         "The machine",
         "Processes per training run (accelerate's --num_processes). Each loads the teacher.",
         1,
     )
-    sharded: bool = option(
+    sharded: bool = common(
         "The machine",
         "Shard the student over the processes (FSDP); otherwise each holds all of it (DDP).",
         False,

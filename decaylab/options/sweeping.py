@@ -17,7 +17,16 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.kinds import LAST, AnswerRule, CheckpointRule, Count, Seed
+from decaylab.options.kinds import (
+    CHECKPOINT_RULES,
+    LAST,
+    AnswerRule,
+    CheckpointRule,
+    Count,
+    PathName,
+    Seed,
+    SelectorName,
+)
 from decaylab.options.option_values import Must, words
 from decaylab.options.training import FULL, TrainOptions
 
@@ -36,8 +45,9 @@ class SweepOptions(TrainOptions):
 
     over: Swept = common(
         "ahead of all panels",
-        f"What to vary: {' or '.join(SWEEPS)}.",
+        "What varies between the arms.",
         LENGTHS,
+        metavar="|".join(SWEEPS),
         argument=True,
         identity=(SWEEP,),
     )
@@ -46,6 +56,7 @@ class SweepOptions(TrainOptions):
         "Values to compare, comma-separated: lengths in tokens and full, or selectors at one "
         "--budget.",
         "",
+        metavar="VALUE,...",
         among="ahead of all panels",
         identity=NEVER,  # the runs themselves are part of the identity
     )
@@ -56,14 +67,15 @@ class SweepOptions(TrainOptions):
         among="ahead of all panels",
         identity=(SWEEP,),
     )
-    seed: Seed = common("Sampling", "The first seed.", 0, identity=(SWEEP,))
+    seed: Seed = option("Sampling", "The first seed.", 0, identity=(SWEEP,))
     test_limit: Count | None = common(
         "The problems", "Use only the first N test problems.", identity=(SWEEP,)
     )
     checkpoint_rule: CheckpointRule = option(
         "The measurement",
-        "Checkpoints to evaluate: last, best, last,best or every.",
+        "Checkpoints to evaluate; best is by the run's validation.csv.",
         LAST,
+        metavar=CHECKPOINT_RULES,
         identity=(SWEEP,),
     )
     samples: Count = common(
@@ -71,7 +83,8 @@ class SweepOptions(TrainOptions):
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "The answer rule that is reported first and grades held-out answers.",
+        "The answer rule that is reported first and grades held-out answers: {answer_rules}.",
+        metavar="NAME",
         place=3,
     )
     workers: Count = common(
@@ -81,19 +94,21 @@ class SweepOptions(TrainOptions):
         among="The engine",
         identity=NEVER,
     )
-    cache: str = option(
+    cache: PathName = option(
         "Scoring",
         "Folder of cached rollouts and token scores, reused by later commands.",
         "runs/cache",
+        metavar="FOLDER",
         identity=NEVER,
     )
-    runs: str | None = common(
+    runs: PathName | None = common(
         "The run",
         "Folder of the training runs; several sweeps may share it. Default: in runs/.",
+        metavar="FOLDER",
         place=-1,
         identity=NEVER,
     )
-    overwrite: bool = common(
+    overwrite: bool = option(
         "The run", "Redo evaluation and comparison; training runs are kept.", False, identity=NEVER
     )
 
@@ -148,8 +163,7 @@ class SweepOptions(TrainOptions):
             raise UserError(
                 f"sweep {SELECTOR} compares selectors at one --budget: remove --rollout-length"
             )
-        if value not in SELECTORS:
-            raise UserError(f"--values must be among {', '.join(SELECTORS)}, got {value}")
+        option_values.checked("each of --values", SelectorName, value)
         given["selector"] = value
         if SELECTORS[value].whole:
             given["budget"] = None

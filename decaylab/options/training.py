@@ -16,9 +16,18 @@ from decaylab.options.declared import (
     option,
 )
 from decaylab.options.diagnosing import position_bins
-from decaylab.options.kinds import AnswerRule, Bins, Count, CountOrOff, Rate, Seed
-from decaylab.options.measuring import EMBEDDED_TEACHER, PairOptions
-from decaylab.options.option_values import NUMBER_TOO, Must, among, one_of, words
+from decaylab.options.kinds import (
+    AnswerRule,
+    Bins,
+    Count,
+    CountOrOff,
+    Rate,
+    Seed,
+    SelectorName,
+)
+from decaylab.options.option_values import NUMBER_TOO, Must, among, words
+from decaylab.options.pair_options import EMBEDDED_TEACHER, PairOptions
+from decaylab.plugins import origins
 
 FULL = "full"
 NO_PROBLEMS = "none"
@@ -60,7 +69,6 @@ RolloutLength = Annotated[
 Budget = Annotated[int, Must("be at least 1 token", lambda value: value >= 1)]
 WeightDecay = Annotated[float, Must("be at least 0", lambda value: 0 <= value < math.inf)]
 Trackers = Annotated[str, among(TRACKERS)]
-SelectorName = Annotated[str, one_of(SELECTORS)]
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,7 @@ class TrainFields:
         f"are dropped; {NO_PROBLEMS} skips this check. Default: abacus with the embedded pair, "
         "math500 with any other.",
         only=TRAINS,
+        metavar="SET",
     )
     test_limit: Count | None = option(
         "The problems", "Use only the first N test problems.", only=TRAINS, identity=NEVER
@@ -85,11 +94,16 @@ class TrainFields:
     )
 
     selector: SelectorName = common(
-        "Where the loss falls", f"Which positions carry loss: {', '.join(SELECTORS)}.", "prefix"
+        "Where the loss falls",
+        "Which positions carry loss: {selectors}.",
+        "prefix",
+        common=("train",),
+        metavar="NAME",
     )
     budget: Budget | None = common(
         "Where the loss falls",
         "Positions per rollout that carry loss. Default: the N of ESR.",
+        common=TRAINS,
     )
     teacher_prefix: Count | None = option(
         "Where the loss falls",
@@ -97,8 +111,11 @@ class TrainFields:
     )
     divergence: Divergence = common(
         "Where the loss falls",
-        f"{', '.join(DIVERGENCES)}. All but the last are exact, over the whole vocabulary.",
+        f"What is minimised: {', '.join(DIVERGENCES)}. All but the last are exact, over the whole "
+        "vocabulary.",
         "reverse-kl",
+        common=("train",),
+        metavar="NAME",
     )
     normalise: Literal["tokens", "rollouts"] = option(
         "Where the loss falls",
@@ -107,24 +124,28 @@ class TrainFields:
         only=TRAINS,
     )
     score_end: bool = option(
-        "Where the loss falls", "Whether the end-of-turn token carries loss.", True, only=TRAINS
+        "Where the loss falls", "Loss on the end-of-turn token too.", True, only=TRAINS
     )
 
     steps: Count | None = common(
         "The training",
         "Optimiser updates. Default: 100 with the embedded pair, 200 with any other.",
+        common=TRAINS,
     )
     problems_per_step: Count = common(
-        "The training", "Problems per step, summed over processes.", 16
+        "The training", "Problems per step, summed over processes.", 16, common=("train",)
     )
     rollouts_per_problem: Count = option("The training", "Rollouts per problem in a step.", 1)
-    full_finetune: bool = common("The training", "Train all weights instead of LoRA.", False)
+    full_finetune: bool = common(
+        "The training", "Train all weights instead of LoRA.", False, common=("train",)
+    )
     lora_rank: Count = option("The training", "Rank of the adapters.", 32)
     lora_alpha: Count = option("The training", "LoRA scale is alpha / rank.", 64, only=TRAINS)
     lora_targets: str = option(
         "The training",
-        "all-linear, or comma-separated names of layers: q_proj,v_proj.",
+        "Layers that get adapters: all-linear, or comma-separated names such as q_proj,v_proj.",
         "all-linear",
+        metavar="NAME,...",
     )
     learning_rate: Rate | None = common(
         "The training",
@@ -135,14 +156,14 @@ class TrainFields:
     warmup_steps: CountOrOff = option("The training", "Steps of linear warm-up.", 0, only=TRAINS)
     schedule: Literal["constant", "linear", "cosine"] = option(
         "The training",
-        "Learning-rate schedule: constant, or linear or cosine decay to 0.",
+        "Learning-rate schedule; linear and cosine decay to 0.",
         "constant",
         only=TRAINS,
     )
     weight_decay: WeightDecay = option("The training", "Weight decay of AdamW.", 0.0, only=TRAINS)
     clip: Rate = option("The training", "Clip the gradient norm to this value.", 1.0, only=TRAINS)
     autocast: Literal["off", "bfloat16"] = option(
-        "The training", "off, or bfloat16: 16-bit passes over 32-bit weights.", "off"
+        "The training", "bfloat16: 16-bit passes over 32-bit weights.", "off"
     )
     gradient_checkpointing: bool = option(
         "The training",
@@ -170,22 +191,27 @@ class TrainOptions(TrainFields, PairOptions):
         "The problems",
         "The training problems, named as for measurements. They need no answers. Default: "
         "abacus-train with the embedded pair.",
+        metavar="SET",
     )
-    limit: Count | None = common("The problems", "Use only the first N training problems.")
-    split: str | None = option("The problems", "Hub split. Default: train.")
+    limit: Count | None = option("The problems", "Use only the first N training problems.")
+    split: str | None = option(
+        "The problems", "Split of a hub data set. Default: train.", metavar="NAME"
+    )
     answer_rule: AnswerRule | None = option(
         "The problems",
-        "The answer rule for grading held-out answers.",
+        "The answer rule for grading held-out answers: {answer_rules}.",
+        metavar="NAME",
         among="The measurement",
         place=3,
     )
-    max_tokens: Count | None = common(
+    max_tokens: Count | None = option(
         "Sampling", "Maximum tokens of a full rollout.", among="The measurement", place=1
     )
     seed: Seed = common(
         "Sampling",
         "Seed for the order of problems, sampling, and the adapters' initial weights.",
         0,
+        common=("train",),
     )
 
     bins: Bins | None = option(
@@ -197,13 +223,16 @@ class TrainOptions(TrainFields, PairOptions):
         "Where the loss falls",
         f"The paper's N: tokens at which rollouts stop, or {FULL}. Default: 100 (40 with the "
         "embedded pair) if the selector stops rollouts, full otherwise.",
-        among="The measurement",
+        place=-1,
+        common=("train",),
+        metavar="N|full",
     )
     track: Trackers = option(
         "The training",
         f"Trackers to log to, comma-separated: {', '.join(TRACKERS)}.",
         "",
         only=("train",),
+        metavar="NAME,...",
         identity=NEVER,
     )
     batch_tokens: Count | None = option(
@@ -309,6 +338,10 @@ class TrainOptions(TrainFields, PairOptions):
         return dataclasses.replace(
             self, rollout_length=str(length), budget=length, teacher_prefix=ahead
         )
+
+    def own_parts(self) -> list[origins.Named]:
+        named = [(origins.SELECTOR, self.selector), (origins.PROBLEM_SET, self.test_problems)]
+        return [*((kind, name) for kind, name in named if name), *super().own_parts()]
 
     def check(self) -> None:
         super().check()

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from decaylab.claims.advice import Advice
-from decaylab.claims.verdicts import Style, listed, pick
+from decaylab.claims.verdicts import pick
+from decaylab.claims.wording import Style, listed
 from decaylab.paper import paper_items
 from decaylab.paper.paper_items import FIGURES
 from decaylab.printing import rounded

@@ -6,7 +6,8 @@ import math
 
 from decaylab.claims.advice_lengths import suggest
 from decaylab.claims.advice_runs import most_problems
-from decaylab.claims.verdicts import RATIO, Style, pick, side
+from decaylab.claims.verdicts import pick, side
+from decaylab.claims.wording import RATIO, Style
 from decaylab.pages.asked import Asked, by_student, rows_by_student, untrained
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun

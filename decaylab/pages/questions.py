@@ -18,16 +18,8 @@ from decaylab.claims.advice_candidates import PREFIX
 from decaylab.claims.advice_evidence import cost_ratios, full_cost
 from decaylab.claims.on_decay import ahead_words, half_decay_words
 from decaylab.claims.sweep_arms import Arms
-from decaylab.claims.verdicts import (
-    PERCENT_OF,
-    POINTS_OF,
-    Style,
-    listed,
-    percent,
-    pick,
-    side,
-    widened,
-)
+from decaylab.claims.verdicts import pick, side, widened
+from decaylab.claims.wording import PERCENT_OF, POINTS_OF, Style, listed, percent
 from decaylab.pages import kl_answer
 from decaylab.pages.asked import NAMED, Asked, by_student, rows_by_student, untrained
 from decaylab.pages.merging import Merged, MergedRun, merge

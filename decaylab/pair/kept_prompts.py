@@ -11,11 +11,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from decaylab.pair.prepare import Setup
+from decaylab.policies.policy import Policy
 from decaylab.policies.prompts import Prompts
 from decaylab.runs import store
 
@@ -30,13 +31,24 @@ OTHERWISE = (
 Kept = TypeVar("Kept", bound=Setup[Any])
 
 
+class Prompted(Protocol):
+    """A pair with its prompts."""
+
+    @property
+    def student(self) -> Policy: ...
+    @property
+    def teacher(self) -> Policy: ...
+    @property
+    def prompts(self) -> Prompts: ...
+
+
 def digest(prompts: Prompts) -> str:
     """SHA-256 over roles, problems and ids; does not depend on their order."""
     return hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()
 
 
-def write(setup: Setup[Any], folder: Path) -> None:
-    """Writes the prompts of a setup into a folder, unless it already has prompts."""
+def write(setup: Prompted, folder: Path) -> None:
+    """Writes the prompts of a pair into a folder, unless it already has prompts."""
     if (folder / FILE).exists():
         return
     policies = {"student": setup.student, "teacher": setup.teacher}

@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import Options, PairOptions
+from decaylab.options.measuring import Options
+from decaylab.options.pair_options import PairOptions
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading, prompts, served_policies
 from decaylab.policies.policy import Policy, Role, load_settings
@@ -63,8 +64,8 @@ def prepare(
         loading.resolve(str(options.student))
     tokenizer = read_tokenizer(options, "student", device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
-    problems, notes = gradable(problem_set, grader)
     rule = options.answer_rule or problem_set.answer_rule
+    problems, notes = gradable(problem_set, grader, rule)
     notes += rule_notes(rule, problem_set.name, problems)
     complete: frozenset[str] = frozenset()
     if theirs is not None and tokenizer is not None:
@@ -204,9 +205,12 @@ def _with_budget(
 
 
 def gradable(
-    problem_set: ProblemSet, grader: Grader
+    problem_set: ProblemSet, grader: Grader, reported: str
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """The problems with a gold answer that can be graded, and notes about the others."""
+    """The problems with a gold answer that can be graded, and notes about the others.
+
+    reported: the answer rule. One of the user's own may read what decaylab's rules cannot.
+    """
     asked = tuple(problem for problem in problem_set.problems if problem.answer)
     without = f"{problem_set.without_gold} of {len(problem_set)} problems have no gold answer"
     notes = [note for note in problem_set.notes if note != without]
@@ -214,7 +218,12 @@ def gradable(
         notes.append(f"{without}, left out; is --column answer=NAME the right one?")
     # With an unparsable gold answer, every response would count as wrong.
     bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
-    if bad:
+    if bad and reported not in ANSWER_RULES:
+        notes.append(
+            f"{len(bad)} of {len(asked)} gold answers can be read by {reported} alone; the other "
+            "answer rules do not apply to them"
+        )
+    elif bad:
         names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
         notes.append(
             f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed "

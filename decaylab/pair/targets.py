@@ -16,8 +16,8 @@ from typing import Any
 
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
-from decaylab.options.measuring import PairOptions
-from decaylab.policies import checkpoint_folders, loading
+from decaylab.options.pair_options import PairOptions
+from decaylab.policies import checkpoint_folders, loaded_models, loading
 from decaylab.policies.identity import PolicyIdentity, hash_folder
 from decaylab.policies.loading import EMBEDDED
 from decaylab.policies.policy import Policy
@@ -45,7 +45,10 @@ class Target:
 
     @property
     def contents(self) -> str:
-        """Hashes of the folder and of the adapters below it; a hub id is used unchanged."""
+        """Hashes of the folder and of the adapters below it, or of a model in memory; a hub id is
+        used unchanged."""
+        if loaded_models.is_loaded(self.name):
+            return loaded_models.hash_of(self.name)
         first, *below = loading.chain(self.name)
         adapters = [hash_folder(link.folder) for link in below[:-1]]
         return "+".join(
@@ -204,6 +207,8 @@ def _check_sampling(options: DiagnosticOptions, sampled: dict[str, Any]) -> None
 
 def run_folder(path: Path) -> Path | None:
     """The run folder (with run.json) of a checkpoint: the path itself or its parent."""
+    if loaded_models.is_loaded(str(path)):
+        return None
     return next((folder for folder in (path, path.parent) if (folder / "run.json").is_file()), None)
 
 
@@ -247,8 +252,7 @@ def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
     Labels also differ from those of base and teacher. parts: least number of parts.
     """
     for depth in range(parts, 20):
-        # A model inside a step's folder is named after the step.
-        places = [checkpoint_folders.step_folder(Path(os.path.abspath(name))) for name in names]
+        places = [_place(name) for name in names]
         steps = [checkpoint_folders.step_of(place) is not None for place in places]
         labels = [
             "/".join(place.parts[-max(depth, 1 + step) :])
@@ -257,6 +261,14 @@ def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:
         if len({*labels, BASE, TEACHER}) == len(labels) + 2:
             return tuple(Target(label, name) for label, name in zip(labels, names, strict=True))
     raise UserError(f"the same checkpoint is given twice: {', '.join(sorted(names))}")
+
+
+def _place(name: str) -> Path:
+    """The path that a name is shortened from. A model inside a step's folder is named after the
+    step, a model in memory by its name and hash."""
+    if loaded_models.is_loaded(name):
+        return Path(name.removeprefix(loaded_models.PREFIX))
+    return checkpoint_folders.step_folder(Path(os.path.abspath(name)))
 
 
 def check_same_base(checkpoint: Policy, student: Policy) -> str:

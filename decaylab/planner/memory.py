@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.planner.models import Outline, TrainedOutline
 from decaylab.printing import GIB
 from decaylab.rollouts.cache import SPARE_COLUMNS

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import Options, PairOptions
+from decaylab.options.measuring import Options
+from decaylab.options.pair_options import PairOptions
 from decaylab.options.planning import PlanOptions
 from decaylab.pair.prepare import Setup, prepare
 from decaylab.planner.phases import Phase

@@ -6,6 +6,7 @@ model_loading       loads a model and checks every tensor
 adapter_loading     merges adapters into a model, or attaches them
 checkpoint_folders  finds the models in a trainer's folders
 served_policies     policies whose weights are in an engine
+loaded_models, loaded_checks, loaded_identity    models in memory; which can be used; their hash
 templates, control_tokens, prompts   from a problem to prompt ids
 vocabularies, handover               the shared ids of two vocabularies; passing a prefix on
 identity            what a run records about a policy

@@ -199,7 +199,7 @@ def attach(model: Any, name: str, folder: Path, on: str) -> tuple[Any, tuple[str
         try:
             merged = _merged(adapted, loosen)
         # Some types and layers cannot be merged.
-        except (ValueError, NotImplementedError, AttributeError, RuntimeError):
+        except (ValueError, AttributeError, RuntimeError):
             break
         with torch.inference_mode():
             worst = float((_logprobs(merged, ids) - unmerged).abs().max())

@@ -46,12 +46,13 @@ VERSIONED = (
 class PolicyIdentity:
     """The identity of a policy, as stored in run.json.
 
-    revision: for a hub model, the commit; "" for a folder. content_hash: over weights,
-    configuration and tokenizer; for a hub model, over its id and commit. base: of an adapter.
+    source: loaded is a model that was given in Python. revision: for a hub model, the commit; ""
+    for others. content_hash: over weights, configuration and tokenizer; for a hub model, over its
+    id and commit. base: of an adapter.
     """
 
     name: str
-    source: Literal["embedded", "folder", "adapter", "hub"]
+    source: Literal["embedded", "folder", "adapter", "hub", "loaded"]
     revision: str
     content_hash: str
     base: PolicyIdentity | None = None

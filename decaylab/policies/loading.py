@@ -1,8 +1,9 @@
 """Loads policies by name.
 
 A name is a hub id, a local model folder, a PEFT adapter folder (its base is read from it, and may
-be an adapter itself), a folder of checkpoints (the last one is used), or ``abacus-teacher`` or
-``abacus-student``, the pair that ships with decaylab.
+be an adapter itself), a folder of checkpoints (the last one is used), ``abacus-teacher`` or
+``abacus-student``, the pair that ships with decaylab, or the name of a model in memory
+(`loaded_models`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.policies import adapter_loading
+from decaylab.policies import adapter_loading, loaded_models
 from decaylab.policies.checkpoint_folders import is_model, last_model
 from decaylab.policies.identity import PolicyIdentity, hash_folder, hub_commit
 from decaylab.policies.model_loading import first_line, load_model
@@ -50,6 +51,8 @@ def load(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
         UserError: no such policy, no weights, pickle-only weights, missing or unused tensors, an
             adapter without its base or of a kind that does not change weights, no chat template.
     """
+    if loaded_models.is_loaded(name):
+        return loaded_models.policy_of(name, settings)
     links = chain(name, settings.revision)
     # Fail before gigabytes are read.
     for link in links[:-1]:
@@ -144,6 +147,8 @@ def _place(path: Path | str) -> Path | str:
 
 def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> Policy:
     """A policy with a tokenizer and no weights, enough if its rollouts already exist."""
+    if loaded_models.is_loaded(name):
+        return loaded_models.policy_of(name, settings, weights=False)
     folder = Path(name).expanduser()
     if (folder / "tokenizer_config.json").exists():
         path: Path | str = folder
@@ -192,7 +197,10 @@ def _listed(path: Path | str, settings: LoadSettings) -> Any:
 
 
 def resolve(name: str) -> Path | str:
-    """The folder of a name, or the name itself if it is a hub id."""
+    """The folder of a name, or the name itself if it is a hub id or that of a model in memory."""
+    if loaded_models.is_loaded(name):
+        loaded_models.held_policy(name)
+        return name
     if name in EMBEDDED:
         return Path(str(files("decaylab.data") / "abacus" / EMBEDDED[name]))
     path = Path(name).expanduser()

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies import adapter_loading
 from decaylab.policies.control_tokens import ControlTokens
 from decaylab.policies.identity import PolicyIdentity
@@ -79,7 +79,8 @@ class Policy:
     """A loaded model with its tokenizer.
 
     Prompts, prefixes and responses are token ids; only `prompt_ids` adds special tokens. notes:
-    what a reader of the results must know about how it was loaded.
+    what a reader of the results must know about how it was loaded. keeps_weights: the parameters
+    belong to the user, so not even their memory is exchanged.
     """
 
     def __init__(
@@ -89,9 +90,12 @@ class Policy:
         tokenizer: PreTrainedTokenizerBase,
         identity: PolicyIdentity,
         settings: LoadSettings = LoadSettings(),
+        *,
+        keeps_weights: bool = False,
     ) -> None:
         self.name, self.model, self.tokenizer = name, model, tokenizer
         self.identity, self.settings = identity, settings
+        self.keeps_weights = keeps_weights
         self.notes: tuple[str, ...] = ()
         self.config: Any = model.config if model is not None else None
         if settings.prompt_format == "chat" and not tokenizer.chat_template:
@@ -194,6 +198,10 @@ class Policy:
     def wider(self) -> Iterator[Policy]:
         """The same weights in the next wider precision, within the block."""
         wide = wider_than(self.weights.dtype)
+        if self.keeps_weights:
+            with _beside(self.weights, wide):
+                yield self
+            return
         # Parameters are changed in place, since a copy would take more memory. Buffers stay as they
         # are: they are in float32 and would lose precision on the way back.
         weights = [weight for weight in self.weights.parameters() if weight.is_floating_point()]
@@ -239,7 +247,7 @@ class Policy:
         ]
         if self.template is not None:
             prompt = self.template.conversation(messages)
-            return reader._embedded(reader.control.encode(prompt, hidden))
+            return reader.embedded(reader.control.encode(prompt, hidden))
         if len(messages) > 1:
             raise UserError(
                 f"problem {problem.problem_id} has {len(messages)} messages, but --prompt-format "
@@ -250,7 +258,7 @@ class Policy:
         # Some tokenizers end every text with an end-of-sequence token.
         while ids and ids[-1] in reader.end_ids:
             ids.pop()
-        return reader._embedded(ids)
+        return reader.embedded(ids)
 
     def _messages(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
         """Role and text of each message of a prompt."""
@@ -282,9 +290,9 @@ class Policy:
 
     def encode(self, text: str) -> list[int]:
         """Ids of text inside a response, without added special tokens."""
-        return self._embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.embedded(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _embedded(self, ids: Iterable[int]) -> list[int]:
+    def embedded(self, ids: Iterable[int]) -> list[int]:
         """The ids as a list.
 
         Raises:
@@ -309,6 +317,34 @@ class Policy:
                 kept, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         )
+
+
+@contextmanager
+def _beside(model: Any, dtype: torch.dtype) -> Iterator[None]:
+    """A model with copies of its parameters in another precision, within the block.
+
+    The parameters themselves are set aside untouched, since an optimizer, a reducer of gradients
+    or a flat buffer may hold their memory.
+    """
+    import torch
+
+    places = [
+        (module._parameters, name, weight)
+        for module in model.modules()
+        for name, weight in module._parameters.items()
+        if weight is not None and weight.is_floating_point()
+    ]
+    copies: dict[int, Any] = {}
+    try:
+        for parameters, name, weight in places:
+            if id(weight) not in copies:  # tied weights stay tied
+                wide = weight.detach().to(dtype)
+                copies[id(weight)] = torch.nn.Parameter(wide, requires_grad=False)
+            parameters[name] = copies[id(weight)]
+        yield
+    finally:
+        for parameters, name, weight in places:
+            parameters[name] = weight
 
 
 def wider_than(dtype: torch.dtype) -> torch.dtype:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import mended

@@ -2,6 +2,10 @@ r"""Decides whether two answers are equal, and names the answer rules.
 
     equal(tidy(r"\frac{3}{4}"), tidy("0.75"))  # True
 
+    @dl.answer_rule("same_text")                # a rule of the user's own
+    def same_text(response: str, gold: str) -> bool:
+        return response.strip() == gold
+
 Plain numbers, words and choices are compared here, everything else by math-verify
 (`decaylab.problems.symbolic`), after conversion to forms that it reads (`decaylab.problems.forms`).
 """
@@ -9,8 +13,11 @@ Plain numbers, words and choices are compared here, everything else by math-veri
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar
 
+from decaylab.plugins import origins
 from decaylab.problems import forms
 from decaylab.problems.expressions import RELATION
 from decaylab.problems.plain_numbers import (
@@ -24,11 +31,53 @@ from decaylab.problems.plain_numbers import (
 from decaylab.problems.symbolic import math_equal, parsed
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
-"""The rules by which responses are graded; the verdicts of all are stored."""
+"""decaylab's own rules, by which all responses are graded; the verdicts of all are stored."""
+Rule = Callable[[str, str], Any]
+"""A rule of the user's own: response (after its thoughts) and gold answer in, a verdict out."""
+Function = TypeVar("Function", bound=Callable[..., Any])
+RULES: dict[str, Rule | None] = dict.fromkeys(ANSWER_RULES)
+"""Every rule by name; decaylab's own are judged in `decaylab.problems.grading`."""
+
+
+def answer_rule(name: str) -> Callable[[Function], Function]:
+    """Registers a function as an answer rule: ``@dl.answer_rule("my_rule")``.
+
+    The function takes a response (the text after the last thought) and the gold answer, both as
+    text, and returns True (correct), False (wrong), None (no answer), or the verdict as text:
+    ``correct``, ``wrong`` or ``no_answer``. It runs in other processes with a time limit, so it
+    must depend on nothing but its arguments. A response without text, or with an open thought, has
+    no answer; the function is not called.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+
+    Raises:
+        UserError: an invalid name, one that exists, or a function with other arguments.
+    """
+
+    def registered(function: Function) -> Function:
+        origins.register(origins.ANSWER_RULE, name, function, ("response", "gold"), RULES)
+        RULES[name] = function
+        return function
+
+    return registered
+
+
+def graded_by(*more: str) -> tuple[str, ...]:
+    """The rules by which a run is graded: decaylab's own, and those that the run names."""
+    return tuple(dict.fromkeys((*ANSWER_RULES, *more)))
+
+
+def reported_first(rule: str) -> tuple[str, ...]:
+    """The rules that a run reports: the chosen one, then decaylab's own."""
+    return tuple(dict.fromkeys((rule, *ANSWER_RULES)))
 
 
 def applies(rule: str, answer: str) -> bool:
-    """Whether an answer rule can grade against this gold answer: gsm8k requires a number."""
+    """Whether an answer rule can grade against this gold answer: gsm8k requires a number.
+
+    A rule of the user's own applies to every gold answer.
+    """
     return rule != "gsm8k" or gold_number(answer) is not None
 
 

@@ -14,7 +14,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,6 +68,25 @@ def read_rows(
     except (OSError, EOFError, zlib.error) as error:
         system = error.strerror if isinstance(error, OSError) else None
         raise UserError(f"cannot read {reader.name}: {system or one_line(error)}") from error
+
+
+def parsed_rows(
+    texts: Iterable[str],
+    name: str,
+    halves: list[str],
+    holds: str = "a question and an answer",
+) -> Iterator[Row]:
+    """Rows of JSON texts, one object each, as `read_rows` reads the lines of a file.
+
+    name: of the rows in messages.
+
+    Raises:
+        UserError: a text that is not a JSON object.
+    """
+    reader = _Reader(Path(name), name, lambda count: None, halves, holds)
+    for number, text in enumerate(texts, start=1):
+        place = f"{name}, row {number}"
+        yield reader._row(reader._parsed(text, place), text, place)
 
 
 def suffix_of(path: Path) -> str:

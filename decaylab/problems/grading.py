@@ -16,6 +16,9 @@ first, arXiv 2605.27028), so all rules are applied and the reported one is named
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])
     grades.verdicts["last_boxed"]          # [Verdict.CORRECT]
 
+A rule of the user's own (`answers.answer_rule`) is graded in the same way by the function that was
+registered.
+
 Comparing answers can hang in C code, so it runs in child processes that are ended after a time
 limit.
 """
@@ -40,8 +43,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from decaylab.problems import thoughts
-from decaylab.problems.answers import ANSWER_RULES, box_equals, equal, is_readable
+from decaylab.errors import UserError
+from decaylab.plugins import origins
+from decaylab.problems import own_rules, thoughts
+from decaylab.problems.answers import ANSWER_RULES, RULES, box_equals, equal, is_readable
 from decaylab.problems.boxes import boxed_answers, boxed_lists
 from decaylab.problems.expressions import comparable, expressions
 from decaylab.problems.plain_numbers import final_number, gold_number, same_rounded, tidy
@@ -51,8 +56,8 @@ from decaylab.problems.votes import VOTING_RULES, same_answer
 CODE = tuple(
     Path(__file__).with_name(f"{name}.py")
     for name in (
-        *("answers", "boxes", "expressions", "forms", "grading", "plain_numbers", "symbolic"),
-        "thoughts",
+        *("answers", "boxes", "expressions", "forms", "grading", "own_rules", "plain_numbers"),
+        *("symbolic", "thoughts"),
     )
 )
 """The files that determine verdicts. Stored verdicts are recomputed when they change."""
@@ -99,6 +104,8 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
     """The verdict of one rule on one response; may hang, so only workers call it."""
     if rule.startswith(_SAME):
         return _verdict(same_answer(rule.removeprefix(_SAME), response, answer))
+    if own := RULES.get(rule):
+        return Verdict(own_rules.verdict(own, response, answer))
     gold = tidy(answer)
     if rule == _GOLD_CHECK:
         return _verdict(is_readable(gold))
@@ -107,6 +114,9 @@ def _judge(rule: str, response: str, answer: str) -> Verdict:
         if expected is None:
             return Verdict.NOT_APPLICABLE
         return Verdict.NO_ANSWER if number is None else _verdict(same_rounded(expected, number))
+    # Left out before the run, unless a rule of the user's own reads this gold answer.
+    if not is_readable(gold):
+        return Verdict.NOT_APPLICABLE
     boxed, lists = boxed_answers(response), boxed_lists(response)
     if rule == "anywhere":
         contents = [content for content in dict.fromkeys((*boxed, *lists)) if content]
@@ -132,12 +142,14 @@ def _verdict(is_equal: bool) -> Verdict:
 # Worker processes
 
 _Judgement = tuple[str, str, str]  # rule, response, gold answer
+_ERROR = "error "  # beginning of a line that is no verdict
 
 
 def _serve(timeout_seconds: float) -> None:
-    """Runs a worker: reads lists of judgements from stdin and writes one verdict per line.
+    """Runs a worker: reads plugins and judgements from stdin and writes one verdict per line.
 
-    Exits when a judgement takes too long.
+    Exits when a judgement takes too long. A rule of the user's own that cannot be used is a line
+    with the reason.
     """
     answers = os.fdopen(os.dup(1), "w")
     null = open(os.devnull, "w")  # noqa: SIM115  (open as long as the process lives)
@@ -156,13 +168,22 @@ def _serve(timeout_seconds: float) -> None:
     math_equal(r"\frac{1}{\sqrt{2}}", r"\frac{\sqrt{2}}{2}", 6)
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
-        for rule, response, answer in json.loads(line):
+        sources, judgements = json.loads(line)
+        if problem := own_rules.load(sources):
+            print(_ERROR + problem, file=answers, flush=True)
+            continue
+        for rule, response, answer in judgements:
             # A timer outside the interpreter: it also stops C code, and works without the parent.
             faulthandler.dump_traceback_later(timeout_seconds, exit=True, file=null)
+            verdict: str
             try:
                 verdict = _judge(rule, response, answer)
             except MemoryError:
                 verdict = Verdict.TIMEOUT
+            except Exception as error:
+                if not RULES.get(rule):
+                    raise
+                verdict = _ERROR + own_rules.complaint(rule, response, error)
             faulthandler.cancel_dump_traceback_later()
             print(verdict, file=answers, flush=True)
 
@@ -196,11 +217,12 @@ class _Worker:
                 inbox.put((self, line.strip()))
         inbox.put((self, None))
 
-    def send(self, judgements: list[_Judgement]) -> None:
+    def send(self, judgements: list[_Judgement], sources: own_rules.Sources) -> None:
+        """sources: of the user's own rules, which the worker imports if it has not yet."""
         assert self.process.stdin is not None
         self.owed.extend(judgements)
         try:
-            self.process.stdin.write(json.dumps(judgements) + "\n")
+            self.process.stdin.write(json.dumps([sources, judgements]) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # the worker has died; the end of its output is handled in _take_in
@@ -235,6 +257,7 @@ class Grader:
         self._pool: list[_Worker] = []
         self._inbox: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
         self._known: dict[_Judgement, Verdict] = {}
+        self._sources: own_rules.Sources = {}
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -270,16 +293,17 @@ class Grader:
 
         Raises:
             ValueError: the two sequences differ in length, or a rule is unknown.
+            UserError: a rule of the user's own cannot be imported by another process, raised an
+                error, or returned no verdict.
         """
         if len(responses) != len(answers):
             raise ValueError(
                 f"each response needs its gold answer, got {len(responses)} responses and "
                 f"{len(answers)} answers"
             )
-        if unknown := [rule for rule in rules if rule not in ANSWER_RULES]:
-            raise ValueError(
-                f"answer rules are {', '.join(ANSWER_RULES)}, got {', '.join(unknown)}"
-            )
+        if unknown := [rule for rule in rules if rule not in RULES]:
+            raise ValueError(f"answer rules are {', '.join(RULES)}, got {', '.join(unknown)}")
+        self._use(rules)
         starts = [
             thoughts.answer_start(response, prompt, marks)
             for response, prompt in zip(responses, prompts or [""] * len(responses), strict=True)
@@ -289,6 +313,21 @@ class Grader:
         return Grades(
             {rule: [known[rule, response, answer] for response, answer in pairs] for rule in rules}
         )
+
+    def _use(self, rules: Sequence[str]) -> None:
+        """Notes the plugins of the user's own rules. One whose file has changed and was imported
+        again starts new workers."""
+        for origin in origins.origins((origins.ANSWER_RULE, rule) for rule in rules):
+            source = origin.source, origin.sha256
+            with self._lock:
+                if self._sources.get(origin.name, source) != source:
+                    self.close()
+                    self._known = {
+                        asked: verdict
+                        for asked, verdict in self._known.items()
+                        if asked[0] != origin.name
+                    }
+                self._sources[origin.name] = source
 
     def same(self, rule: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether the two answers of each pair are equal; False after a timeout.
@@ -336,13 +375,18 @@ class Grader:
             self._pool.append(_Worker(self.timeout_seconds, self._inbox))
         for worker in self._pool:
             if waiting and not worker.owed:
-                worker.send([waiting.popleft() for _ in range(min(_CHUNK, len(waiting)))])
+                chunk = [waiting.popleft() for _ in range(min(_CHUNK, len(waiting)))]
+                asked = {rule for rule, _, _ in chunk}
+                sources = {rule: self._sources[rule] for rule in asked & self._sources.keys()}
+                worker.send(chunk, sources)
 
     def _take_in(self, waiting: deque[_Judgement], worker: _Worker, line: str | None) -> None:
         if worker not in self._pool:
             return  # late output of a worker that was ended
         if line == "ready":
             worker.is_ready = True
+        elif line is not None and line.startswith(_ERROR):
+            raise UserError(line.removeprefix(_ERROR))
         elif line is not None:
             self._known[worker.owed.popleft()] = Verdict(line)
         elif not worker.is_ready:

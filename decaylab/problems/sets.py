@@ -7,12 +7,15 @@ r"""Loads problem sets by name, with their version and content hash.
     load_problems("mine.jsonl", columns={"question": "q", "answer": "reward.gold"})
     load_problems("owner/name:config", split="train", revision="v1.2")
     load_problems("gym:chain_sum", limit=200, seed=3)   # reasoning-gym, an extra
+    load_problems("rows:3fa9c2d1e0b4")                  # rows in memory (`given_rows`)
+    load_problems("my-set", limit=50)                   # registered by `own_sets.problem_set`
 
 A set is read in its own order and never shuffled.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import hashlib
 import importlib
@@ -26,7 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from decaylab.errors import UserError
-from decaylab.problems import abacus, hub
+from decaylab.plugins import loading
+from decaylab.problems import abacus, given_rows, hub, own_sets
+from decaylab.problems.answers import RULES
 from decaylab.problems.chat_questions import Messages, asked
 from decaylab.problems.columns import Columns, find_columns, gold_answer
 from decaylab.problems.files import (
@@ -71,9 +76,9 @@ class Problem:
 class ProblemSet:
     """Problems in their own order, with what a run must record about them.
 
-    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), or the
-    file's name.
-    version: of the generator, or the hub commit of the rows, or "local file".
+    name: "abacus", "math500", "gsm8k", "gym:task", the hub id (with its configuration), the file's
+    name, or "rows:" and a hash.
+    version: of the generator, or the hub commit of the rows, "local file", or "given in Python".
     content_hash: SHA-256 over ids, questions, answers and any messages of these problems, in order.
     instruction: text appended to each question; "" for none.
     answer_rule: the default answer rule.
@@ -153,7 +158,7 @@ def load_problems(
     Args:
         spec: ``abacus`` or ``abacus-train``; ``math500`` or ``gsm8k``, from the hub;
             ``math500:FILE`` or ``gsm8k:FILE``; a .jsonl, .json or .parquet file; a hub data set
-            ``owner/name`` or ``owner/name:config``; ``gym:TASK``.
+            ``owner/name`` or ``owner/name:config``; ``gym:TASK``; a name that was registered.
         limit: use only the first ``limit`` problems; None is all, and 100 of a generated set.
         revision: hub branch, tag or commit.
         split: hub split; None is test, or train if there is no test split.
@@ -172,7 +177,13 @@ def load_problems(
     if spec in ("abacus", "abacus-train") or kind == "gym":
         wanted.refuse(spec, "is generated", "revision", "split", "columns")
         return _gym(rest, limit, seed) if kind == "gym" else _abacus(spec, limit)
+    if given_rows.is_rows(spec):
+        wanted.refuse("a list of problems", "is in memory", "revision", "split")
+        return _from_memory(spec, wanted)
     # A known name takes precedence over a folder of that name.
+    if own := own_sets.own(spec):
+        wanted.refuse(spec, "is made by a function", "revision", "split")
+        return _own(spec, own, wanted)
     if spec in _KNOWN:
         return _from_hub(_KNOWN[spec].repo, _KNOWN[spec].config, spec, wanted)
     known = kind if kind in _KNOWN else None
@@ -181,12 +192,29 @@ def load_problems(
         return _from_file(Path(rest if known else spec).expanduser(), known, wanted)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", kind):
         return _from_hub(kind, rest or None, None, wanted)
-    close = difflib.get_close_matches(spec, ["abacus", *_KNOWN], n=1)
+    named = list(own_sets.SETS)
+    close = difflib.get_close_matches(spec, named, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UserError(
-        f"unknown problem set {spec!r}: {hint}give abacus, {', '.join(_KNOWN)}, gym:TASK, "
-        f"a {', '.join(FILE_SUFFIXES)} file, or a hub data set as owner/name"
+        f"unknown problem set {spec!r}: {hint}give {', '.join(named)}, gym:TASK, "
+        f"a {', '.join(FILE_SUFFIXES)} file, a hub data set as owner/name, or a set of your own "
+        f"with --plugin{loading.unloaded()}"
     )
+
+
+def _own(name: str, own: own_sets.OwnSet, wanted: _Wanted) -> ProblemSet:
+    """The problems of a function that a user registered."""
+    halves: list[str] = []
+    rows = own_sets.read(name, wanted.limit, halves)
+    problems, notes = _parse(rows, None, wanted, name, halves)
+    made = _problem_set(name, own_sets.version(name), problems, notes, None)
+    if own.answer_rule not in RULES:
+        raise UserError(
+            f"problem set {name!r} has answer_rule {own.answer_rule!r}, which is not registered; "
+            f"there are {', '.join(RULES)}"
+        )
+    instruction = INSTRUCTIONS.get(own.instruction, own.instruction)
+    return dataclasses.replace(made, instruction=instruction, answer_rule=own.answer_rule)
 
 
 def _abacus(name: str, limit: int | None) -> ProblemSet:
@@ -294,6 +322,13 @@ def _from_file(path: Path, known: str | None, wanted: _Wanted) -> ProblemSet:
     return _problem_set(
         known or path.name, "local file", problems, notes, BOXED_INSTRUCTION if known else None
     )
+
+
+def _from_memory(name: str, wanted: _Wanted) -> ProblemSet:
+    halves: list[str] = []
+    rows = list(islice(given_rows.rows_of(name, halves), wanted.limit))
+    problems, notes = _parse(rows, None, wanted, "problems", halves)
+    return _problem_set(name, "given in Python", problems, notes, None)
 
 
 def _from_hub(repo: str, config: str | None, known: str | None, wanted: _Wanted) -> ProblemSet:

@@ -58,7 +58,7 @@ def same_answer(rule: str, first: str, second: str) -> bool:
 def classes(
     ballots: Sequence[Sequence[str]], same: Callable[[Sequence[tuple[str, str]]], Sequence[bool]]
 ) -> list[list[int]]:
-    """The class of each answer of each ballot, [ballots][answers], numbered from 0 as they appear.
+    """The class of each answer, a list for each ballot, numbered from 0 as they appear.
 
     An answer joins the first class whose first answer equals it. Equal strings are one answer.
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
@@ -14,6 +14,7 @@ from decaylab.problems.files import MENDED, Progress
 from decaylab.problems.sets import Problem, ProblemSet
 from decaylab.progress import Reporter
 from decaylab.rollout_files import files, given_thoughts
+from decaylab.rollout_files.given_prompts import rendered_ids
 from decaylab.rollout_files.reading import GivenRollout, Read, ReadSettings, read_files
 
 LARGE = 20_000_000
@@ -223,15 +224,13 @@ def student_reads(
     own_teacher_prompt = options.teacher_prompt == "own"
     if own_teacher_prompt:
         given_thoughts.check(options, theirs.rollouts, student, teacher)
-    begin = str(student.tokenizer.bos_token or "\n")
     given: dict[str, tuple[int, ...]] = {}
     for name in prompts["student"]:
         prompt = theirs.prompts.get(name)
         if name in theirs.prompt_ids:
             given[name] = theirs.prompt_ids[name]
         elif prompt is not None and prompt.text is not None:
-            bare = student.template is None and not prompt.text.startswith(begin)
-            given[name] = tuple(student.control.encode(prompt.text, {}, begin=bare))
+            given[name] = rendered_ids(student, prompt.text)
     read_by_student = {**prompts["student"], **given}
     if own_teacher_prompt and student.template is not None:
         return {"student": read_by_student, "teacher": prompts["teacher"]}

@@ -373,6 +373,16 @@ def _frame(template: ChatTemplate, begin: str) -> _Frame | None:
     )
 
 
+def rendered_ids(student: Policy, text: str) -> tuple[int, ...]:
+    """Ids of a prompt that is rendered already, as the student reads it.
+
+    Without a template, the special tokens that begin a text are added if it lacks them.
+    """
+    begin = str(student.tokenizer.bos_token or "\n")
+    bare = student.template is None and not text.startswith(begin)
+    return tuple(student.control.encode(text, {}, begin=bare))
+
+
 def letters(text: str) -> str:
     """Letters and digits only, to compare texts that were normalised or trimmed."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies import loading, served_policies
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollouts.sampling import Engine

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import torch
 
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 from decaylab.progress import Reporter
 from decaylab.rollouts.engine_spec import EngineSpec, spec_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 from decaylab.policies.served_policies import Adapters, Source
 

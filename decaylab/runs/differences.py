@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from decaylab.options.option_values import flag
+from decaylab.plugins import origins
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
 Identity = Mapping[str, Any]
@@ -49,11 +50,16 @@ def found(there: Identity, now: Identity) -> list[str]:
     parts = [
         words
         for name in sorted(there.keys() | now.keys())
-        if name not in ("options", "training") and there.get(name) != now.get(name)
+        if name not in ("options", "training", origins.PLUGINS) and there.get(name) != now.get(name)
         if not (options and name in IMPLIED)
         for words in _part(name, there.get(name), now.get(name))
     ]
-    return list(dict.fromkeys([*options, *parts]))
+    return list(dict.fromkeys([*options, *of_plugins(there, now), *parts]))
+
+
+def of_plugins(there: Identity, now: Identity) -> list[str]:
+    """The functions of the user's own that have changed, each with its file."""
+    return origins.differences(there.get(origins.PLUGINS, {}), now.get(origins.PLUGINS, {}))
 
 
 def of_options(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -147,6 +147,17 @@ def read(folder: Path) -> FoundRun:
     return _read(folder)
 
 
+def holds(folder: Path) -> bool:
+    """Whether there is a measured run in a folder or below it."""
+    return any(_below(folder, DEPTH))
+
+
+def training(folder: Path, record: dict[str, Any]) -> FoundRun:
+    """A training run as one of these runs. It has no measurements of its own."""
+    name = folder.absolute().name
+    return FoundRun(folder, name, "train", record, _pair(record["identity"]))
+
+
 def of_same_pair(run: FoundRun, command: str, root: Path) -> list[FoundRun]:
     """The runs of a command on the same pair at and below a folder; unreadable ones are skipped."""
     return [other for other in of_pair(run.pair, [root])[0] if other.command == command]

@@ -16,10 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from decaylab.plugins import origins
 from decaylab.policies import identity
 from decaylab.policies.policy import Policy
 from decaylab.problems import grading, thoughts
-from decaylab.problems.answers import ANSWER_RULES
+from decaylab.problems.answers import graded_by
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import Problem
 from decaylab.runs import own_tokens, store
@@ -36,7 +37,8 @@ RECORD = b"decaylab_graded"
 class Judge:
     """Grades rows of the rollouts table.
 
-    gold: by problem_id. policies: by role. marks: of thoughts. by: hash of the grading code.
+    gold: by problem_id. policies: by role. marks: of thoughts. by: hash of the grading code. own:
+    records of the user's own rules.
     """
 
     grade: Grade
@@ -45,6 +47,7 @@ class Judge:
     policies: Mapping[str, Policy]
     marks: thoughts.Marks = thoughts.KNOWN
     by: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def schema(self) -> pa.Schema:
@@ -54,9 +57,8 @@ class Judge:
     def record(self) -> str:
         """Everything that verdicts depend on, as JSON, with a hash of the gold answers."""
         gold = hashlib.sha256(json.dumps(sorted(self.gold.items())).encode()).hexdigest()
-        return json.dumps(
-            {"grader": self.by, "rules": self.rules, "thought_marks": self.marks, "gold": gold}
-        )
+        made_by = {"grader": self.by, "rules": self.rules, "thought_marks": self.marks}
+        return json.dumps({**made_by, "gold": gold, **self.own})
 
     def table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
         """Rows with the columns derived from a response: own tokens, ``answer_start``,
@@ -98,16 +100,23 @@ def judge(
     problems: Iterable[Problem],
     policies: Mapping[str, Policy],
     thought_marks: str | None,
+    *named: str,
 ) -> Judge:
-    """The judge of a run, with every answer rule, the policies' marks and ``--thought-marks``."""
+    """The judge of a run, with the answer rules, the policies' marks and ``--thought-marks``.
+
+    named: the answer rules that the run names, beside decaylab's own.
+    """
+    rules = graded_by(*named)
 
     def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
-        verdicts = grader.grade(texts, gold, marks=()).verdicts
+        verdicts = grader.grade(texts, gold, rules=rules, marks=()).verdicts
         return {rule: [str(verdict) for verdict in given] for rule, given in verdicts.items()}
 
     marks = thoughts.of_pair(policies.values(), thought_marks)
     gold = {problem.problem_id: problem.answer or "" for problem in problems}
-    return Judge(grade, ANSWER_RULES, gold, policies, marks, {"code": _code(), **_versions()})
+    by = {"code": _code(), **_versions()}
+    own = origins.identity((origins.ANSWER_RULE, rule) for rule in rules)
+    return Judge(grade, rules, gold, policies, marks, by, own)
 
 
 def count_open(table: pa.Table) -> int:

@@ -26,30 +26,40 @@ from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens, store
 
 OUTCOMES = "decaylab.outcomes/1"
-GRADES = [f"grade_{rule}" for rule in ANSWER_RULES]
-SCHEMA = pa.schema(
-    {
-        "checkpoint": pa.string(),
-        "step": pa.float64(),
-        "problem_id": pa.string(),
-        "sample": pa.int32(),
-        "stop_reason": pa.string(),
-        "response_tokens": pa.int32(),
-        **dict.fromkeys(GRADES, pa.string()),
-        **{f"vote_{rule}": pa.int32() for rule in votes.VOTING_RULES},
-    }
-)
+GRADE = "grade_"
+FIELDS: dict[str, pa.DataType] = {
+    "checkpoint": pa.string(),
+    "step": pa.float64(),
+    "problem_id": pa.string(),
+    "sample": pa.int32(),
+    "stop_reason": pa.string(),
+    "response_tokens": pa.int32(),
+}
+VOTES = {f"vote_{rule}": pa.int32() for rule in votes.VOTING_RULES}
 Same = Callable[[str, Sequence[tuple[str, str]]], Sequence[bool]]
 """A rule and pairs of answers in; whether the answers of each pair are equal out: `Grader.same`."""
 
 
+def schema(rules: Sequence[str]) -> pa.Schema:
+    """The schema of the outcomes under these answer rules."""
+    grades = {f"{GRADE}{rule}": pa.string() for rule in rules}
+    return pa.schema({**FIELDS, **grades, **VOTES})
+
+
 def collect(
-    rollouts: Mapping[str, pd.DataFrame], steps: Mapping[str, float], same: Same
+    rollouts: Mapping[str, pd.DataFrame],
+    steps: Mapping[str, float],
+    same: Same,
+    rules: Sequence[str] = ANSWER_RULES,
 ) -> pd.DataFrame:
-    """The outcomes of plain rollouts by checkpoint, in the given order. A missing step is NaN."""
+    """The outcomes of plain rollouts by checkpoint, in the given order. A missing step is NaN.
+
+    rules: the answer rules whose grades are kept.
+    """
     tables = []
+    grades = [f"{GRADE}{rule}" for rule in rules]
     for name, rows in rollouts.items():
-        table = rows[["problem_id", "sample", "stop_reason", *GRADES]].assign(
+        table = rows[["problem_id", "sample", "stop_reason", *grades]].assign(
             checkpoint=name,
             step=steps.get(name, np.nan),
             response_tokens=own_tokens.count(rows),
@@ -59,11 +69,13 @@ def collect(
     frame = pd.concat(tables, ignore_index=True)
     for rule in votes.VOTING_RULES:
         frame[f"vote_{rule}"] = _votes(frame, rule, same)
-    return pd.DataFrame(frame[SCHEMA.names])
+    return pd.DataFrame(frame[schema(rules).names])
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    """Writes outcomes, with the answer rules of their columns."""
+    rules = [name.removeprefix(GRADE) for name in frame.columns if name.startswith(GRADE)]
+    table = pa.Table.from_pandas(frame, schema=schema(rules), preserve_index=False)
     store.write_table(table, path, OUTCOMES)
 
 

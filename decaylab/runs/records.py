@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from decaylab.plugins import origins
 from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
 from decaylab.problems.sets import ProblemSet
@@ -40,6 +41,20 @@ def identity_of_pair(
         "prompts": prompts_digest,
         "problems": about_problems,
     }
+
+
+def own_parts(options: Any, problem_set: ProblemSet) -> dict[str, Any]:
+    """The part of a run's identity for the functions of the user's own that it uses; {} without.
+
+    Args:
+        options: of a command on a pair.
+        problem_set: its problems, which may have an answer rule of the user's own.
+
+    Raises:
+        UserError: one of them cannot be imported by another process.
+    """
+    of_set = origins.ANSWER_RULE, problem_set.answer_rule
+    return origins.identity([*options.own_parts(), of_set])
 
 
 def end_ids(policies: Mapping[str, Policy]) -> dict[str, list[int]]:

@@ -18,6 +18,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
+from decaylab.plugins.origins import ANSWER_RULE, PLUGINS, SELECTOR
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
 AGAIN = "rerun its command with --overwrite, or leave the folder out"
@@ -32,6 +33,10 @@ SHAPE: dict[str, Any] = {
     "notes": [str],
     "prompt_notes": [str],
     "tokens": [str],
+    "sources": {
+        "tokens": [{"checkpoint": str, "view": str, "folder": str}],
+        "rollouts": {},
+    },
     "answer_rule": str,
     "preset": str,
     "level": NUMBER,
@@ -48,6 +53,7 @@ SHAPE: dict[str, Any] = {
     "identity": {
         **PAIR,
         "diagnostic": str,
+        PLUGINS: {},
         "options": {},
         "training": {},
         "engine": {},
@@ -63,6 +69,8 @@ SHAPE: dict[str, Any] = {
 }
 """The types of what readers use. A key may be missing, and others may be there. A tuple lists
 alternatives, ``{}`` is any object, a list of one shape is a list of such."""
+OWN = {"selector": SELECTOR, "answer_rule": ANSWER_RULE}
+"""Options that may hold a name of the user's own, with its kind."""
 CALLED = {dict: "an object", list: "a list", str: "text", NULL: "null", int: "a whole number"}
 
 
@@ -137,8 +145,10 @@ def _wrong_option(identity: Mapping[str, Any]) -> str:
         for name, value in identity.get(part, {}).items():
             if name not in kinds:
                 continue
+            # A name of the user's own need not be registered where the run is read.
+            own = f"{OWN.get(name)} {value}" in identity.get(PLUGINS, {})
             if not _fits(value, kinds[name]) or (
-                part == "training" and not _holds(value, kinds[name])
+                part == "training" and not own and not _holds(value, kinds[name])
             ):
                 return f"identity.{part}.{name} is {_shown(value)}"
     return ""
@@ -174,7 +184,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _holds(value: Any, kind: Any) -> bool:
     """Whether a text meets the conditions of its option, which readers count on in a training:
-    rollout lengths are read as numbers, selectors looked up."""
+    rollout lengths are read as numbers, selectors are known."""
     _, marks = option_values.bare(kind)
     conditions = [mark for mark in marks if isinstance(mark, option_values.Must)]
     return not isinstance(value, str) or all(one.holds(value) for one in conditions)

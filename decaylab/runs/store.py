@@ -24,6 +24,7 @@ from decaylab import disk
 from decaylab.disk import unwritable as unwritable
 from decaylab.disk import write_atomically as write_atomically
 from decaylab.errors import UserError
+from decaylab.plugins.origins import PLUGINS
 from decaylab.runs import differences, run_json
 from decaylab.runs.made import MADE, resumed
 
@@ -52,6 +53,7 @@ RESULTS = (
     "measurements.parquet",
     "measurements.csv",
     "rollouts.parquet",
+    "given-rollouts.parquet",
     "problems.parquet",
     "prompts.parquet",
     "outcomes.parquet",
@@ -262,10 +264,18 @@ class RunFolder:
         if existing is not None and not overwrite:
             # Through JSON, which makes lists of tuples.
             wanted = json.loads(json.dumps(record["identity"]))
-            self._check_same(existing.get("identity", {}), wanted)
+            identity = existing.get("identity", {})
+            self._check_same(identity, wanted)
             self._counts = not (self.finished if complete is None else complete)
-            if self._counts and MADE in existing:
+            resumes = self._counts and MADE in existing
+            if resumes:
                 existing[MADE] = resumed(existing[MADE])
+            # Another answer rule of the user's own may grade the same rollouts.
+            plugins = {**identity.get(PLUGINS, {}), **wanted.get(PLUGINS, {})}
+            more = plugins != identity.get(PLUGINS, {})
+            if more:
+                identity[PLUGINS] = plugins
+            if resumes or more:
                 self._write_record(existing)
             return existing
         if existing is None and self._has_other_files():

@@ -24,9 +24,7 @@ from decaylab.runs import store
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import BASE, FULL, TEACHER
 
-# The longest names first: "prefix" would match the beginning of "prefix-mask".
-_NAMES = "|".join(sorted(SELECTORS, key=len, reverse=True))
-_ARM = re.compile(rf"({_NAMES})(?:-(\d+))?(?:-of-(\d+))?(?:-behind-\d+)?(?:-seed-(\d+))?")
+_ARM = r"({names})(?:-(\d+))?(?:-of-(\d+))?(?:-behind-\d+)?(?:-seed-(\d+))?"
 _STEP = re.compile(rf"(?:(.*)/)?{NAME.pattern}")
 
 
@@ -116,8 +114,11 @@ def _by_options(options: dict[str, Any]) -> Known:
 
 def _by_name(path: str) -> Known:
     """The training settings in the names of a path's folders, the innermost first."""
+    # The longest names first: "prefix" would match the beginning of "prefix-mask".
+    names = "|".join(sorted(SELECTORS, key=len, reverse=True))
+    arm = re.compile(_ARM.replace("{names}", names))
     for part in reversed(Path(path).parts):
-        if matched := _ARM.fullmatch(part):
+        if matched := arm.fullmatch(part):
             selector, budget, stop, seed = matched.groups()
             length = math.inf
             if SELECTORS[selector].stops_at_budget:

@@ -79,6 +79,7 @@ def page(run: FoundRun) -> Page:
     figure: Path | None = run.folder / f"{run.command}.png"
     if run.command == SERVED:
         held, given, temperature, reading = ", held by vLLM,", "rollouts of", "1", _reading_served
+    if run.command == SERVED or "probe" in run.record["identity"]:  # those draw none themselves
         figure = None
     elif run.command not in ON_ROLLOUTS:
         temperature = f"{options['score_temperature']:g}"

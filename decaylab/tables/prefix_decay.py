@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from decaylab.claims import one_run
-from decaylab.printing import percent, rounded, with_interval
+from decaylab.printing import UNDEFINED, percent, rounded, with_interval
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     ALREADY_WRONG,
@@ -158,12 +158,18 @@ def _half_decay(source: Source) -> str:
     row = rows.iloc[0]
     if math.isnan(row["value"]):
         return f"half-decay length: undefined ({row['note']})"
-    frame = source.frame
+    shown = half_decay(source).replace(" [", " tokens [")
+    return f"half-decay length (half of the teacher's advantage gone): {shown}"
+
+
+def half_decay(source: Source) -> str:
+    """The half-decay length in whole tokens with its interval, ``39 [33, 44]``; > 60 is beyond the
+    longest prefix."""
+    row, frame = source.rows("half_decay_length", condition=STUDENT_PREFIX).iloc[0], source.frame
+    if math.isnan(row["value"]):
+        return UNDEFINED
     longest = frame.loc[frame["condition"] == STUDENT_PREFIX, "prefix_tokens"].max()
     ends = []
     for end in row[["value", "low", "high"]]:
         ends.append(f"> {longest:g}" if math.isinf(end) else rounded(end))
-    return (
-        f"half-decay length (half of the teacher's advantage gone): {ends[0]} tokens "
-        f"[{ends[1]}, {ends[2]}]"
-    )
+    return f"{ends[0]} [{ends[1]}, {ends[2]}]"

@@ -265,13 +265,21 @@ def _write_part(
 ) -> None:
     """Writes a part, its side table first, so that every existing part has one."""
     Parts(folder, "top5", TOP).write(number, _top_table(rollouts, results))
-    pieces = [token_pieces(scorer.student.tokenizer, one.response) for one in rollouts]
+    tokens = token_table(rollouts, results, scorer.student.tokenizer)
+    Parts(folder, "part", TOKENS).write(number, tokens)
+
+
+def token_table(
+    rollouts: Sequence[Rollout], results: Sequence[ScoredRollout], tokenizer: Any
+) -> pa.Table:
+    """The tokens table of scored rollouts, one row per token. tokenizer: of the student."""
+    pieces = [token_pieces(tokenizer, one.response) for one in rollouts]
     columns: dict[str, Any] = {
         name: np.concatenate([one.columns[name] for one in results]) for name in COLUMNS[2:]
     }
     columns["token_id"] = np.concatenate([one.response for one in rollouts])
     columns["token"] = list(chain.from_iterable(pieces))
-    Parts(folder, "part", TOKENS).write(number, token_rows(SCHEMA, rollouts, columns))
+    return token_rows(SCHEMA, rollouts, columns)
 
 
 def _top_table(rollouts: Sequence[Rollout], results: Sequence[ScoredRollout]) -> pa.Table:

@@ -6,7 +6,14 @@ cannot show this, so held-out problems are used (or the training rollouts if the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from decaylab.analyses.behaviour import repetition_3gram
+
+REPETITIVE = 0.5
+"""A rollout is repetitive if more than this share of its 3-grams occurred before in it."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,30 @@ class Behaviour:
     response_tokens: float
     natural_stop_share: float
     repetition_share: float
+
+
+def is_repetitive(written: Sequence[int]) -> bool:
+    """Whether more than half of a rollout's 3-grams occurred before in it."""
+    return bool(repetition_3gram(written) > REPETITIVE)
+
+
+def counted(written: Sequence[Sequence[int]], ended: Sequence[bool]) -> dict[str, float]:
+    """Sums over rollouts: tokens ``written``, how many ``ended`` naturally and are ``repetitive``.
+
+    written: the ids of each rollout, without the end-of-turn token. ended: whether the policy
+    ended its turn, for each rollout.
+    """
+    return {
+        "written": float(sum(len(ids) for ids in written)),
+        "ended": float(sum(ended)),
+        "repetitive": float(sum(map(is_repetitive, written))),
+    }
+
+
+def behaviour_of(sums: dict[str, float], rollouts: float) -> Behaviour:
+    """The behaviour of this number of rollouts from their sums; NaN for no rollout."""
+    names = ("written", "ended", "repetitive")
+    return Behaviour(*(sums[name] / rollouts if rollouts else math.nan for name in names))
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,13 @@ from decaylab.tokens.scoring import Scorer, ScoringSettings
 from decaylab.trainer import validation
 from decaylab.trainer.alarms import alarms
 from decaylab.trainer.draw import Plan
+from decaylab.trainer.machinery import checkpoint_cards
 from decaylab.trainer.machinery.adapters import Trainable
 from decaylab.trainer.machinery.engines import training_engines
 from decaylab.trainer.machinery.meter import Meter
 from decaylab.trainer.machinery.metrics import denominator, record
 from decaylab.trainer.machinery.processes import Processes, one_speaks
-from decaylab.trainer.machinery.records import card, run_record
+from decaylab.trainer.machinery.records import run_record
 from decaylab.trainer.machinery.resume import Kept, checkpoint_folder, kept_words, remove_run
 from decaylab.trainer.machinery.setup import TrainSetup, prepare_training
 from decaylab.trainer.machinery.sharding import by_kind, clip, own_part
@@ -291,12 +292,21 @@ class Run:
 
     def _checkpoint(self, step: int) -> dict[str, Any]:
         """Saves a checkpoint, its row of validation.csv, and the state to resume from."""
-        text = card(self.setup, step, self.folder.path.name)
+        row = self._validate(step) if self.validation else {}
+        text = ""
+        if self.processes.is_main:
+            run, alarms = self.folder.path.name, self.kept.alarms
+            text = checkpoint_cards.card(self.setup, step, run, self._held_out(), alarms)
         place = checkpoint_folder(self.folder.path, step)
         self.trained.save(place, text, self.processes.is_main)
-        row = self._validate(step) if self.validation else {}
         self._keep(step)
-        return row
+        return {f"validation/{name}": value for name, value in row.items() if name != "step"}
+
+    def _held_out(self) -> list[dict[str, Any]]:
+        """The rows of validation.csv, the one before training first; none without validation."""
+        if self.validation is None:
+            return []
+        return [dict(row) for _, row in self.kept.validation.read().iterrows()]
 
     def _keep(self, step: int) -> None:
         self.kept.write_state(step, self.trained.parameters, self.optimizer)
@@ -305,8 +315,8 @@ class Run:
         """Full rollouts on the held-out problems, with alarms."""
         assert self.validation is not None
         with self.trained.merged(), self.processes.agreeing():
-            sums = self.validation.sums(Reporter(quiet=True))
-        row = validation.row(step, self.processes.add_up(sums))
+            rollouts = self.validation.outcomes(Reporter(quiet=True))
+        row = validation.row(step, self.processes.gathered(rollouts))
         if self.processes.is_main:
             self.kept.validation.append(row)
             self.reporter.note(
@@ -317,7 +327,7 @@ class Run:
             # The first row is from before training.
             before = dict(self.kept.validation.read().iloc[0])
             self._compare(step, before, row)
-        return {f"validation/{name}": value for name, value in row.items() if name != "step"}
+        return row
 
     def _watch(self, step: int, row: dict[str, Any]) -> None:
         """Alarms from full training rollouts: the last steps against the first."""

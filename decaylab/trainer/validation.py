@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from decaylab.analyses.behaviour import repetition_3gram
+import numpy as np
+
+from decaylab.maths.statistics import Estimate, proportion
+from decaylab.maths.token_means import means
 from decaylab.problems import thoughts
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
+from decaylab.runs.rows import of_cells
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
+from decaylab.trainer import alarms
 from decaylab.trainer.alarms import Behaviour
-from decaylab.trainer.machinery.metrics import REPETITIVE
 from decaylab.trainer.machinery.setup import TrainSetup
+
+LEVEL = 0.95  # of the intervals
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out rollout. tokens: those that were scored. reverse_kl: summed over them, in nats.
+    written: its tokens."""
+
+    problem_id: str
+    correct: bool
+    tokens: int
+    reverse_kl: float
+    written: int
+    ended: bool
+    repetitive: bool
 
 
 class Validation:
@@ -28,8 +49,8 @@ class Validation:
         self.setup, self.engine, self.scorer, self.grader = setup, engine, scorer, grader
         self.problems = setup.validation[share]
 
-    def sums(self, reporter: Reporter) -> dict[str, float]:
-        """Counts and sums over this process's problems."""
+    def outcomes(self, reporter: Reporter) -> list[HeldOut]:
+        """A rollout of each of this process's problems, graded and scored."""
         options, prompts = self.setup.options, self.setup.pair.prompts[STUDENT]
         budget = int(options.max_tokens or 1)
         names = [problem.problem_id for problem in self.problems]
@@ -40,24 +61,31 @@ class Validation:
                 options.temperature, options.top_p, options.top_k, options.seed
             )
             responses = self.engine.sample(requests, sampling, progress.advance)
-        columns = [
-            rollout.columns["reverse_kl"] for rollout in self.scorer.score(self._read(responses))
-        ]
-        written = [response.written for response in responses]
-        return {
-            "problems": float(len(requests)),
-            "correct": float(self._correct(requests, responses, reporter)),
-            "tokens": float(sum(len(column) for column in columns)),
-            "reverse_kl": float(sum(column.astype("float64").sum() for column in columns)),
-            "written": float(sum(len(ids) for ids in written)),
-            "ended": float(sum(response.ended for response in responses)),
-            "repetitive": float(sum(repetition_3gram(ids) > REPETITIVE for ids in written)),
+        scored = {
+            rollout.rollout_id: rollout.columns["reverse_kl"].astype("float64")
+            for rollout in self.scorer.score(self._read(responses))
         }
+        correct, nothing = self._correct(requests, responses, reporter), np.zeros(0)
+        held_out = []
+        for name, response, is_correct in zip(names, responses, correct, strict=True):
+            kl = scored.get(name, nothing)
+            held_out.append(
+                HeldOut(
+                    name,
+                    is_correct,
+                    tokens=len(kl),
+                    reverse_kl=float(kl.sum()),
+                    written=len(response.written),
+                    ended=response.ended,
+                    repetitive=alarms.is_repetitive(response.written),
+                )
+            )
+        return held_out
 
     def _correct(
         self, requests: Sequence[Request], responses: Sequence[Response], reporter: Reporter
-    ) -> int:
-        """Number of correct rollouts."""
+    ) -> list[bool]:
+        """Whether each rollout is correct."""
         student, options = self.setup.student, self.setup.options
         texts = [student.decode(list(item.ids)) for item in responses]
         ends = [
@@ -76,7 +104,7 @@ class Validation:
                 f"validation: {inside} of {len(texts)} rollouts end inside a thought and have no "
                 "answer"
             )
-        return sum(verdict.is_correct for verdict in graded.verdicts[rule])
+        return [verdict.is_correct for verdict in graded.verdicts[rule]]
 
     def _read(self, responses: Sequence[Response]) -> list[Rollout]:
         """The rollouts up to the first token outside the shared vocabulary, without empty ones."""
@@ -91,22 +119,39 @@ class Validation:
         return rollouts
 
 
-def row(step: int, sums: dict[str, float]) -> dict[str, Any]:
-    """A row of validation.csv from the sums over all processes."""
+def row(step: int, held_out: Sequence[HeldOut]) -> dict[str, Any]:
+    """A row of validation.csv from the rollouts of all processes.
 
-    def mean(name: str, over: str) -> float:
-        return sums[name] / sums[over] if sums[over] else math.nan
+    Means over problems, of the KL over tokens (nats); accuracy and KL with their 95 % intervals
+    over problems, NaN where undefined.
+    """
+    # In one order, whichever process had which problem.
+    rollouts = sorted(held_out, key=lambda one: one.problem_id)
+    accuracy = proportion([one.correct for one in rollouts], np.arange(len(rollouts)))
+    sums, counts = (
+        np.array([[float(getattr(one, name))] for one in rollouts]).reshape(-1, 1)
+        for name in ("reverse_kl", "tokens")
+    )
+    (kl,) = of_cells(means(sums, counts), level=LEVEL)
+
+    def mean(name: str) -> float:
+        values = [float(getattr(one, name)) for one in rollouts]
+        return sum(values) / len(values) if values else math.nan
 
     return {
         "step": step,
-        "problems": int(sums["problems"]),
-        "tokens": int(sums["tokens"]),
-        "accuracy": mean("correct", "problems"),
-        "reverse_kl": mean("reverse_kl", "tokens"),
-        "response_tokens": mean("written", "problems"),
-        "natural_stop_share": mean("ended", "problems"),
-        "repetition_share": mean("repetitive", "problems"),
+        "problems": len(rollouts),
+        "tokens": int(counts.sum()),
+        **_with_interval("accuracy", accuracy),
+        **_with_interval("reverse_kl", kl),
+        "response_tokens": mean("written"),
+        "natural_stop_share": mean("ended"),
+        "repetition_share": mean("repetitive"),
     }
+
+
+def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def behaviour(values: dict[str, Any]) -> Behaviour:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from own_parts import forgotten
 
+import decaylab as dl
 from decaylab.analyses import signals
-from decaylab.analyses.signals import READ, SELECTORS
+from decaylab.analyses.signals import LOGPROBS, READ
 from decaylab.maths.cumulative import horizon_of
-from decaylab.maths.selection import Signals, select
+from decaylab.maths.selection import COMPARED, Signals, select
 from decaylab.runs import measurements
 from decaylab.tokens.noise_floor import KEY, with_noise_floor
 from decaylab.tokens.token_table import Scored, TokenTable
@@ -340,7 +343,7 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
     for i in long:
         own = Signals(*(column[i] for column in columns), *np.zeros((2, one.tokens.lengths[i])))
         masks.append(
-            {name: set(np.flatnonzero(select(name, own, 6, rng)).tolist()) for name in SELECTORS}
+            {name: set(np.flatnonzero(select(name, own, 6, rng)).tolist()) for name in COMPARED}
         )
     for a, b in (
         ("prefix", "top-all-three"),
@@ -350,7 +353,7 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
         jaccard = [len(mask[a] & mask[b]) / len(mask[a] | mask[b]) for mask in masks]
         row = only(frame, "selector_overlap", f"{a}|{b}")
         assert row.value == pytest.approx(np.mean(jaccard)) and row.rollouts == len(long)
-    for name in SELECTORS:
+    for name in COMPARED:
         share = [
             sum(columns[0][i][p] for p in mask[name]) / sum(columns[0][i])
             for i, mask in zip(long, masks)
@@ -360,6 +363,50 @@ def test_selectors_agree_with_sets_of_positions_rollout_by_rollout() -> None:
         assert only(frame, "selector_mean_position", name).value == pytest.approx(position)
     shares = frame[frame.what == "selector_kl_share"].set_index("condition").value
     assert shares.idxmax() == "top-reverse-kl"
+
+
+def test_selectors_that_are_added_are_compared_by_what_they_choose() -> None:
+    """One chooses at most two tokens by the log-ratio, one nothing; `random` stays as it was."""
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(1, 30, 12)
+    logprobs = {name: -rng.exponential(size=int(lengths.sum())) for name in LOGPROBS}
+    columns = columns_of(int(lengths.sum()), rng) | logprobs
+    table = TokenTable(lengths, rng.integers(0, 5, 12), 5, columns)
+    each = Scored("base", "fresh", table)
+
+    def surest(signals: Signals, budget: int, rng: np.random.Generator) -> np.ndarray:
+        gap = signals.student_logprob - signals.teacher_logprob
+        return 0.1 * (gap > np.sort(gap)[-3])
+
+    with forgotten():
+        dl.selector("surest")(surest)
+        dl.selector("none")(lambda signals, budget, rng: rng.random(len(signals[0])) * 0)
+        frame = signals.measure([each], replace(SETTINGS, add_selectors=("surest", "none")))
+    usual = signals.measure([each], SETTINGS)
+    old = frame[~frame.condition.str.contains("surest|none")].reset_index(drop=True)
+    pd.testing.assert_frame_equal(old, usual)
+
+    gap = logprobs["student_logprob"] - logprobs["teacher_logprob"]
+    overlaps, positions, shares = [], [], []
+    for start, length in zip(table.starts, table.lengths, strict=True):
+        if length > 6:
+            own, kl = gap[start : start + length], table["reverse_kl"][start : start + length]
+            two = set(sorted(range(length), key=lambda i: -own[i])[:2])
+            overlaps.append(len(two & set(range(6))) / len(two | set(range(6))))
+            positions.append(np.mean(list(two)))
+            shares.append(sum(kl[i] for i in two) / sum(kl))
+    for what, condition, values in (
+        ("selector_overlap", "prefix|surest", overlaps),
+        ("selector_mean_position", "surest", positions),
+        ("selector_kl_share", "surest", shares),
+    ):
+        assert only(frame, what, condition).value == pytest.approx(np.mean(values)), what
+    nothing = only(frame, "selector_mean_position", "none")
+    assert math.isnan(nothing.value) and only(frame, "selector_kl_share", "none").value == 0
+    assert (
+        f"{len(overlaps)} rollouts where none is chosen"
+        in only(frame, "selector_overlap", "surest|none").note
+    )
 
 
 def test_selectors_are_undefined_where_no_rollout_is_longer_than_the_budget() -> None:

@@ -136,6 +136,11 @@ def test_an_interval_of_more_than_a_factor_of_four_is_no_length() -> None:
     )
 
 
+def test_an_interval_without_an_upper_end_is_said_in_words() -> None:
+    (obstacle,) = suggest(None, decay(low=10.0, high=math.inf)).obstacles
+    assert "its interval runs from 10 tokens to beyond the longest prefix; measure" in obstacle
+
+
 def test_a_length_is_at_least_one_token() -> None:
     assert suggest(None, decay(value=0.3, low=0.2, high=0.5)).tokens == 1
 

@@ -1096,6 +1096,8 @@ def selected(
         (selected(0.0, -0.1, ending="_minus_base"), "holds"),
         (selected(0.0), "not measured"),
         ([*arm("top-reverse-kl-20", 0.1)], "not measured"),
+        # one of the user's own is none of the paper's, whatever it is called
+        ([*selected(0.0), *arm("top-mine-20", 0.1)], "not measured"),
     ],
 )
 def test_selectors_are_worse_than_the_prefix_where_no_interval_touches(

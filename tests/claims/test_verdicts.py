@@ -11,30 +11,32 @@ from scipy import stats
 
 from decaylab.claims.verdicts import (
     POINTS,
-    RATIO,
     Claim,
     Effect,
     Number,
-    Style,
     Verdict,
     apart,
-    arm_points,
     decided,
     every,
     fewest,
-    listed,
-    p_words,
-    percent,
     pick,
-    points,
     remedy,
     seeds_remedy,
     seeds_words,
-    sentence,
     side,
     some,
     together,
     widened,
+)
+from decaylab.claims.wording import (
+    RATIO,
+    Style,
+    arm_points,
+    listed,
+    p_words,
+    percent,
+    points,
+    sentence,
 )
 from decaylab.runs.measurements import COLUMNS, Measurement, to_frame
 

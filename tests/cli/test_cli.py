@@ -242,8 +242,8 @@ def test_one_config_file_serves_preflight_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("as-samples = 3", "no option 'as-samples'; there are"),
-        ("sample = 3", "no option 'sample'; there are"),
+        ("as-samples = 3", "no option 'as-samples'; did you mean samples?"),
+        ("sample = 3", "no option 'sample'; did you mean samples?"),
         ("samples = 2.5", "samples must be a whole number, got 2.5"),
         ("samples = true", "samples must be a whole number, got True"),
         ('temperature = "hot"', "temperature must be a number, got 'hot'"),
@@ -314,7 +314,10 @@ def test_a_config_file_that_is_missing_or_no_text_is_refused(tmp_path: Path) -> 
         ("--seed 1", "run with different settings (--seed 0 there, 1 now)"),
         ("--samples 3", "run with different settings (--samples 2 there, 3 now)"),
         ("--controls none", "settings (--controls own-prefix,"),
-        ("--no-such-option", "No such option: --no-such-option"),
+        (
+            "--no-such-option",
+            "no such option --no-such-option; decaylab prefix-decay --help-all lists",
+        ),
     ],
 )
 def test_a_bad_option_is_one_line_and_leaves_a_finished_run_alone(

@@ -181,7 +181,7 @@ def test_the_reported_rule_and_the_level_are_chosen_without_a_model(
     )
     assert (
         "Accuracy by the rule anywhere, %" in outcome.out
-        and "–: a response may have several answers" in outcome.out
+        and "–: the rule does not name one answer per response" in outcome.out
     )
     frame = measurements.read(tmp_path / "out" / "measurements.parquet")
     assert frame["condition"].iloc[0] == "anywhere" and set(frame["level"]) == {0.5}
@@ -250,7 +250,7 @@ def test_the_same_command_again_gives_the_same_numbers(
             "--answer-rule must be one of last_boxed, first_boxed, anywhere, gsm8k, got boxed",
         ),
         (("--samples", "0"), "--samples must be at least 1, got 0"),
-        (("--rollouts", "theirs.jsonl"), "No such option: --rollouts"),
+        (("--rollouts", "theirs.jsonl"), "no such option --rollouts of evaluate; prefix-decay,"),
         (("nowhere",), "no model 'nowhere'"),
     ],
 )

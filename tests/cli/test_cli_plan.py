@@ -6,10 +6,10 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import decaylab
+from qwen_configs import write_config
 from rich.console import Console
 
 from decaylab.options.planning import PlanOptions
@@ -17,46 +17,14 @@ from decaylab.planner import tables
 from decaylab.planner.plan import make_plan
 from decaylab.tables import terminal
 
-QWEN: dict[str, dict[str, Any]] = {
-    "Qwen3-8B": {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "hidden_size": 4096,
-        "intermediate_size": 12288,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "tie_word_embeddings": False,
-        "max_position_embeddings": 40960,
-        "dtype": "bfloat16",
-    },
-    "Qwen2.5-Math-1.5B": {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_size": 1536,
-        "intermediate_size": 8960,
-        "num_hidden_layers": 28,
-        "num_attention_heads": 12,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": 4096,
-        "dtype": "bfloat16",
-    },
-}
-"""As the hub has them: teacher, student."""
 PAIR = ("--teacher", "{teacher}", "--student", "{student}", "--problems", "math500")
 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> list[str]:
     """A pair as the hub describes it: config.json and nothing else."""
-    for name, config in QWEN.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(config))
-    teacher, student = (str(tmp_path / name) for name in QWEN)
+    names = ("Qwen3-8B", "Qwen2.5-Math-1.5B")
+    teacher, student = (str(write_config(name, tmp_path)) for name in names)
     return [one.format(teacher=teacher, student=student) for one in PAIR]
 
 

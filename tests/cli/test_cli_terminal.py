@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_line_is_printed_before_torch_is_loaded(command: str) -> None:
     begun = (
         "import sys; from decaylab.cli import registering; "
-        "registering.hush = lambda quiet: sys.exit('torch' in sys.modules)"
+        "registering.hushed = lambda quiet: sys.exit('torch' in sys.modules)"
     )
     words = ("--values", "5,full") if command == "sweep" else ()
     out, err = (process := start(command, *words, before=begun)).communicate()
@@ -133,7 +133,7 @@ def test_a_run_is_shown_again_by_its_verdict_and_in_full(run: Path) -> None:
 def test_every_command_with_tables_has_verbose() -> None:
     without = {"preflight", "rollouts"}
     for name in COMMANDS:
-        assert ("--verbose" in decaylab(name, "--help").out) == (name not in without), name
+        assert ("--verbose" in decaylab(name, "--help-all").out) == (name not in without), name
 
 
 def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_no_finished_run_is_one_line(tmp_path: Path) -> None:
 def test_ctrl_c_while_models_are_loaded_is_one_line_with_the_command_that_resumes() -> None:
     wait = (
         "import time; from decaylab.cli import registering; "
-        "registering.hush = lambda quiet: (print('here', flush=True), time.sleep(60))"
+        "registering.hushed = lambda quiet: (print('here', flush=True), time.sleep(60))"
     )
     process = start("prefix-decay", "--limit", "3", before=wait)
     assert process.stdout is not None and process.stdout.readline() == "here\n"

@@ -56,7 +56,7 @@ def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None
     for number, words in enumerate(commands):
         words += ["--out", str(tmp_path / str(number))]
     for words in commands[-2:]:
-        words += ["--runs", str(tmp_path / "runs"), "--test-limit", "40", "--quiet"]
+        words += ["--runs", str(tmp_path / "runs"), "--test-limit", "40", "--steps", "4", "--quiet"]
     ended = subprocess.run(
         [sys.executable, "-c", MEASURES, json.dumps(commands)],
         env=ENVIRONMENT,

@@ -347,5 +347,5 @@ def test_without_vllm_one_line_says_how_to_get_it(
 def test_help_tells_that_it_is_an_approximation() -> None:
     code = "from decaylab.cli import main as cli; cli.main(['served-kl', '--help'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "An approximation." in done.stdout and "--top-ids" in done.stdout
+    assert "An approximation:" in done.stdout and "--top-ids" in done.stdout
     assert "--score-temperature" not in done.stdout

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from signal_rows import CENTRES, FEW, PROBLEMS, SIGNALS, frame_of, gids, rows
 
-from decaylab.analyses.signals import SELECTORS
 from decaylab.figures import signals, style
+from decaylab.maths.selection import COMPARED
 from decaylab.paper import publication
 from decaylab.runs import measurements as table
 
@@ -102,8 +102,8 @@ def test_concentration_and_selectors_are_dots_in_the_tables_order(stored: pd.Dat
     conditions = ["top-10-tokens", "top-1-percent", "top-5-percent", "top-10-percent"]
     for panel, what, names, scale in (
         ("f", "kl_concentration", conditions, 100),
-        ("g", "selector_kl_share", list(SELECTORS), 100),
-        ("h", "selector_mean_position", list(SELECTORS), 1),
+        ("g", "selector_kl_share", list(COMPARED), 100),
+        ("h", "selector_mean_position", list(COMPARED), 1),
     ):
         for name in FEW:
             own = pd.concat([rows(stored, what, condition, name) for condition in names])
@@ -124,7 +124,7 @@ def test_the_overlap_map_holds_every_pair_once_under_the_names_of_its_rows(
 ) -> None:
     figure = signals.draw(stored)
     shown = np.ma.filled(artist(figure, "i.overlap").get_array(), np.nan)
-    names = list(SELECTORS)
+    names = list(COMPARED)
     for (i, first), (j, second) in itertools.combinations(enumerate(names), 2):
         expected = rows(stored, "selector_overlap", f"{first}|{second}", "base").value.iloc[0] * 100
         np.testing.assert_allclose(shown[j, i], expected)

@@ -291,7 +291,8 @@ def test_policies_keep_their_colours_and_selectors_their_names(chosen: pd.DataFr
     for name in ("prefix (ESR)  1", "top teacher H or student H  6", "importance weights  7"):
         assert name in texts(figure), name
     assert arms.spoken("top-reverse-kl-x-student-entropy") == "top KL \u00d7 student H"
-    assert arms.spoken("mine") == "mine", "a selector of a user's own"
+    for own in ("mine", "top-mine", "top-my-reverse-kl"):
+        assert arms.spoken(own) == own, "a selector of a user's own"
 
 
 def test_arms_of_one_selector_with_several_budgets_are_told_apart(tmp_path: Path) -> None:

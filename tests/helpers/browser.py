@@ -5,7 +5,7 @@
         open_text(page, report.render(content), tmp_path)
 
 `page` ends in an error where its test wrote to the console's errors or warnings, threw, opened a
-dialog, or asked for anything that does not lie on disk or in the page itself.
+dialog, or asked for anything that does not lie on this machine.
 
 PYTEST_DONT_REWRITE: its helpers are imported before its fixtures are.
 """
@@ -22,7 +22,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-LOCAL = ("file:", "data:", "blob:")
+LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:")  # the last for pages that a test serves
 LARGE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 
@@ -84,12 +84,13 @@ def open_text(page: Page, text: str, folder: Path, fragment: str = "") -> Path:
     return path
 
 
-def axe_faults(page: Page) -> list[str]:
+def axe_faults(page: Page, rules: list[str] | None = None) -> list[str]:
     """Serious and critical faults that axe finds in the page as it stands, one a rule with where it
-    is."""
+    is. rules: the ones to check; all by default."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = Axe().run(page).response["violations"]
+    options = {"runOnly": rules} if rules else None
+    found = Axe().run(page, options=options).response["violations"]
     grave = [one for one in found if one["impact"] in ("serious", "critical")]
     return [f"{one['id']}: {[node['html'][:200] for node in one['nodes'][:5]]}" for one in grave]
 

@@ -22,6 +22,7 @@ from decaylab.cli import main
 from decaylab.commands import diagnose, prefix_decay
 from decaylab.figures import style
 from decaylab.policies import loading
+from decaylab.policies.adapter_loading import tuner_layers
 from decaylab.problems.grading import Grader
 
 DATA = Path(__file__).parents[2] / "data" / "abacus"
@@ -30,7 +31,19 @@ HELPERS = str(Path(__file__).parent)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": HELPERS}
 
 _load, _save = loading.load, style.save
-_cached_load = functools.cache(lambda name, settings: _load(name, settings))
+_loaded: dict[Any, Any] = {}
+
+
+def _cached_load(name: str, settings: Any) -> Any:
+    """A policy, loaded once; anew where a command has left adapters beside its weights."""
+    policy = _loaded.get((name, settings))
+    if policy is None or _changed(policy):
+        policy = _loaded[name, settings] = _load(name, settings)
+    return policy
+
+
+def _changed(policy: Any) -> bool:
+    return policy.model is not None and bool(tuner_layers(policy.model))
 
 
 class _SharedGrader:
@@ -69,17 +82,26 @@ class Outcome:
         return line.removeprefix("decaylab: ")
 
 
-def decaylab(*arguments: object) -> Outcome:
-    """What the command prints and how it ends. An exception that a user would see as a traceback
-    comes through."""
-    words = [str(one) for one in arguments]
+@contextlib.contextmanager
+def shared_parts() -> Iterator[None]:
+    """Commands keep models and grading workers for the next one, and draw coarsely."""
     torch.set_num_threads(1)
-    out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(loading, "load", _cached_load),
         mock.patch.object(prefix_decay, "Grader", _SharedGrader),
         mock.patch.object(diagnose, "Grader", _SharedGrader),
         mock.patch.object(style, "save", functools.partial(_save, dots_per_inch=40)),
+    ):
+        yield
+
+
+def decaylab(*arguments: object) -> Outcome:
+    """What the command prints and how it ends. An exception that a user would see as a traceback
+    comes through."""
+    words = [str(one) for one in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        shared_parts(),
         mock.patch.object(sys, "argv", ["decaylab", *words]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

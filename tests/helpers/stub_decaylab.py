@@ -45,6 +45,7 @@ def evaluate(words: list[str]) -> None:
     import numpy as np
     import pandas as pd
 
+    from decaylab.problems.answers import ANSWER_RULES
     from decaylab.runs import measurements, outcomes
 
     run = Path(words[0])
@@ -64,7 +65,7 @@ def evaluate(words: list[str]) -> None:
             {"problem_id": [f"p{i:03}" for i in range(problems)], "sample": 0, "stop_reason": "eos"}
         )
         rows = rows.assign(checkpoint=name, step=step, response_tokens=10)
-        for field in outcomes.SCHEMA.names:
+        for field in outcomes.schema(ANSWER_RULES).names:
             if field.startswith("grade_"):
                 rows[field] = np.where(right, "correct", "wrong")
             elif field.startswith("vote_"):

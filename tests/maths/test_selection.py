@@ -335,15 +335,3 @@ def test_a_selector_is_added_with_a_function_and_a_line(monkeypatch: pytest.Monk
 
     monkeypatch.setitem(SELECTORS, "top-sure", Selector(sure, needs_signals=True))
     assert chosen("top-sure", HAND, 2) == [0, 4]
-
-
-@pytest.mark.parametrize("wrong", [np.array([0.0, 3]), np.array([1.0, 0, 0, 0, -1])])
-def test_weights_of_another_shape_or_below_0_are_refused(
-    wrong: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Positions in place of weights, and a loss that would be raised."""
-    monkeypatch.setitem(SELECTORS, "mine", Selector(lambda signals, budget, rng: wrong))
-    with pytest.raises(
-        ValueError, match="selector 'mine' must return one weight of at least 0 per token"
-    ):
-        weights("mine", HAND)

@@ -280,15 +280,15 @@ def test_the_largest_share_by_hand() -> None:
 @pytest.mark.parametrize("problems", [60, 200])
 @pytest.mark.parametrize("population", ["embedded pair", "log-normal"])
 def test_intervals_and_bands_hold(population: str, problems: int) -> None:
-    """.95 nominal, .93 asked; 100 draws here, so that a rate of .93 may be seen as low as .93 - 3 x
-    .026 = .853 in a cell.
+    """.95 nominal, .93 asked; 60 draws here, so that a rate of .93 may be seen as low as .93 - 3 x
+    .033 = .831 in a cell.
 
     1,000 draws of each are in benchmarks/results/coverage-bins.json.
     """
     from coverage_parts import bins
 
-    found = bins.coverage(population, problems, draws=100)
+    found = bins.coverage(population, problems, draws=60)
     rates = np.array([row["coverage"] for row in found])
-    assert rates.min() >= 0.853 and rates.mean() >= 0.935
+    assert rates.min() >= 0.831 and rates.mean() >= 0.935
     bands = [row["band"] for row in found if "band" in row]
-    assert not bands if problems == 60 else min(bands) >= 0.853
+    assert not bands if problems == 60 else min(bands) >= 0.831

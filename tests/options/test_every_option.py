@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
+from own_parts import forgotten
 
 import decaylab as dl
-from decaylab import notebook
+from decaylab.api import running
 from decaylab.cli import main, registering
 from decaylab.commands import sweep_runs
 from decaylab.errors import UserError
@@ -40,13 +42,15 @@ SPECIAL: dict[str, Any] = {
     "track": "wandb,trackio",
     "over": "selector",
     "only": ("train", "diagnostics"),
+    "plugin": (str(Path(__file__).parents[1] / "helpers" / "own_selector.py"),),
+    "add_selectors": ("prefix-mask", "progressive"),
     "tokens_per_second": (7.0, 8.5),
     "device": "cpu",
 }
 # Recorded beside a run's options, and part of its identity there.
 APART = {"engine", "adapters", "tensor_parallel", "top_ids"}
 # What a run resumes under, written down a second time.
-MACHINE = {"device", "batch_rows", "out", "overwrite", "paper"} | {
+MACHINE = {"device", "batch_rows", "out", "overwrite", "paper", "plugin"} | {
     *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
 }
 GRADED = {"answer_rule", "thought_marks"}
@@ -90,6 +94,12 @@ def changed(kind: Any, name: str) -> Any:
     if get_origin(inner) is Literal:
         return next(choice for choice in get_args(inner) if choice != default)
     return "12"
+
+
+@pytest.fixture(autouse=True)
+def registries() -> Iterator[None]:
+    with forgotten():
+        yield
 
 
 class Arrived(Exception):
@@ -163,13 +173,29 @@ def test_a_changed_value_arrives_from_a_file(
         assert getattr(arrived["options"], name) == value, name
 
 
-@pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if command.replace("-", "_") in dl.__all__]
-)
-def test_a_changed_value_arrives_from_python(command: str) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_changed_value_arrives_from_python(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setitem(running.RUNNERS, command, lambda options, *others: kept.append(options))
+    name_of = {"rollouts": "read_rollouts"}.get(command, command.replace("-", "_"))
+    function = getattr(dl, name_of)
     for name in COMMANDS[command].names:
         value = changed(COMMANDS[command].kind, name)
-        assert getattr(notebook._options(command, True, {name: value}), name) == value, name
+        first, given = positional(command, name, value)
+        function(*first, **given)
+        assert getattr(kept[-1], name) == value, name
+    if "said" in {field.name for field in fields(COMMANDS[command].kind)}:
+        assert kept[-1].said == set(given)
+
+
+def positional(command: str, name: str, value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call that changes one option."""
+    if command == "sweep":
+        given = {"over": "rollout-length", "values": "5", name: value}
+        return (given.pop("over"), given.pop("values")), given
+    if name in ("checkpoints", "run_folders", "files"):
+        return value, {}
+    return (), {name: value}
 
 
 def test_a_changed_value_arrives_in_the_trainings_of_a_sweep(arrived: dict[str, Any]) -> None:
@@ -249,7 +275,7 @@ def test_a_folder_has_another_name_if_and_only_if_an_option_makes_it_another_run
 
 
 def test_every_option_is_declared_whole() -> None:
-    """Help that ends as a sentence, a known panel, a level, and commands that exist."""
+    """Help that ends as a sentence, a known panel, and commands that exist."""
     internal = set()
     for kind, commands in KINDS.items():
         known = declared.options_of(kind)
@@ -257,7 +283,9 @@ def test_every_option_is_declared_whole() -> None:
         for name, spec in known.items():
             assert spec.help.endswith((".", "auto.", "...")), (name, spec.help)
             assert spec.panel in declared.PANELS and spec.among in (None, *declared.PANELS)
-            assert spec.level in ("common", "expert")
+            if not isinstance(spec.common, bool):
+                assert set(spec.common) <= set(COMMANDS), name
+                assert any(name in COMMANDS[one].names for one in spec.common), name
             assert {*spec.only, *spec.without} <= set(COMMANDS), name
             assert set(spec.identity) <= {*declared.RUNS, declared.SWEEP, declared.COMPARISON}
         for command in commands:
@@ -265,10 +293,29 @@ def test_every_option_is_declared_whole() -> None:
     assert internal == {"said", "scores"}
 
 
-def test_common_options_are_fewer_than_the_others() -> None:
-    for command, options in COMMANDS.items():
-        levels = [spec.level for spec in declared.options_of(options.kind, command).values()]
-        assert 3 <= levels.count("common") <= 30, command
+MADE_BY = {
+    "prefix-decay": (declared.DECAY,),
+    **dict.fromkeys(KINDS[DiagnosticOptions], (declared.DIAGNOSTIC,)),
+    "train": (declared.TRAINED,),
+    "sweep": (declared.SWEEP, declared.TRAINED),
+    "compare": (declared.COMPARISON,),
+}
+NAMING_WHAT_COUNTS = {"checkpoint_rule", "run_folders", "values"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_reference_marks_the_options_that_make_another_run(command: str) -> None:
+    marked = {
+        name
+        for name, spec in declared.options_of(COMMANDS[command].kind, command).items()
+        if COMMANDS[command].identifies(name, spec)
+    }
+    expected = set()
+    for run in MADE_BY.get(command, ()):
+        kind, resumes = RESUMES[run]
+        expected |= (set(declared.options_of(kind)) - resumes) | NAMING_WHAT_COUNTS
+        expected |= APART if run != declared.COMPARISON else set()
+    assert marked == expected & set(COMMANDS[command].names)
 
 
 def test_words_of_a_command_leave_defaults_out_and_spell_switches() -> None:

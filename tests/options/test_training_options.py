@@ -217,7 +217,8 @@ def test_a_budget_that_no_rollout_has_is_refused() -> None:
 def test_an_unknown_selector_is_refused_with_the_list() -> None:
     assert (
         refused(selector="prefixx")
-        == f"--selector must be one of {', '.join(SELECTORS)}, got prefixx"
+        == f"--selector must be one of {', '.join(SELECTORS)}, got prefixx; one of your own needs "
+        "--plugin FILE.py"
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from browser import PHONE, axe_faults, open_text, sideways
 from viewed_tables import rollout_row, tables
 
-from decaylab.notebook import VIEW_HEIGHT
+from decaylab.api.drawing import VIEW_HEIGHT
 from decaylab.pages import report, token_view
 from decaylab.problems import abacus
 from decaylab.runs.step_verdicts import in_tokens
@@ -172,7 +172,7 @@ def test_the_rollout_is_in_sight_inside_the_report(
 
 
 def test_the_rollout_is_in_sight_inside_a_notebook(page: Page, text: str, tmp_path: Path) -> None:
-    """In a frame as decaylab.notebook makes it, which may run scripts and nothing else."""
+    """In a frame as decaylab.api.drawing makes it, which may run scripts and nothing else."""
     frame = (
         f'<iframe sandbox="allow-scripts" width="900" height="{VIEW_HEIGHT}" '
         f'srcdoc="{html.escape(text)}"></iframe>'

@@ -11,7 +11,7 @@ import pytest
 from rollouts_of import CHATML, OPENS, ROW, THINKS, abacus, chatml, of_bytes, read, written
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.prompts import render
 from decaylab.rollout_files import asked

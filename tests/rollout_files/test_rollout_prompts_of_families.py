@@ -15,7 +15,7 @@ import pytest
 from tiny_models import byte_tokenizer
 
 from decaylab.errors import UserError
-from decaylab.options.measuring import PairOptions
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.rollout_files import asked, files

@@ -38,7 +38,7 @@ from decaylab.rollouts.workers import Crew, Interrupted, Placement, Worker
 SETTINGS = SamplingSettings(0.7, seed=3)
 WORK = (
     "--limit",
-    "40",
+    "24",
     "--samples",
     "2",
     "--batch-rows",
@@ -155,7 +155,7 @@ def test_what_an_engine_refuses_in_a_worker_is_told_as_it_is_here(
 def test_a_worker_killed_at_work_is_replaced_and_its_task_done_anew(
     crew: Crew, student: loading.Policy, spec: EngineSpec
 ) -> None:
-    asked = requests(student, 400, "killed", tokens=120)
+    asked = requests(student, 200, "killed", tokens=120)
     with ThreadPoolExecutor(2) as pool:
         tasks = [pool.submit(crew.sample, spec, asked, SETTINGS) for _ in range(2)]
         time.sleep(1)
@@ -402,7 +402,7 @@ from test_workers import SETTINGS, requests
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1)
 student = policies.load("abacus-student", policies.LoadSettings(device="cpu"))
-spec, asked = spec_of(student, Options(batch_rows=8), 200), requests(student, 300, tokens=120)
+spec, asked = spec_of(student, Options(batch_rows=8), 200), requests(student, 200, tokens=120)
 made = [None, None]
 with Crew(2, cluster.address, device="cpu") as crew:
     homes = crew._ray.get([

@@ -462,7 +462,7 @@ def test_a_single_process_takes_everything_and_any_seed() -> None:
     for seed in (0, 2**32 + 5, 2**63 - 1):
         one = Processes(TrainOptions(seed=seed, device="cpu").resolved())
         assert one.is_main and one.count == 1 and list(range(7))[one.share] == list(range(7))
-    assert one.add_up({"a": 2.0}) == {"a": 2.0}
+    assert one.add_up({"a": 2.0}) == {"a": 2.0} and one.gathered(["a", "b"]) == ["a", "b"]
     weight = torch.nn.Parameter(torch.zeros(2))
     weight.grad = torch.ones(2)
     one.add_gradients([weight])

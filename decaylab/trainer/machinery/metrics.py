@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from decaylab.analyses.behaviour import repetition_3gram
 from decaylab.options.training import TrainOptions
+from decaylab.trainer import alarms
 from decaylab.trainer.draw import TrainingRollout
 
 Floats = NDArray[np.float64]
-REPETITIVE = 0.5
-"""A rollout is repetitive if more than this share of its 3-grams occurred before in it."""
 
 
 @dataclass
@@ -56,9 +54,9 @@ class Sums:
             student_entropy=losses["student_entropy"].sum(),
             teacher_entropy=losses["teacher_entropy"].sum(),
             rollouts=len(batch),
-            written=sum(len(rollout.written) for rollout in batch),
-            ended=sum(rollout.ended for rollout in batch),
-            repetitive=sum(repetition_3gram(rollout.written) > REPETITIVE for rollout in batch),
+            **alarms.counted(
+                [rollout.written for rollout in batch], [rollout.ended for rollout in batch]
+            ),
         )
         cells = np.searchsorted(np.asarray(bins), positions, side="right") - 1
         for code, low in enumerate(bins):

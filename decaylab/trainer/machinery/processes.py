@@ -9,7 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from decaylab.runs.store import RunFolder
 from decaylab.trainer.machinery import sharding
 
 Track = Callable[[dict[str, Any], int], None]
+Item = TypeVar("Item")
 LAST_WORD_SECONDS = 30.0
 
 
@@ -130,6 +131,10 @@ class Processes:
             for name, value in of_process.items():
                 total[name] += value
         return dict(total)
+
+    def gathered(self, items: list[Item]) -> list[Item]:
+        """The items of every process, those of the first one first."""
+        return [item for of_process in self._of_all(items) for item in of_process]
 
     def add_gradients(self, weights: list[Tensor]) -> None:
         """Replaces each gradient by the sum over all processes; a missing one counts as 0.

@@ -1,4 +1,4 @@
-"""The records of a training run: run.json, and the model card of its checkpoints."""
+"""The record of a training run: run.json."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         "options": measured_with(options),
         "training": declared.identity(options, declared.TRAINED),
         "end_ids": records.end_ids(policies),
+        **records.own_parts(options, pair.problem_set),
     }
     return records.run_record(
         command,
@@ -68,44 +69,3 @@ def measured_with(options: TrainOptions) -> dict[str, Any]:
     if options.stop_at:
         measured["rollout_length"] = options.stop_at
     return measured
-
-
-def card(setup: TrainSetup, step: int, run: str) -> str:
-    """The model card of a checkpoint, in Markdown."""
-    options, problems = setup.options, setup.pair.problem_set
-    library, trained = "peft", f"LoRA, r = {options.lora_rank}, alpha = {options.lora_alpha}"
-    if options.full_finetune:
-        library, trained = "transformers", "full fine-tuning"
-    stop = f"full rollouts (at most {options.max_tokens} tokens)"
-    if options.stop_at:
-        stop = f"{options.stop_at} tokens"
-    end = "scored" if options.score_end else "not scored"
-    budget = f", {options.budget} tokens per rollout" if options.budget else ""
-    student, teacher = setup.student.identity, setup.teacher.identity
-    return f"""---
-base_model: {options.student}
-library_name: {library}
-pipeline_tag: text-generation
-tags:
-- on-policy-distillation
-- decaylab
----
-# {options.student}, distilled on-policy from {options.teacher}: step {step} of {options.steps}
-
-Trained by decaylab (run `{run}`).
-
-| | |
-|---|---|
-| student before training | {options.student} (contents {student.content_hash[:12]}) |
-| teacher | {options.teacher} (contents {teacher.content_hash[:12]}) |
-| training problems | {problems.name}, {problems.version}; {len(setup.pair.problems)} of them |
-| rollouts | stop at {stop}; T = {options.temperature:g}, top-p {options.top_p:g}, top-k {options.top_k} |
-| step | {options.problems_per_step} problems x {options.rollouts_per_problem} |
-| loss | {options.divergence}, T = 1, mean over {options.normalise}; end-of-turn token {end} |
-| selector | {options.selector}{budget} |
-| trained weights | {trained} |
-| optimizer | AdamW, lr {options.learning_rate:g}, {options.schedule}, warm-up {options.warmup_steps}, clip {options.clip:g} |
-| seed | {options.seed} |
-
-`decaylab evaluate` and `decaylab position-kl` accept this folder.
-"""  # noqa: E501

@@ -15,7 +15,7 @@ from decaylab.pair.prepare import Setup, pair_notes
 from decaylab.policies import loading, prompts
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
-from decaylab.problems.answers import applies
+from decaylab.problems.answers import ANSWER_RULES, applies
 from decaylab.problems.grading import Grader
 from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
 
@@ -175,7 +175,9 @@ def _held_out(
         places = [int(place) for place in order[start : start + 4 * wanted]]
         answers = {place: str(problems[place].answer or "") for place in places}
         places = [place for place in places if answers[place] and applies(rule, answers[place])]
-        bad = set(grader.unparsable([answers[place] for place in places]))
+        bad = set[int]()
+        if rule in ANSWER_RULES:  # one of the user's own may read any answer
+            bad = set(grader.unparsable([answers[place] for place in places]))
         usable += [place for index, place in enumerate(places) if index not in bad]
     held = set(usable[:wanted])
     validation = tuple(problems[place] for place in sorted(held))
