@@ -21,7 +21,7 @@ from decaylab.options.training import TrainOptions
 from decaylab.planner.tracing import LiveBytes, counted_attention
 from decaylab.policies import loading
 from decaylab.policies.model_loading import first_line
-from decaylab.rollouts.cache import GrowingCache
+from decaylab.rollouts.cache import GrowingCache, cache_argument
 from decaylab.trainer.machinery.adapters import Trainable
 
 Counted = TypeVar("Counted")
@@ -150,7 +150,7 @@ class Outline:
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
                     position_ids=torch.zeros_like(ids),
-                    past_key_values=cache,
+                    **cache_argument(model, cache),
                     use_cache=True,
                     logits_to_keep=1,
                 )

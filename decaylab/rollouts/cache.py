@@ -6,6 +6,7 @@ takes new columns without copying the old ones.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 import torch
@@ -13,6 +14,12 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 SPARE_COLUMNS = 64
+
+
+def cache_argument(model: Any, cache: Cache) -> dict[str, Cache]:
+    """The cache as an argument of a model: its name is ``cache`` from transformers 5.24 on."""
+    named = "cache" in inspect.signature(model.forward).parameters
+    return {"cache" if named else "past_key_values": cache}
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]

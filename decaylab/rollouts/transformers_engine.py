@@ -12,7 +12,7 @@ from torch import Tensor
 from decaylab.errors import UserError
 from decaylab.policies.policy import Policy
 from decaylab.rollouts.batches import Counted, in_batches
-from decaylab.rollouts.cache import GrowingCache
+from decaylab.rollouts.cache import GrowingCache, cache_argument
 from decaylab.rollouts.sampling import (
     Ids,
     OnProgress,
@@ -217,7 +217,7 @@ class TransformersEngine:
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
+            **cache_argument(self.model, cache),
             use_cache=True,
             logits_to_keep=1,
         )

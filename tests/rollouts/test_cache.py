@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from decaylab.rollouts.cache import SPARE_COLUMNS, GrowingCache, GrowingLayer
+from decaylab.rollouts.cache import SPARE_COLUMNS, GrowingCache, GrowingLayer, cache_argument
 
 HEADS, FEATURES = 2, 3
 
@@ -148,3 +148,15 @@ def test_a_layer_that_was_passed_over_is_noticed() -> None:
     cache = GrowingCache()
     cache.update(*states(1, 4), layer_idx=1)
     assert not cache.holds(4)
+
+
+def test_the_cache_is_given_by_the_name_that_the_model_has_for_it() -> None:
+    class Older:
+        def forward(self, input_ids: object, past_key_values: object = None) -> None: ...
+
+    class Newer:
+        def forward(self, input_ids: object, cache: object = None) -> None: ...
+
+    cache = GrowingCache()
+    assert cache_argument(Older(), cache) == {"past_key_values": cache}
+    assert cache_argument(Newer(), cache) == {"cache": cache}
