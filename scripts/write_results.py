@@ -16,7 +16,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from decaylab.claims.summary import Summary, summary
-from decaylab.claims.verdicts import POINTS_OF, RATIO, Finding, Style, pick
+from decaylab.claims.verdicts import Finding, pick
+from decaylab.claims.wording import POINTS_OF, RATIO, Style
 from decaylab.pages import gallery, questions
 from decaylab.pages.asked import Asked
 from decaylab.pages.questions import Question
