@@ -1,4 +1,4 @@
-"""Writes docs/embedded-pair.md and its figures, from its template and the committed runs.
+"""Writes docs/embedded-pair.md, its figures and docs/paper.md, from templates and committed runs.
 
     python scripts/write_results.py
 
@@ -9,6 +9,7 @@ verdicts on the claims, the tables. A test compares the page with what this writ
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from decaylab.claims.summary import Summary, summary
 from decaylab.claims.verdicts import Finding, pick
-from decaylab.claims.wording import POINTS_OF, RATIO, Style
+from decaylab.claims.wording import PERCENT_OF, POINTS_OF, RATIO, Style
 from decaylab.pages import gallery, questions
 from decaylab.pages.asked import Asked
 from decaylab.pages.questions import Question
+from decaylab.paper import paper_items
+from decaylab.paper.paper_items import TABLES
 from decaylab.printing import percent, rounded
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
@@ -29,18 +32,27 @@ from decaylab.runs.vocabulary import (
     CORRECT_SO_FAR,
     DIFFERENCE,
     HALF_DECAY,
+    LAST,
     OPEN,
     STUDENT_PREFIX,
+    THESE_SEEDS,
 )
 from decaylab.tables.model import Table, seen, to_markdown
 from decaylab.tables.settings import settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
-TEMPLATE, PAGE = "embedded-pair.md.jinja", DOCS / "embedded-pair.md"
+PAGES = {"embedded-pair.md.jinja": DOCS / "embedded-pair.md", "paper.md.jinja": DOCS / "paper.md"}
+SELECTORS = "token-selection"
 FIRST, RATES = MEASURED / "first-edition.csv", MEASURED / "rates.csv"
 LABORATORY = MEASURED / "laboratory.csv"
-STYLES = {"points": POINTS_OF, "ratio": RATIO, "nats": Style(" nats", 3), "tokens": Style("", 0)}
+STYLES = {
+    "points": POINTS_OF,
+    "per cent": PERCENT_OF,
+    "ratio": RATIO,
+    "nats": Style(" nats", 3),
+    "tokens": Style(" tokens", 0),
+}
 
 
 class Results:
@@ -72,11 +84,33 @@ class Results:
         """The file name and the picture of each question's figure."""
         from decaylab.figures import style
 
+        runs = list(self.runs.values())
+        drawn = {}
         for question in questions.ASKED:
-            merged = question.source(list(self.runs.values()))
+            merged = question.source(runs)
             if merged is not None and merged.run is not None:
-                figure = gallery.drawn(merged.entry).sheet.draw("page")
-                yield f"embedded-pair-{merged.item.name}.png", bytes(style.encoded(figure, "png"))
+                drawn[merged.item.name] = gallery.drawn(merged.entry)
+        for entry in gallery.entries([self.runs["selector"]]):
+            if entry.item.name == SELECTORS:
+                drawn[SELECTORS] = gallery.drawn(entry)
+        for name, figure in drawn.items():
+            picture = style.encoded(figure.sheet.draw("page"), "png")
+            yield f"embedded-pair-{name}.png", bytes(picture)
+
+    def selectors(self) -> str:
+        """The figure of the selectors with its caption and its table folded."""
+        (entry,) = [
+            each for each in gallery.entries([self.runs["selector"]]) if each.item.name == SELECTORS
+        ]
+        image = f"figures/embedded-pair-{SELECTORS}.png"
+        table = gallery.table(replace(entry, item=paper_items.item(SELECTORS, TABLES)))
+        return "\n\n".join(
+            [
+                f"![{entry.item.title}]({image})",
+                f"*{gallery.drawn(entry).caption}*",
+                folded(table.title, to_markdown(table)),
+            ]
+        )
 
     def _folded(self, question: Question) -> Iterator[str]:
         tables: list[Table] = []
@@ -102,6 +136,17 @@ class Results:
                 f"{dependence(before, finding.verdict)} |"
             )
         return "\n".join(lines)
+
+    @cached_property
+    def dependent(self) -> str:
+        """How many of the claims that both editions decide have another answer in the second."""
+        first = pd.read_csv(FIRST).set_index("claim")["verdict"]
+        answers = [
+            dependence(first.get(finding.claim.name, ""), finding.verdict)
+            for finding in (*self.found.controls, *self.found.claims)
+        ]
+        decided = [answer for answer in answers if not answer.startswith(NOT_KNOWN)]
+        return f"{len(decided) - decided.count('no')} of the {len(decided)}"
 
     @cached_property
     def numbers_of_claims(self) -> str:
@@ -144,13 +189,19 @@ class Results:
             f"**Learning rate.** Chosen first: of {len(last)} rates, the one with the lowest "
             f"reverse KL on {before['problems']:g} held-out problems after {last['step'].max():g} "
             f"steps of full rollouts (before training: {rounded(before['reverse_kl'], 4)} nats, "
-            f"{rounded(percent(before['accuracy']))} %). Nothing else was tried."
+            f"{rounded(percent(before['accuracy']))} %). Nothing else was tried. By held-out "
+            f"accuracy it would have been {last.loc[last['accuracy'].idxmax(), 'learning_rate']}; "
+            f"{before['problems']:g} problems leave an accuracy uncertain by up to "
+            f"{rounded(percent(0.98 / before['problems'] ** 0.5))} points either way."
         )
         return "\n\n".join([lead, "\n".join(lines)])
 
     def finding(self, name: str) -> Finding:
         (found,) = [each for each in self.found.findings if each.claim.name == name]
         return found
+
+    def verdict(self, name: str) -> str:
+        return str(self.finding(name).verdict)
 
     def number(self, run: str, what: str, style: str, **at: object) -> str:
         """A measured number with its interval."""
@@ -159,15 +210,43 @@ class Results:
             raise ValueError(f"{len(rows)} rows of {run} are {what} at {at}")
         return STYLES[style].number(rows[0])
 
+    def count(self, run: str, what: str, **at: object) -> str:
+        """The number of rollouts behind a measured number."""
+        (row,) = pick(self.runs[run].measurements, what, **at)
+        return f"{row.rollouts:,.0f}"
 
-DECIDED = ("holds", "contradicted", "not supported")
+    def arm(self, run: str, arm: str, what: str = "avg_at_1_minus_full") -> str:
+        """A number of an arm of a sweep, over its seeds, with the interval over problems."""
+        at = {"checkpoint": arm, "condition": "last_boxed", "view": LAST, "estimand": THESE_SEEDS}
+        return self.number(run, what, "points", **at)
+
+    def fall(self, condition: str, length: float) -> str:
+        """How far the teacher's accuracy falls after prefixes of a length."""
+        at = {"condition": condition, "view": OPEN, "prefix_tokens": length}
+        return self.number("prefix-decay", DIFFERENCE, "points", **at)
+
+    def each_seed(self, run: str, what: str, style: str, arm: str) -> str:
+        """The lowest and the highest value of the students of an arm."""
+        rows = pick(self.runs[run].measurements, what)
+        values = [row.value for row in rows if row.checkpoint.startswith(f"{arm}-seed-")]
+        if len(values) < 2:
+            raise ValueError(f"{len(values)} students of {run} are of the arm {arm}")
+        text = STYLES[style].text
+        return f"{text(min(values))} to {text(max(values))}{STYLES[style].unit}"
+
+
+NOT_KNOWN = "not known"
+FOR, AGAINST = ("holds",), ("contradicted", "not supported")
 
 
 def dependence(first: str, second: str) -> str:
-    """Whether a verdict depends on the pair: only where both editions decide it."""
-    if first not in DECIDED or second not in DECIDED:
-        return "not known: one edition leaves it open"
-    return "no" if first == second else "**yes**"
+    """Whether the answer depends on the pair: only where both editions decide for or against."""
+    for side in (FOR, AGAINST):
+        if first in side and second in side:
+            return "no"
+    if {first, second} <= {*FOR, *AGAINST}:
+        return "**yes**"
+    return f"{NOT_KNOWN}: one edition leaves it open"
 
 
 def _of_part(name: str, value: str, part: pd.DataFrame) -> list[str]:
@@ -200,17 +279,21 @@ def cell(text: str) -> str:
     return seen(text).replace("|", "\\|")
 
 
-def page() -> str:
-    """The page as it should be."""
-    results = Results(found_runs.find([MEASURED]))
+def pages(results: Results) -> dict[Path, str]:
+    """The pages as they should be."""
     loader = FileSystemLoader(DOCS)
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.get_template(TEMPLATE).render(results=results)
+    return {
+        path: environment.get_template(template).render(results=results)
+        for template, path in PAGES.items()
+    }
 
 
 def main() -> None:
-    PAGE.write_text(page())
-    for name, picture in Results(found_runs.find([MEASURED])).figures():
+    results = Results(found_runs.find([MEASURED]))
+    for path, text in pages(results).items():
+        path.write_text(text)
+    for name, picture in results.figures():
         (FIGURES / name).write_bytes(picture)
 
 
