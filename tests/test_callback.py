@@ -395,7 +395,7 @@ def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has a tokenizer of its own; give DecayCallback the teach"):
         watched(trainer)
     trainer.is_fsdp_enabled = True
-    with pytest.raises(UserError, match="weights of LlamaForCausalLM are sharded .*: train with DDP, "):
+    with pytest.raises(UserError, match="weights of LlamaForCausalLM are sharded .*: train with"):
         watched(trainer, of)
     trainer.is_fsdp_enabled, trainer.processing_class = False, None
     with pytest.raises(UserError, match="the trainer has no tokenizer"):
