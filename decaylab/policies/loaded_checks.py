@@ -74,16 +74,21 @@ def _inside(model: Any) -> Any:
 def _refuse_adapters(model: Any) -> None:
     """Raises UserError if the model inside PEFT computes something else than the PEFT model, or
     depends on weights outside it."""
-    inside = {id(weight) for weight in model.get_base_model().parameters()}
-    outside = any(id(weight) not in inside for weight in model.parameters())
+    kinds, bound = [], []
     for config in model.peft_config.values():
         activated = getattr(config, "alora_invocation_tokens", None)
         kind = "aLoRA" if activated else str(config.peft_type.value)
-        if outside or config.is_prompt_learning or kind in (*adapter_loading.UNSUPPORTED, "aLoRA"):
-            raise UserError(
-                f"a PEFT model of type {kind} works only inside PEFT: use an adapter that changes "
-                "weights, such as LoRA"
-            )
+        kinds.append(kind)
+        if activated or config.is_prompt_learning or kind in adapter_loading.UNSUPPORTED:
+            bound.append(kind)
+    inside = {id(weight) for weight in model.get_base_model().parameters()}
+    if any(id(weight) not in inside for weight in model.parameters()):
+        bound = bound or kinds
+    if bound:
+        raise UserError(
+            f"a PEFT model of type {', '.join(sorted(bound))} works only inside PEFT: use an "
+            "adapter that changes weights, such as LoRA"
+        )
 
 
 def _is_sharded(model: Any) -> bool:
