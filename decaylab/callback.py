@@ -25,8 +25,8 @@ from transformers import (
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.option_values import Must
+from decaylab.policies.loaded_checks import plain_model, refuse_sharded
 from decaylab.probing.asked import ProblemsLike, TeacherLike
-from decaylab.probing.models import body, refuse_sharded
 from decaylab.probing.options import ProbeOptions
 from decaylab.probing.probe import Probe
 from decaylab.problems.sets import ProblemSet
@@ -145,7 +145,7 @@ def _teacher(trainer: Trainer) -> Any:
             f"the teacher of this {name} has a tokenizer of its own; give DecayCallback the "
             "teacher by name, so that the vocabularies are compared"
         )
-    return body(model)
+    return plain_model(model)
 
 
 def _tokenizer(trainer: Trainer) -> Any:
@@ -173,4 +173,4 @@ def _rollout_length(trainer: Trainer) -> int | None:
 def _refuse_sharded(trainer: Trainer) -> None:
     deepspeed = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
     if trainer.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3):
-        refuse_sharded()
+        refuse_sharded(type(trainer.model).__name__)

@@ -20,8 +20,9 @@ from typing import Any
 from decaylab.errors import UserError
 from decaylab.options.kinds import BEST, CHECKPOINT_RULE, EVERY, LAST
 from decaylab.pair import targets
-from decaylab.policies import checkpoint_folders, loading
+from decaylab.policies import checkpoint_folders
 from decaylab.policies.checkpoint_folders import step_of
+from decaylab.policies.embedded import EMBEDDED
 from decaylab.policies.identity import hash_folder
 from decaylab.runs.store import RunFolder
 
@@ -124,7 +125,7 @@ def _checkpoints_of(name: str) -> tuple[list[Path], list[str]]:
     Empty if the name is a single policy or another kind of run.
     """
     run = Path(name).expanduser()
-    if name in loading.EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
+    if name in EMBEDDED or not run.is_dir() or (run / "rollouts.parquet").exists():
         return [], []
     # DeepSpeed writes its states into global_stepN inside the folder of a step.
     if checkpoint_folders.is_model(run) and step_of(run) is not None:

@@ -18,8 +18,8 @@ from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.pair_options import PairOptions
 from decaylab.policies import checkpoint_folders, loaded_models, loading
+from decaylab.policies.embedded import EMBEDDED, short_name
 from decaylab.policies.identity import PolicyIdentity, hash_folder
-from decaylab.policies.loading import EMBEDDED
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.rollout_files import files
@@ -156,7 +156,7 @@ def _pair(
         UserError: there are checkpoints, and one of the two is unknown.
     """
     pair = {key: getattr(options, key) or known.get(key) for key in ROLES}
-    if names and _embedded(str(pair["student"])) in EMBEDDED:
+    if names and short_name(str(pair["student"])) in EMBEDDED:
         pair["teacher"] = pair["teacher"] or "abacus-teacher"
     lacking = [key for key in ROLES if not pair[key]]
     if names and lacking:
@@ -223,8 +223,8 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
         fields = {field.name for field in dataclasses.fields(PairOptions)} | {"rollout_length"}
         knows |= {key: value for key, value in options.items() if key in fields}
     for key in ROLES:
-        if key in knows:
-            knows[key] = _embedded(knows[key])
+        if knows.get(key):
+            knows[key] = short_name(knows[key])
     return knows
 
 
@@ -233,15 +233,6 @@ def _same(one: str, other: str) -> bool:
     return one == other or (
         Path(one).is_dir() and Path(other).is_dir() and Path(one).samefile(other)
     )
-
-
-def _embedded(name: str | None) -> str | None:
-    """The short name for a path to a policy of the embedded pair; other names are unchanged."""
-    if name and Path(name).is_dir():
-        for short in EMBEDDED:
-            if Path(name).resolve() == Path(loading.resolve(short)).resolve():
-                return short
-    return name
 
 
 def labelled(names: Sequence[str], parts: int = 1) -> tuple[Target, ...]:

@@ -1,7 +1,7 @@
 """A model with its tokenizer, template and prompts, loaded by name.
 
 policy              the policy and its settings
-loading             loads a policy by name, with its adapters
+loading, embedded   loads a policy by name, with its adapters; the pair that ships with decaylab
 model_loading       loads a model and checks every tensor
 adapter_loading     merges adapters into a model, or attaches them
 checkpoint_folders  finds the models in a trainer's folders

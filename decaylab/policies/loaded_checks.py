@@ -12,61 +12,100 @@ HARMLESS = ("transformers", "peft", "accelerate", "trl", "wandb")
 """Packages whose forward hooks observe, or ask for gradients, and change no result."""
 NO_REVISION = "{role}_revision has no meaning: the {role} is a loaded model; leave it out"
 FORM = "give (model, tokenizer), or dl.loaded(model, tokenizer, name=...)"
-UNWRAP = "accelerator.unwrap_model(model, keep_torch_compile=False) returns the model inside"
+CAUSAL = "give one that AutoModelForCausalLM loads"
+SAVE = "save the model and measure its folder"
 
 
-def check_tokenizer(tokenizer: Any) -> None:
-    """Raises UserError unless it is a tokenizer of transformers."""
+def check_tokenizer(tokenizer: Any, remedy: str) -> None:
+    """Raises UserError unless it is a tokenizer of transformers. remedy: what to give instead."""
     from transformers import PreTrainedTokenizerBase
 
     if isinstance(tokenizer, PreTrainedTokenizerBase):
         return
-    inner = getattr(tokenizer, "tokenizer", None)
-    remedy = "give its .tokenizer" if isinstance(inner, PreTrainedTokenizerBase) else FORM
+    if isinstance(getattr(tokenizer, "tokenizer", None), PreTrainedTokenizerBase):
+        remedy = "give its .tokenizer"  # a processor of text and images
     raise UserError(
-        f"a loaded policy needs a tokenizer of transformers, got {type(tokenizer).__name__}: "
-        f"{remedy}"
+        f"a tokenizer of transformers is needed, got {type(tokenizer).__name__}: {remedy}"
     )
 
 
 def plain_model(model: Any) -> Any:
-    """The transformers model, with its adapters if it is a PEFT model.
+    """The causal language model of transformers inside the wrappers of training and of PEFT.
+
+    Its layers hold the adapters. The same for a model that is given and for one in a trainer.
 
     Raises:
         UserError: it cannot be used.
     """
+    import torch
     from transformers import PreTrainedModel
 
-    kind = type(model).__name__
-    if hasattr(model, "peft_config") and hasattr(model, "get_base_model"):
-        model = _inside_peft(model)
-    if not isinstance(model, PreTrainedModel):
-        wrapper = hasattr(model, "module") or hasattr(model, "_orig_mod")
+    inner = _inside(model) if isinstance(model, torch.nn.Module) else model
+    kind = type(inner).__name__
+    if not isinstance(inner, PreTrainedModel):
+        wrapper = isinstance(getattr(inner, "module", None), torch.nn.Module)
+        remedy = "give the model inside it" if wrapper else CAUSAL
+        raise UserError(f"a model of transformers or PEFT is needed, got {kind}: {remedy}")
+    head: Any = inner.get_output_embeddings  # untyped in transformers
+    if head() is None or inner.config.is_encoder_decoder:
+        raise UserError(f"{kind} is not a causal language model: {CAUSAL}")
+    if _is_sharded(model) or getattr(inner, "_device_mesh", None) is not None:
+        refuse_sharded(kind)
+    places = sorted({str(weight.device) for weight in inner.parameters()})
+    if len(places) > 1 or places == ["meta"]:
         raise UserError(
-            f"a loaded policy needs a model of transformers or PEFT, got {kind}: "
-            f"{UNWRAP if wrapper else FORM}"
+            f"the weights of {kind} are on {' and '.join(places)}, but must be on one device: move "
+            f"them to one, or {SAVE}"
         )
-    head: Any = model.get_output_embeddings  # untyped in transformers
-    if head() is None or model.config.is_encoder_decoder:
-        raise UserError(f"{kind} is not a causal language model: load it with AutoModelForCausalLM")
-    _refuse_spread(model, kind)
-    return model
+    return inner
 
 
-def _inside_peft(model: Any) -> Any:
-    """The model inside a PEFT model, whose layers hold the adapters.
+def _inside(model: Any) -> Any:
+    """The model inside DDP, torch.compile, PEFT and others, however they are nested."""
+    from accelerate.utils import extract_model_from_parallel
 
-    Raises:
-        UserError: it computes something else inside PEFT.
-    """
-    kinds = {config.peft_type.value for config in model.peft_config.values()}
-    learned = any(config.is_prompt_learning for config in model.peft_config.values())
-    if learned or kinds & adapter_loading.UNSUPPORTED.keys():
+    inner = extract_model_from_parallel(model, keep_torch_compile=False)
+    if hasattr(inner, "peft_config") and hasattr(inner, "get_base_model"):
+        _refuse_adapters(inner)
+        inner = inner.get_base_model()
+    return inner if inner is model else _inside(inner)
+
+
+def _refuse_adapters(model: Any) -> None:
+    """Raises UserError if the model inside PEFT computes something else than the PEFT model, or
+    depends on weights outside it."""
+    kinds, bound = [], []
+    for config in model.peft_config.values():
+        activated = getattr(config, "alora_invocation_tokens", None)
+        kind = "aLoRA" if activated else str(config.peft_type.value)
+        kinds.append(kind)
+        if activated or config.is_prompt_learning or kind in adapter_loading.UNSUPPORTED:
+            bound.append(kind)
+    inside = {id(weight) for weight in model.get_base_model().parameters()}
+    if any(id(weight) not in inside for weight in model.parameters()):
+        bound = bound or kinds
+    if bound:
         raise UserError(
-            f"a PEFT model of type {', '.join(sorted(kinds))} works only inside PEFT; use an "
+            f"a PEFT model of type {', '.join(sorted(bound))} works only inside PEFT: use an "
             "adapter that changes weights, such as LoRA"
         )
-    return model.get_base_model()
+
+
+def _is_sharded(model: Any) -> bool:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(module, FullyShardedDataParallel) for module in model.modules()) or any(
+        isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in model.parameters()
+    )
+
+
+def refuse_sharded(kind: str) -> None:
+    """Raises the UserError of a model whose weights no single process holds. kind: its class."""
+    raise UserError(
+        f"the weights of {kind} are sharded over processes (FSDP, DeepSpeed ZeRO-3, tensor or "
+        f"pipeline parallelism): train with DDP, or {SAVE}"
+    )
 
 
 def refuse_placing(options: Mapping[str, Any]) -> None:
@@ -80,30 +119,14 @@ def refuse_placing(options: Mapping[str, Any]) -> None:
             )
 
 
-def _refuse_spread(model: Any, kind: str) -> None:
-    """Raises UserError unless all weights are whole, on one device of this process."""
-    from torch.distributed.tensor import DTensor
-
-    weights = list(model.parameters())
-    if any(isinstance(weight, DTensor) or hasattr(weight, "ds_id") for weight in weights):
-        raise UserError(
-            f"the weights of {kind} are sharded over processes (FSDP, DeepSpeed ZeRO-3, tensor "
-            "parallel): save the model and give its folder"
-        )
-    devices = sorted({str(weight.device) for weight in weights})
-    if len(devices) > 1 or devices == ["meta"]:
-        raise UserError(
-            f"the weights of {kind} are on {' and '.join(devices)}: a loaded model must be on one "
-            "device; move it there, or save it and give its folder"
-        )
-
-
 def _root(hook: Any) -> str:
     """The package that defines a hook."""
     return str(getattr(hook, "__module__", type(hook).__module__)).partition(".")[0]
 
 
 def refuse_hooks(name: str, model: Any) -> None:
+    """Raises UserError if the model has forward hooks that may change its results, since it is to
+    be identified by a hash of its weights."""
     for place, module in model.named_modules():
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         if any(_root(hook) not in HARMLESS for hook in hooks):

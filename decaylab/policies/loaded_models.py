@@ -14,12 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Union
 
 from decaylab.errors import UserError
 from decaylab.policies import loaded_checks
+from decaylab.policies.embedded import short_name
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.loaded_identity import content_hash
 from decaylab.policies.policy import LoadSettings, Policy
@@ -54,8 +55,8 @@ def loaded(
     The same as the plain pair ``(model, tokenizer)``, with a name of your choice.
 
     Args:
-        model: a causal language model of transformers, or a PEFT model. It is used where and as it
-            is: device, precision, active adapters.
+        model: a causal language model of transformers, or a PEFT model, also inside the wrappers of
+            DDP or torch.compile. It is used where and as it is: device, precision, active adapters.
         tokenizer: its tokenizer, with a chat template unless prompts are plain.
         name: in folders and results. By default the name that the model was loaded by.
 
@@ -65,9 +66,19 @@ def loaded(
     """
     if not isinstance(name, str):
         raise UserError(f"the name of a loaded model must be text, got {name!r:.40}")
-    loaded_checks.check_tokenizer(tokenizer)
+    loaded_checks.check_tokenizer(tokenizer, loaded_checks.FORM)
     plain = loaded_checks.plain_model(model)
-    return LoadedPolicy(plain, tokenizer, name or _own_name(plain))
+    return LoadedPolicy(
+        plain, tokenizer, name or Path(own_name(plain)).name or type(plain).__name__
+    )
+
+
+def own_name(model: Any) -> str:
+    """The name that a model was loaded by, as its configuration has it; "" if it has none.
+
+    A model of the embedded pair has its name on the command line.
+    """
+    return short_name(str(getattr(model.config, "_name_or_path", "") or ""))
 
 
 def as_loaded(value: Any) -> LoadedPolicy | None:
@@ -112,9 +123,8 @@ def held(policies: Sequence[LoadedPolicy]) -> Iterator[list[str]]:
     with ExitStack() as stack:
         names = []
         for policy in policies:
-            loaded_checks.refuse_hooks(policy.name, policy.model)
             stack.enter_context(undisturbed(policy.model))
-            contents = content_hash(policy.model, policy.tokenizer)
+            contents = contents_of(policy)
             slug = re.sub(r"[^\w.-]+", "-", policy.name)[:LONGEST_NAME].strip("-.") or "model"
             name = f"{PREFIX}{slug}-{contents[:HASH_DIGITS]}"
             before = _held.get(name)
@@ -122,6 +132,16 @@ def held(policies: Sequence[LoadedPolicy]) -> Iterator[list[str]]:
             stack.callback(_restore, name, before)
             names.append(name)
         yield names
+
+
+def contents_of(policy: LoadedPolicy) -> str:
+    """The content hash of a loaded policy.
+
+    Raises:
+        UserError: a model with forward hooks, whose effect no hash of its weights can show.
+    """
+    loaded_checks.refuse_hooks(policy.name, policy.model)
+    return content_hash(policy.model, policy.tokenizer)
 
 
 def _restore(name: str, before: _Held | None) -> None:
@@ -167,13 +187,25 @@ def policy_of(name: str, settings: LoadSettings, *, weights: bool = True) -> Pol
         UserError: no policy of this name is held now, or its tokenizer has no chat template.
     """
     found = _found(name)
-    identity = PolicyIdentity(name, "loaded", "", found.content_hash)
-    model, tokenizer = found.policy.model, found.policy.tokenizer
+    named = replace(found.policy, name=name)
     if weights:
-        return Policy(name, model, tokenizer, identity, settings, keeps_weights=True)
-    policy = Policy(name, None, tokenizer, identity, settings)
-    policy.take_ends(model)
+        return as_policy(named, settings, found.content_hash)
+    identity = PolicyIdentity(name, "loaded", "", found.content_hash)
+    policy = Policy(name, None, named.tokenizer, identity, settings)
+    policy.take_ends(named.model)
     return policy
+
+
+def as_policy(given: LoadedPolicy, settings: LoadSettings, contents: str = "") -> Policy:
+    """A loaded policy as a policy around the user's own model.
+
+    contents: its content hash; without, it is identified by its name alone.
+
+    Raises:
+        UserError: its tokenizer has no chat template.
+    """
+    identity = PolicyIdentity(given.name, "loaded", "", contents)
+    return Policy(given.name, given.model, given.tokenizer, identity, settings, keeps_weights=True)
 
 
 @contextmanager
@@ -182,24 +214,27 @@ def borrowed(policy: LoadedPolicy, settings: LoadSettings) -> Iterator[Policy]:
 
     Its model is `undisturbed`. It has no content hash.
     """
-    identity = PolicyIdentity(policy.name, "loaded", "", "")
     with undisturbed(policy.model):
-        yield Policy(
-            policy.name, policy.model, policy.tokenizer, identity, settings, keeps_weights=True
-        )
+        yield as_policy(policy, settings)
 
 
 @contextmanager
 def undisturbed(model: Any) -> Iterator[None]:
-    """Evaluation mode and full precision within the block; afterwards the module modes, the
-    forward of mixed precision and torch's random numbers are as before."""
+    """Evaluation mode, full precision and no compiled code within the block; afterwards the module
+    modes, the forward of mixed precision and torch's random numbers are as before."""
+    import torch
+
     modes = [(module, module.training) for module in model.modules()]
     # Under mixed precision, accelerate wraps the model's forward.
     wrapped = "_original_forward" in model.__dict__
     cast = model.__dict__.pop("forward", None) if wrapped else None
     try:
         model.eval()
-        with same_random_numbers(model), full_precision():
+        with (
+            same_random_numbers(model),
+            full_precision(),
+            torch.compiler.set_stance("force_eager"),
+        ):
             yield
     finally:
         for module, mode in modes:
@@ -228,8 +263,3 @@ def full_precision() -> Iterator[None]:
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
         yield
-
-
-def _own_name(model: Any) -> str:
-    name = str(getattr(model.config, "_name_or_path", "") or "")
-    return Path(name).name or type(model).__name__

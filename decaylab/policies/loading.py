@@ -15,7 +15,6 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from decaylab.errors import UserError
 from decaylab.policies import adapter_loading, loaded_models
 from decaylab.policies.checkpoint_folders import is_model, last_model
+from decaylab.policies.embedded import EMBEDDED, folder_of
 from decaylab.policies.identity import PolicyIdentity, hash_folder, hub_commit
 from decaylab.policies.model_loading import first_line, load_model
 from decaylab.policies.policy import LoadSettings, Policy
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-EMBEDDED = {"abacus-teacher": "teacher", "abacus-student": "student"}
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -202,7 +201,7 @@ def resolve(name: str) -> Path | str:
         loaded_models.held_policy(name)
         return name
     if name in EMBEDDED:
-        return Path(str(files("decaylab.data") / "abacus" / EMBEDDED[name]))
+        return folder_of(name)
     path = Path(name).expanduser()
     if not path.exists():
         if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):

@@ -1,7 +1,6 @@
 """A probe of a student while somebody else's loop trains it: the same problems again and again.
 
 options     what can be set, and its defaults
-models      a model in memory as a policy; nothing of it is left changed
 asked       teacher, prompts and vocabulary, checked before anything is sampled
 kept        the run folder, resumed step by step
 notes       what a reader of the folder must know

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import kept_prompts
-from decaylab.policies import loading
-from decaylab.policies.identity import PolicyIdentity
-from decaylab.policies.loaded_identity import content_hash
-from decaylab.policies.loaded_models import LoadedPolicy, PolicyLike
+from decaylab.policies import loaded_checks, loading
+from decaylab.policies.loaded_models import (
+    LoadedPolicy,
+    PolicyLike,
+    as_policy,
+    contents_of,
+    loaded,
+    own_name,
+)
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.prompts import Prompts, render
 from decaylab.policies.vocabularies import share_vocabulary
-from decaylab.probing.models import name_of, policy_of
 from decaylab.problems import given_rows
 from decaylab.problems.given_rows import ProblemsLike as ProblemsLike
 from decaylab.problems.sets import ProblemSet, instruction_of, load_problems
@@ -121,14 +125,28 @@ def asked(
         UserError: another vocabulary, a prompt that cannot be rendered or leaves no room for the
             budget, a teacher that cannot be loaded.
     """
-    options = replace(options, student=options.student or name_of(model, "the student"))
-    student = policy_of(str(options.student), model, tokenizer, load_settings(options, "student"))
+    student = student_policy(model, tokenizer, options)
+    options = replace(options, student=student.name)
     of_teacher = _teacher(teacher, student, options)
+    loaded_checks.refuse_shared([student.model, of_teacher.model])
     share_vocabulary(student, of_teacher)
     prompts = render(options, student, of_teacher, problems.problems, problems.instruction)
     found = Asked(options.resolved(), student, of_teacher, problems, prompts)
     _check_room(found)
     return found
+
+
+def student_policy(model: Any, tokenizer: Any, options: DiagnosticOptions) -> Policy:
+    """The student as it is now. Training changes its weights, so its name identifies it.
+
+    Its forward hooks run, as they do in training.
+
+    Raises:
+        UserError: a model that cannot be measured.
+    """
+    student = loaded(model, tokenizer)
+    name = options.student or own_name(student.model) or "the student"
+    return as_policy(replace(student, name=name), load_settings(options, "student"))
 
 
 def _teacher(teacher: Any, student: Policy, options: DiagnosticOptions) -> Policy:
@@ -139,12 +157,8 @@ def _teacher(teacher: Any, student: Policy, options: DiagnosticOptions) -> Polic
     if isinstance(teacher, str):
         return loading.load(teacher, settings)
     if isinstance(teacher, LoadedPolicy):
-        contents = content_hash(teacher.model, teacher.tokenizer)
-        identity = PolicyIdentity(teacher.name, "loaded", "", contents)
-        return Policy(
-            teacher.name, teacher.model, teacher.tokenizer, identity, settings, keeps_weights=True
-        )
-    found = policy_of(name_of(teacher, "the teacher"), teacher, student.tokenizer, settings)
+        return as_policy(teacher, settings, contents_of(teacher))
+    found = as_policy(loaded(teacher, student.tokenizer, teacher_name(teacher)), settings)
     ids = max(student.tokenizer.get_vocab().values()) + 1
     if min(found.rows, found.head_width) < ids <= min(student.rows, student.head_width):
         raise UserError(
@@ -152,6 +166,19 @@ def _teacher(teacher: Any, student: Policy, options: DiagnosticOptions) -> Polic
             "is a teacher of another vocabulary; give it by name, so that its own tokenizer is read"
         )
     return found
+
+
+def teacher_name(teacher: Any) -> str:
+    """The name of a teacher that was given as a name, a policy or a model in memory.
+
+    Raises:
+        UserError: a model that cannot be used.
+    """
+    if isinstance(teacher, str):
+        return teacher
+    if isinstance(teacher, Policy | LoadedPolicy):
+        return teacher.name
+    return own_name(loaded_checks.plain_model(teacher)) or "the teacher"
 
 
 def _check_room(found: Asked) -> None:

@@ -28,17 +28,26 @@ from decaylab.analyses import position_kl
 from decaylab.errors import UserError
 from decaylab.options import option_values
 from decaylab.options.option_values import Must
-from decaylab.policies import loading
+from decaylab.policies import loaded_checks, loading
+from decaylab.policies.loaded_checks import plain_model
 from decaylab.policies.loaded_models import (
     LoadedPolicy,
     as_loaded,
     same_random_numbers,
     undisturbed,
 )
-from decaylab.policies.policy import Policy, load_settings
+from decaylab.policies.policy import Policy
 from decaylab.probing import kept, notes
-from decaylab.probing.asked import Asked, ProblemsLike, TeacherLike, asked, named, problem_set
-from decaylab.probing.models import body, name_of, policy_of
+from decaylab.probing.asked import (
+    Asked,
+    ProblemsLike,
+    TeacherLike,
+    asked,
+    named,
+    problem_set,
+    student_policy,
+    teacher_name,
+)
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.probing.reading import Reading
 from decaylab.problems.sets import ProblemSet
@@ -90,10 +99,7 @@ class Probe:
         command: str = "dl.Probe",
         **options: Unpack[ProbeOptions],
     ) -> None:
-        if not hasattr(tokenizer, "get_vocab"):
-            raise UserError(
-                f"a probe needs the student's tokenizer, got {type(tokenizer).__name__}"
-            )
+        loaded_checks.check_tokenizer(tokenizer, "give the student's, as AutoTokenizer loads it")
         given: Any = str(teacher) if isinstance(teacher, Path) else teacher
         if isinstance(teacher, tuple | LoadedPolicy):
             given = as_loaded(teacher)
@@ -101,10 +107,12 @@ class Probe:
         self.fresh, self.thresholds, self.command = fresh, thresholds, command
         with named(problems) as asked_for:
             name = asked_for.name if isinstance(asked_for, ProblemSet) else asked_for
-            self.options = probe_options(options, _name(given), name)
+            self.options = probe_options(options, teacher_name(given), name)
             self.problem_set = problem_set(asked_for, self.options)
         if isinstance(given, str):
             loading.resolve(given)
+        else:
+            loaded_checks.refuse_placing({"dtype": self.options.dtype})
         self.kept = kept.Kept(Path(out))
         self._asked: Asked | None = None
         self._opened = False
@@ -130,7 +138,7 @@ class Probe:
                 budget.
         """
         if self._asked is None:
-            with same_random_numbers(body(model)):  # a teacher that is loaded may draw some
+            with same_random_numbers(plain_model(model)):  # a teacher that is loaded may draw some
                 self._asked = asked(
                     model, self._given, self.tokenizer, self.problem_set, self.options
                 )
@@ -199,10 +207,9 @@ class Probe:
 
     def _student(self, model: Any) -> Policy:
         found = self.prepare(model)
-        if found.student.weights is body(model):
+        if found.student.weights is plain_model(model):
             return found.student
-        settings = load_settings(found.options, "student")
-        return policy_of(found.student.name, model, self.tokenizer, settings)
+        return student_policy(model, self.tokenizer, found.options)
 
     def _measured(self, student: Policy, step: int) -> tuple[pa.Table, dict[str, Any]]:
         """The scored tokens of this step, and counts of its rollouts."""
@@ -305,14 +312,6 @@ class Probe:
                 frame = frame.assign(selector=PREFIX, rollout_length=length)
             self._frames[step] = frame
         return self._frames[step]
-
-
-def _name(teacher: Any) -> str:
-    if isinstance(teacher, str):
-        return teacher
-    if isinstance(teacher, Policy | LoadedPolicy):
-        return teacher.name
-    return name_of(teacher, "the teacher")
 
 
 def _counts(responses: Sequence[Response]) -> dict[str, Any]:

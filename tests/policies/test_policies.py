@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from decaylab.errors import UserError
 from decaylab.policies import loading
+from decaylab.policies.embedded import EMBEDDED
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy, end_ids
 from decaylab.policies.vocabularies import compare_vocabularies
@@ -67,7 +68,7 @@ def test_a_folder_loads_with_the_weights_that_are_in_it(folder: Path) -> None:
     assert policy.context_length == 256
 
 
-@pytest.mark.parametrize("name", loading.EMBEDDED)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_embedded_pair_loads_by_name(name: str) -> None:
     policy = loading.load(name, CPU)
     assert policy.identity.source == "embedded"
@@ -433,7 +434,7 @@ def test_template_says_nothing_about_thinking_to_the_template() -> None:
     assert texts == {"off": "told", "on": "told", "template": "free"}
 
 
-@pytest.mark.parametrize("name", loading.EMBEDDED)
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_the_turn_is_left_open(name: str) -> None:
     policy = loading.load_tokenizer_only(name, CPU)
     ids = policy.prompt_ids(PROBLEM, "Put the answer in a box.")

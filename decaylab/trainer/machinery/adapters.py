@@ -16,7 +16,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.policies.adapter_loading import activate, kept_adapters, only_lora, tuner_layers
-from decaylab.policies.loading import EMBEDDED, resolve
+from decaylab.policies.embedded import EMBEDDED
+from decaylab.policies.loading import resolve
 from decaylab.policies.policy import Policy
 from decaylab.trainer.machinery.sharding import Shards, gather
 
