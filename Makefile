@@ -91,10 +91,13 @@ experiment: $(INSTALLED)  ## decay, token statistics, sweeps over N and selector
 		$(BIN)/decaylab $$command --limit 300 --out $(MEASURED)/$$command || exit; done
 	$(BIN)/decaylab sweep rollout-length --values 10,20,40,80,120,full --seeds 3 $(SWEEP) --out $(MEASURED)/rollout-length
 	$(BIN)/decaylab sweep selector --values $(SELECTORS) --budget 40 --seeds 3 $(SWEEP) --out $(MEASURED)/selector
+	$(BIN)/decaylab sweep rollout-length --values 60,120,full --seeds 5 $(SWEEP) --out $(MEASURED)/best-and-advised
 	$(BIN)/decaylab signals --limit 300 --advise --evidence $(MEASURED) --out $(MEASURED)/signals
 	for command in position-kl submode behaviour; do \
 		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out $(MEASURED)/trained-$$command || exit; done
 	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out $(MEASURED)/trained-evaluate
+	$(BIN)/python scripts/laboratory.py $(MEASURED)/prefix-decay $(MEASURED)/laboratory.csv
+	$(BIN)/python scripts/second_route.py $(MEASURED)
 
 pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour or more on two cores, resuming
 	$(BIN)/python -m decaylab.data.abacus.recipe all --out build/pair

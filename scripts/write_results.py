@@ -1,6 +1,7 @@
 """Writes docs/embedded-pair.md, its figures and docs/paper.md, from templates and committed runs.
 
-    python scripts/write_results.py
+    python scripts/write_results.py                     # after a change of the template or the code
+    python scripts/write_results.py runs/experiment     # takes new runs of `make experiment` first
 
 Every number of the page comes from docs/measurements: the answers to the report's questions, the
 verdicts on the claims, the tables. A test compares the page with what this writes.
@@ -8,6 +9,8 @@ verdicts on the claims, the tables. A test compares the page with what this writ
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -289,7 +292,25 @@ def pages(results: Results) -> dict[Path, str]:
     }
 
 
+def take(experiment: Path) -> None:
+    """Copies the numbers and records of an experiment's runs to where they are committed."""
+    for run in sorted(experiment.iterdir()):
+        if (run / "measurements.csv").exists():
+            (MEASURED / run.name).mkdir(exist_ok=True)
+            for name in ("measurements.csv", "run.json"):
+                shutil.copy(run / name, MEASURED / run.name)
+    shutil.copy(experiment / LABORATORY.name, LABORATORY)
+    tables = []
+    for rate in sorted((experiment / "rates").iterdir(), key=lambda folder: float(folder.name)):
+        table = pd.read_csv(rate / "validation.csv")
+        table.insert(0, "learning_rate", rate.name)
+        tables.append(table)
+    pd.concat(tables).to_csv(RATES, index=False)
+
+
 def main() -> None:
+    if len(sys.argv) > 1:
+        take(Path(sys.argv[1]))
     results = Results(found_runs.find([MEASURED]))
     for path, text in pages(results).items():
         path.write_text(text)

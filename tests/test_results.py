@@ -1,4 +1,4 @@
-"""docs/embedded-pair.md is what the committed runs say."""
+"""docs/embedded-pair.md and docs/paper.md are what the committed runs say."""
 
 from __future__ import annotations
 
@@ -14,12 +14,37 @@ import write_results
 
 from decaylab.claims.verdicts import pick
 from decaylab.options.training import EMBEDDED_PRESET
-from decaylab.runs import found_runs
-from decaylab.runs.vocabulary import DIFFERENCE, HALF_DECAY, OPEN, STUDENT_PREFIX
+from decaylab.runs import found_runs, vocabulary
+from decaylab.runs.vocabulary import (
+    DIFFERENCE,
+    HALF_DECAY,
+    LAST,
+    OPEN,
+    STUDENT_PREFIX,
+    THESE_SEEDS,
+)
 
 
-def test_the_page_is_written_from_the_committed_runs() -> None:
-    assert write_results.PAGE.read_text() == write_results.page(), "run scripts/write_results.py"
+@pytest.fixture(scope="module")
+def results() -> write_results.Results:
+    return write_results.Results(found_runs.find([write_results.MEASURED]))
+
+
+def test_the_pages_are_written_from_the_committed_runs(results: write_results.Results) -> None:
+    for path, text in write_results.pages(results).items():
+        assert path.read_text() == text, "run scripts/write_results.py"
+
+
+def test_what_the_page_says_of_the_selectors_is_shown(results: write_results.Results) -> None:
+    """Its sentences are written by hand around the numbers."""
+    rows = results.runs["selector"].measurements
+    at = {"condition": "last_boxed", "view": LAST, "estimand": THESE_SEEDS}
+    shown = vocabulary.select(rows, what="avg_at_1_minus_full", **at)
+    against_full = shown.set_index("checkpoint")
+    for arm in ("prefix-40", "random-40", "top-teacher-entropy-40"):
+        assert against_full.loc[arm, "high"] < 0
+    for arm in ("top-reverse-kl-40", "middle-40", "suffix-40"):
+        assert against_full.loc[arm, "low"] < 0 < against_full.loc[arm, "high"]
 
 
 def test_decay_over_all_rollouts_is_that_of_the_run() -> None:
