@@ -235,9 +235,9 @@ def test_a_folder_without_a_finished_run_is_refused(trained: Path, tmp_path: Pat
             dl.open_run(folder)
 
 
-@pytest.mark.parametrize("folder", sorted(PUBLISHED.iterdir()), ids=lambda folder: folder.name)
-def test_every_published_run_opens(folder: Path) -> None:
-    opened = dl.open_run(folder)
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in PUBLISHED.glob("*/run.json")))
+def test_every_published_run_opens(name: str) -> None:
+    opened = dl.open_run(PUBLISHED / name)
     assert opened.verdict and "\n" not in repr(opened)
     assert not opened.measurements.empty
     assert_documented("measurements", opened.measurements)

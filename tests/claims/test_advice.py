@@ -7,12 +7,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from decay_rows import decay_rows, decay_run, signals_run
 from made_runs import arm, made, row
+from measured import MEASURED
 
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.advice_candidates import FULL_ROLLOUTS
@@ -20,7 +20,6 @@ from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 LENGTHS = "sweep rollout-length"
 FULL_OVER_BASE = arm("full", 0.21, ending="_minus_base")
 WORSE = {"prefix-20": -0.12, "prefix-40": -0.06}

@@ -7,12 +7,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from made_runs import SEEDS, arm, made, row
+from measured import MEASURED
 
 from decaylab.claims.judge import CLAIMS, RULE, Finding, judge
 from decaylab.maths.seeds import APART
@@ -22,7 +22,6 @@ from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 
 NAN, INF = math.nan, math.inf
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 
 
 def found(name: str, *runs: FoundRun) -> Finding:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from decay_rows import decay_rows, decay_run, signal_rows
 from made_runs import arm, made, row
+from measured import MEASURED
 
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.advice_candidates import FULL_ROLLOUTS
@@ -22,7 +22,6 @@ from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 
 NAN, INF = math.nan, math.inf
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 
 
 def test_how_many_claims_hold_is_counted_in_a_sentence() -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 from behaviour_figures import apart_on_the_page
+from measured import MEASURED
 
 from decaylab.figures import artists, colours, curves, style, submode
 from decaylab.pages import gallery
 from decaylab.paper.paper_items import FIGURES, PaperItem
 from decaylab.runs import found_runs
 
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 RUNS = found_runs.find([MEASURED])
 DRAWN = {one.name: one for one in gallery.entries(RUNS) if one.run}
 ONCE = list({one.item.name: one.name for one in DRAWN.values()}.values())  # the last run of each

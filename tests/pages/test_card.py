@@ -17,15 +17,15 @@ from unittest import mock
 
 import pandas as pd
 import pytest
-from command_line import DATA, decaylab
+from command_line import decaylab
 from huggingface_hub import ModelCard
+from measured import MEASURED
 from PIL import Image
 
 from decaylab.claims import one_run
 from decaylab.pages import card
 from decaylab.runs import found_runs
 
-MEASURED = DATA.parents[1] / "docs" / "measurements"
 Row = dict[str, str]
 
 

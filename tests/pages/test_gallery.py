@@ -13,6 +13,7 @@ import made_decay
 import pandas as pd
 import pytest
 from command_line import decaylab
+from measured import MEASURED
 from viewed_tables import rollout_row, tables
 
 from decaylab.errors import UserError
@@ -26,7 +27,6 @@ from decaylab.runs.vocabulary import OVER_SEEDS
 from decaylab.tokens import viewed
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASURED = ROOT / "docs" / "measurements"
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_a_run_without_measurements_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_figure_whose_rows_are_missing_is_one_line_that_says_which(tmp_path: Path) -> None:
-    source = Path(__file__).parents[2] / "docs" / "measurements" / "rollout-length"
+    source = MEASURED / "rollout-length"
     folder = tmp_path / "run"
     folder.mkdir()
     for file in source.iterdir():

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from decay_rows import decay_rows, decay_run
 from made_runs import arm, made, row
+from measured import MEASURED
 
 from decaylab.claims.advice import advise
 from decaylab.pages import questions
@@ -23,7 +23,6 @@ from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 from decaylab.tables.settings import settings
 
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 BY_NAME = {question.name: question for question in questions.ASKED}
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from browser import PHONE, axe_faults, open_text, sideways
 from command_line import _SharedGrader, decaylab
+from measured import MEASURED
 
 from decaylab.commands import diagnose
 from decaylab.pages import reporting
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["browser"]
 
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 RUNS = (
     "prefix-decay",
     "rollout-length",

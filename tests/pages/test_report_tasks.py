@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pytest
 from browser import PHONE, axe_faults, open_text, sideways
+from measured import MEASURED
 
 from decaylab.pages import questions, reporting
 from decaylab.runs import found_runs, measurements
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["browser"]
 
-MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 LAPTOP = {"width": 1366, "height": 720}
 SIZES = {"laptop": LAPTOP, "phone": PHONE}
 INTERACTIONS = 3

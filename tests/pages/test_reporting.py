@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from browser import axe_faults, open_text, sideways
-from command_line import DATA, SMALL, _SharedGrader, decaylab
+from command_line import SMALL, _SharedGrader, decaylab
+from measured import MEASURED
 
 from decaylab.claims import judge, verdicts
 from decaylab.commands import diagnose
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytest_plugins = ["browser"]
-MEASURED = DATA.parents[1] / "docs" / "measurements"
 ASKED = ("--limit", "3", "--samples", "2", "--max-tokens", "24")
 
 

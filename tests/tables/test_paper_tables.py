@@ -16,6 +16,7 @@ import made_decay
 import markdown_it
 import pandas as pd
 import pytest
+import measured
 
 from decaylab.paper import publication
 from decaylab.printing import rounded, significant
@@ -25,9 +26,8 @@ from decaylab.tables import paper_tables
 from decaylab.tables.model import Column, Number, Table
 from decaylab.tables.paper_tables import TABLES, build, to_csv, to_latex, to_markdown
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 PUBLISHED = [name for name, spec in TABLES.items() if spec.published is not None]
-MEASURED, THEIRS = "measured", "published, arXiv 2605.27028"
+OURS, THEIRS = "measured", "published, arXiv 2605.27028"
 # table -> run folder of an example
 RUNS = {
     "prefix-curve": "prefix-decay",
@@ -53,7 +53,7 @@ COMPARED = ("compare", "compare-totals")  # of a comparison made by hand
 def measured(name: str) -> pd.DataFrame:
     if name in COMPARED:
         return made_decay.compared()
-    return ms.read_csv(EXAMPLES / RUNS[name] / "measurements.csv")
+    return ms.read_csv(measured.MEASURED / RUNS[name] / "measurements.csv")
 
 
 def published(name: str) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def test_every_value_of_a_table_stands_in_the_measurements_with_its_interval(nam
     }
     table = build(name, frame)
     intervals = [column for column in table.columns if f"{column.key}_low" in table.frame]
-    assert intervals and set(table.frame.source) == {MEASURED}
+    assert intervals and set(table.frame.source) == {OURS}
     for column in intervals:
         found = table.frame[[column.key, f"{column.key}_low", f"{column.key}_high"]].dropna(
             subset=column.key
@@ -133,9 +133,9 @@ def test_measured_and_published_rows_stand_in_one_table_under_their_sources(name
     both = build(name, measured(name), published(name))
     alone = [build(name, measured(name)), build(name, None, published(name))]
     assert [len(table.rows) for table in alone] == [
-        (both.frame.source == source).sum() for source in (MEASURED, THEIRS)
+        (both.frame.source == source).sum() for source in (OURS, THEIRS)
     ]
-    for table, source in zip(alone, (MEASURED, THEIRS), strict=True):
+    for table, source in zip(alone, (OURS, THEIRS), strict=True):
         part = both.frame[both.frame.source == source].reset_index(drop=True)
         shared = [
             column.key
@@ -205,7 +205,7 @@ def test_the_prefix_curve_has_paired_differences_and_the_published_ones_below() 
 def test_main_results_take_the_checkpoint_of_each_rule_and_say_which() -> None:
     frame = measured("main-results")
     table = build("main-results", frame, publication.main_results(), pair="small under large")
-    ours = table.text[table.text.source == MEASURED]
+    ours = table.text[table.text.source == OURS]
     taken = dict(zip(ours.model, ours.checkpoint, strict=True))
     assert taken == {
         "student (base)": "",
@@ -271,7 +271,7 @@ def test_a_sweep_has_both_intervals_of_an_arm_and_its_paired_difference() -> Non
     frame = measured("n-sweep")
     table = build("n-sweep", frame, publication.n_sweep())
     at = {"condition": "last_boxed", "view": "last", "checkpoint": "prefix-20"}
-    row = row_of(table, arm="prefix-20", source=MEASURED)
+    row = row_of(table, arm="prefix-20", source=OURS)
     these, seeds = "mean over rollouts, over these seeds", "mean over training seeds"
     same(row, "avg_at_1_percent", pick(frame, what="avg_at_1", estimand=these, **at))
     same(row, "avg_at_1_over_seeds_percent", pick(frame, what="avg_at_1", estimand=seeds, **at))
@@ -436,7 +436,7 @@ def test_boxed_repetition_has_a_column_for_each_answer_rule() -> None:
 def test_categories_have_their_ranges_in_order_and_undefined_cells_their_reason() -> None:
     frame = measured("category-kl")
     table = build("category-kl", frame, publication.kl_by_category())
-    row = row_of(table, category="math_number", source=MEASURED)
+    row = row_of(table, category="math_number", source=OURS)
     at = {"category": "math_number", "position_low": 40.0}
     same(row, "reverse_kl_40_to_59_nats", pick(frame, what="reverse_kl", **at), 1.0)
     same(
@@ -616,7 +616,7 @@ def test_a_number_under_its_noise_floor_is_marked() -> None:
 
 
 def test_footnotes_are_lettered_beyond_z() -> None:
-    rows = tuple((Number(math.nan, note=f"reason {place}"), MEASURED) for place in range(28))
+    rows = tuple((Number(math.nan, note=f"reason {place}"), OURS) for place in range(28))
     table = Table("t", "T", (Column("x", "x", "value"), Column("source", "source")), rows, "C")
     assert table.text.x.tolist()[25:] == ["\u2013 (z)", "\u2013 (aa)", "\u2013 (ab)"]
 
@@ -680,7 +680,7 @@ def hostile() -> Table:
         Column("source", "source"),
     )
     rows = tuple(
-        (token, token, Number(1.5, 1.0, 2.0, note="" if token else token), MEASURED)
+        (token, token, Number(1.5, 1.0, 2.0, note="" if token else token), OURS)
         for token in HOSTILE
     )
     return Table(
