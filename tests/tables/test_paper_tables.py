@@ -16,7 +16,7 @@ import made_decay
 import markdown_it
 import pandas as pd
 import pytest
-import measured
+from measured import MEASURED
 
 from decaylab.paper import publication
 from decaylab.printing import rounded, significant
@@ -53,7 +53,7 @@ COMPARED = ("compare", "compare-totals")  # of a comparison made by hand
 def measured(name: str) -> pd.DataFrame:
     if name in COMPARED:
         return made_decay.compared()
-    return ms.read_csv(measured.MEASURED / RUNS[name] / "measurements.csv")
+    return ms.read_csv(MEASURED / RUNS[name] / "measurements.csv")
 
 
 def published(name: str) -> pd.DataFrame:
