@@ -40,7 +40,7 @@ from decaylab.runs.vocabulary import (
     STUDENT_PREFIX,
     THESE_SEEDS,
 )
-from decaylab.tables.model import Table, seen, to_markdown
+from decaylab.tables.model import seen, to_markdown
 from decaylab.tables.settings import settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -116,15 +116,16 @@ class Results:
         )
 
     def _folded(self, question: Question) -> Iterator[str]:
-        tables: list[Table] = []
         if question is questions.LENGTHS and len(self.found.advice.candidates):
-            tables.append(settings(self.found.advice.candidates))
-        for item in question.items:
-            for entry in gallery.entries(list(self.runs.values()), [item]):
-                if entry.run:
-                    tables.append(gallery.table(entry))
-        for table in tables:
+            table = settings(self.found.advice.candidates)
             yield folded(table.title, to_markdown(table))
+        for item in question.items:
+            found = gallery.entries(list(self.runs.values()), [item])
+            for entry in found:
+                if entry.run:
+                    table = gallery.table(entry)
+                    of_run = f" ({entry.run.name})" if len(found) > 1 else ""
+                    yield folded(f"{table.title}{of_run}", to_markdown(table))
 
     @cached_property
     def claims(self) -> str:
@@ -284,7 +285,7 @@ def cell(text: str) -> str:
 
 def pages(results: Results) -> dict[Path, str]:
     """The pages as they should be."""
-    loader = FileSystemLoader(DOCS)
+    loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True)
     return {
         path: environment.get_template(template).render(results=results)
