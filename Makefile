@@ -96,7 +96,7 @@ experiment: $(INSTALLED)  ## decay, token statistics, sweeps over N and selector
 	for command in position-kl submode behaviour; do \
 		$(BIN)/decaylab $$command $(STUDENTS) --limit 300 --out $(MEASURED)/trained-$$command || exit; done
 	$(BIN)/decaylab evaluate $(STUDENTS) --limit 800 --samples 1 --out $(MEASURED)/trained-evaluate
-	$(BIN)/python scripts/laboratory.py $(MEASURED)/prefix-decay $(MEASURED)/laboratory.csv
+	$(BIN)/python scripts/laboratory.py $(MEASURED)
 	$(BIN)/python scripts/second_route.py $(MEASURED)
 
 pair: $(INSTALLED)  ## trains the embedded pair anew, into build/pair, and measures its criteria; an hour or more on two cores, resuming

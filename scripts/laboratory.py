@@ -1,10 +1,11 @@
 """What the decay of the embedded pair depends on: style, length, notation, repair.
 
-    python scripts/laboratory.py runs/experiment/prefix-decay docs/measurements/laboratory.csv
+    python scripts/laboratory.py runs/experiment      # laboratory.csv and styles.csv in that folder
 
-Each row is the prefix-decay measurement over a part of the student's rollouts, by a property that
-the embedded world can check. Style and notation are those of the rollout's first step, so that they
-are known before any prefix of 20 tokens or more is cut; length is the problem's number of steps.
+In laboratory.csv each row is the prefix-decay measurement over a part of the student's rollouts, by a property that
+the embedded world can check. Style and notation are those of the rollout's first step; length is
+the problem's number of steps. styles.csv holds the accuracy of each style before and after
+training, over the seeds of an arm.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
+import decaylab
+from decaylab import estimates
 from decaylab.analyses import prefix_decay
 from decaylab.problems import abacus
 from decaylab.problems.abacus_checking import check_steps, style
@@ -96,11 +99,31 @@ def _part(rollouts: pd.DataFrame, kept: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def by_style(rollouts: pd.DataFrame) -> pd.DataFrame:
+    """Share of each style and its accuracy, by the arm that wrote the rollouts; the intervals
+    resample problems.
+
+    rollouts: of a behaviour run, with their writers and texts.
+    """
+    arms = rollouts["writer"].str.replace(r"-seed-\d+$", "", regex=True)
+    styles = rollouts["text"].map(style)
+    rows = []
+    for (arm, name), part in rollouts.groupby([arms.rename("arm"), styles.rename("style")]):
+        if len(part) >= LEAST_ROLLOUTS:
+            correct = part["grade_last_boxed"] == "correct"
+            found = estimates.proportion(correct, part["problem_id"].astype("category").cat.codes)
+            share = len(part) / (arms == arm).sum()
+            rows.append((arm, name, len(part), share, found.value, found.low, found.high))
+    return pd.DataFrame(rows, columns=["arm", "style", "rollouts", "share", "value", "low", "high"])
+
+
 def main() -> None:
-    run, out = Path(sys.argv[1]), Path(sys.argv[2])
-    rollouts = pd.read_parquet(run / "rollouts.parquet")
-    limit = rollouts["problem_id"].nunique()
-    measure(rollouts, limit).to_csv(out, index=False)
+    experiment = Path(sys.argv[1])
+    rollouts = pd.read_parquet(experiment / "prefix-decay" / "rollouts.parquet")
+    parts = measure(rollouts, rollouts["problem_id"].nunique())
+    parts.to_csv(experiment / "laboratory.csv", index=False)
+    behaviour = decaylab.open_run(experiment / "trained-behaviour")
+    by_style(behaviour.rollouts).to_csv(experiment / "styles.csv", index=False)
 
 
 if __name__ == "__main__":

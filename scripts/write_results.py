@@ -22,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from decaylab.claims.summary import Summary, summary
 from decaylab.claims.verdicts import Finding, pick
 from decaylab.claims.wording import PERCENT_OF, POINTS_OF, RATIO, Style
+from decaylab.options.training import EMBEDDED_PRESET
 from decaylab.pages import gallery, questions
 from decaylab.pages.asked import Asked
 from decaylab.pages.questions import Question
@@ -31,12 +32,16 @@ from decaylab.printing import percent, rounded
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
+    ALL,
     ALREADY_WRONG,
+    BASE,
     CORRECT_SO_FAR,
     DIFFERENCE,
+    FRESH,
     HALF_DECAY,
     LAST,
     OPEN,
+    OVER_SEEDS,
     STUDENT_PREFIX,
     THESE_SEEDS,
 )
@@ -48,7 +53,7 @@ MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
 PAGES = {"embedded-pair.md.jinja": DOCS / "embedded-pair.md", "paper.md.jinja": DOCS / "paper.md"}
 SELECTORS = "token-selection"
 FIRST, RATES = MEASURED / "first-edition.csv", MEASURED / "rates.csv"
-LABORATORY = MEASURED / "laboratory.csv"
+LABORATORY, BY_STYLE = MEASURED / "laboratory.csv", MEASURED / "styles.csv"
 STYLES = {
     "points": POINTS_OF,
     "per cent": PERCENT_OF,
@@ -147,10 +152,11 @@ class Results:
         first = pd.read_csv(FIRST).set_index("claim")["verdict"]
         answers = [
             dependence(first.get(finding.claim.name, ""), finding.verdict)
-            for finding in (*self.found.controls, *self.found.claims)
+            for finding in self.found.claims
         ]
         decided = [answer for answer in answers if not answer.startswith(NOT_KNOWN)]
-        return f"{len(decided) - decided.count('no')} of the {len(decided)}"
+        changed = len(decided) - decided.count("no")
+        return f"{changed} of the {len(decided)} claims (of {len(answers)})"
 
     @cached_property
     def numbers_of_claims(self) -> str:
@@ -177,11 +183,33 @@ class Results:
             lines.append(f"| {' | '.join(_of_part(name, value, part))} |")
         return "\n".join(lines)
 
+    def style(self, arm: str, style: str) -> str:
+        """Accuracy of the responses of a style, over the seeds of an arm."""
+        rows = pd.read_csv(BY_STYLE).set_index(["arm", "style"])
+        return _percent(rows.loc[(arm, style)])
+
+    @property
+    def styles(self) -> str:
+        """Share and accuracy of each style, by arm."""
+        rows = pd.read_csv(BY_STYLE).set_index(["arm", "style"])
+        lines = [
+            "| student | verbose | accuracy, concise | accuracy, verbose |",
+            "|:--|--:|--:|--:|",
+        ]
+        for arm, label in ARMS.items():
+            concise, verbose = rows.loc[(arm, "concise")], rows.loc[(arm, "verbose")]
+            share = f"{rounded(percent(verbose['share']))} %"
+            lines.append(f"| {label} | {share} | {_percent(concise)} | {_percent(verbose)} |")
+        return "\n".join(lines)
+
     @property
     def rates(self) -> str:
         """Held-out KL and accuracy of full rollouts at each learning rate, after training."""
         frame = pd.read_csv(RATES, dtype={"learning_rate": str})
         before = frame[frame["step"] == 0].iloc[0]
+        rate = frame["learning_rate"].astype(float)
+        chosen = frame[rate == EMBEDDED_PRESET["learning_rate"]]
+        best = chosen.loc[chosen["accuracy"].idxmax()]
         last = frame.groupby("learning_rate").tail(1).sort_values("reverse_kl")
         lines = ["| learning rate | held-out reverse KL, nats | accuracy |", "|:--|--:|--:|"]
         for row in last.to_dict("records"):
@@ -196,7 +224,10 @@ class Results:
             f"{rounded(percent(before['accuracy']))} %). Nothing else was tried. By held-out "
             f"accuracy it would have been {last.loc[last['accuracy'].idxmax(), 'learning_rate']}; "
             f"{before['problems']:g} problems leave an accuracy uncertain by up to "
-            f"{rounded(percent(0.98 / before['problems'] ** 0.5))} points either way."
+            f"{rounded(percent(0.98 / before['problems'] ** 0.5))} points either way. At the chosen "
+            f"rate it was highest at step {best['step']:g}, {rounded(percent(best['accuracy']))} %; "
+            "the last checkpoint counts everywhere on this page. No other arm was trained at another "
+            "rate."
         )
         return "\n\n".join([lead, "\n".join(lines)])
 
@@ -213,6 +244,19 @@ class Results:
         if len(rows) != 1:
             raise ValueError(f"{len(rows)} rows of {run} are {what} at {at}")
         return STYLES[style].number(rows[0])
+
+    def both(self, run: str, arm: str) -> str:
+        """An arm's difference from full rollouts, with the intervals over problems and over seeds."""
+        at = {"checkpoint": arm, "condition": "last_boxed", "view": LAST, "estimand": OVER_SEEDS}
+        (row,) = pick(self.runs[run].measurements, "avg_at_1_minus_full", **at)
+        return f"{self.arm(run, arm)}, over seeds {POINTS_OF.interval(row)}"
+
+    def tokens_before(self, position: int) -> str:
+        """The share of the untrained student's tokens that stand before a position."""
+        at = {"checkpoint": BASE, "view": FRESH, "category": "", "condition": ALL}
+        bins = pick(self.runs["position-kl"].measurements, "winsorised_reverse_kl", **at)
+        early = sum(row.tokens for row in bins if row.position_high <= position)
+        return f"{PERCENT_OF.text(early / sum(row.tokens for row in bins))} %"
 
     def count(self, run: str, what: str, **at: object) -> str:
         """The number of rollouts behind a measured number."""
@@ -239,6 +283,12 @@ class Results:
         return f"{text(min(values))} to {text(max(values))}{STYLES[style].unit}"
 
 
+ARMS = {
+    "base": "before training",
+    "prefix-40": "first 40 tokens",
+    "full": "full rollouts",
+    "teacher": "the teacher",
+}
 NOT_KNOWN = "not known"
 FOR, AGAINST = ("holds",), ("contradicted", "not supported")
 
@@ -275,6 +325,11 @@ def _of_part(name: str, value: str, part: pd.DataFrame) -> list[str]:
     ]
 
 
+def _percent(row: pd.Series) -> str:
+    text = PERCENT_OF.text
+    return f"{text(row['value'])} % [{text(row['low'])}, {text(row['high'])}]"
+
+
 def folded(title: str, text: str) -> str:
     return f'<details markdown="1">\n<summary>{title}</summary>\n\n{text}\n</details>'
 
@@ -300,7 +355,8 @@ def take(experiment: Path) -> None:
             (MEASURED / run.name).mkdir(exist_ok=True)
             for name in ("measurements.csv", "run.json"):
                 shutil.copy(run / name, MEASURED / run.name)
-    shutil.copy(experiment / LABORATORY.name, LABORATORY)
+    for table in (LABORATORY, BY_STYLE):
+        shutil.copy(experiment / table.name, table)
     tables = []
     for rate in sorted((experiment / "rates").iterdir(), key=lambda folder: float(folder.name)):
         table = pd.read_csv(rate / "validation.csv")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import write_results
 
 from decaylab.claims.verdicts import pick
+from decaylab.claims.wording import PERCENT_OF
 from decaylab.options.training import EMBEDDED_PRESET
 from decaylab.runs import found_runs, vocabulary
 from decaylab.runs.vocabulary import (
@@ -45,6 +46,20 @@ def test_what_the_page_says_of_the_selectors_is_shown(results: write_results.Res
         assert against_full.loc[arm, "high"] < 0
     for arm in ("top-reverse-kl-40", "middle-40", "suffix-40"):
         assert against_full.loc[arm, "low"] < 0 < against_full.loc[arm, "high"]
+
+
+def test_the_readme_quotes_the_committed_run() -> None:
+    run = found_runs.find([write_results.MEASURED / "prefix-decay"])[0].measurements
+    at = {"condition": STUDENT_PREFIX, "view": OPEN, "prefix_tokens": 80}
+    (after,), (alone,) = (pick(run, what, **at) for what in ("accuracy", "reference_accuracy"))
+    (half,) = pick(run, HALF_DECAY)
+    readme = " ".join((write_results.DOCS.parent / "README.md").read_text().split())
+    percent = PERCENT_OF.text
+    for words in (
+        f"correct {PERCENT_OF.number(after)} of the time, against {percent(alone.value)} %",
+        f"gone after {half.value:.0f} tokens [{half.low:.0f}, {half.high:.0f}]",
+    ):
+        assert words in readme
 
 
 def test_decay_over_all_rollouts_is_that_of_the_run() -> None:

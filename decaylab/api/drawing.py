@@ -208,8 +208,10 @@ def report(
     """
     _check_drawing(paper)
     option_values.checked("card", bool, card)
-    if not paths:
-        raise UserError("dl.report needs the folder of a run")
+    wrong = [path for path in paths if not isinstance(path, str | Path)]
+    if wrong or not paths:
+        got = f", got {type(wrong[0]).__name__}" if wrong else ""
+        raise UserError(f"dl.report needs the folders of runs: dl.report('runs/a', 'runs/b'){got}")
     if card:
         from decaylab.pages import card as cards
 

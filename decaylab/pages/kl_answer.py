@@ -32,7 +32,9 @@ def _gathered(signals: FoundRun) -> str:
     if not found or position is None:
         return " ".join(found)
     even = _even(signals)
-    lead = {1: "The KL lies late: ", -1: "The KL lies early: "}.get(side(position, even), "")
+    lead = {1: "By position, the KL lies late: ", -1: "By position, the KL lies early: "}.get(
+        side(position, even), ""
+    )
     words = (
         f"{lead}{found[0].removesuffix('.')}, where an even spread would have the first "
         f"{rounded(even)} (by the mean over the rollouts that reach a position)."
@@ -40,7 +42,10 @@ def _gathered(signals: FoundRun) -> str:
     over_tokens = _cumulative(signals, "position", MASS)
     if over_tokens and not math.isnan(over_tokens.value):
         ends = "" if math.isnan(over_tokens.low) else f" {Style(places=0).interval(over_tokens)}"
-        words += f" Summed over all tokens, it is the first {rounded(over_tokens.value)}{ends}."
+        words += (
+            " Summed over all tokens, of which early positions have more, it is the first "
+            f"{rounded(over_tokens.value)}{ends}."
+        )
     return words
 
 
