@@ -2,10 +2,10 @@
 
     python scripts/laboratory.py runs/experiment      # laboratory.csv and styles.csv in that folder
 
-In laboratory.csv each row is the prefix-decay measurement over a part of the student's rollouts, by a property that
-the embedded world can check. Style and notation are those of the rollout's first step; length is
-the problem's number of steps. styles.csv holds the accuracy of each style before and after
-training, over the seeds of an arm.
+In laboratory.csv each row is the prefix-decay measurement over a part of the student's rollouts, by
+a property that the embedded world can check. Style and notation are those of the rollout's first
+step; length is the problem's number of steps. styles.csv holds the accuracy of each style before
+and after training, over the seeds of an arm.
 """
 
 from __future__ import annotations

@@ -224,10 +224,10 @@ class Results:
             f"{rounded(percent(before['accuracy']))} %). Nothing else was tried. By held-out "
             f"accuracy it would have been {last.loc[last['accuracy'].idxmax(), 'learning_rate']}; "
             f"{before['problems']:g} problems leave an accuracy uncertain by up to "
-            f"{rounded(percent(0.98 / before['problems'] ** 0.5))} points either way. At the chosen "
-            f"rate it was highest at step {best['step']:g}, {rounded(percent(best['accuracy']))} %; "
-            "the last checkpoint counts everywhere on this page. No other arm was trained at another "
-            "rate."
+            f"{rounded(percent(0.98 / before['problems'] ** 0.5))} points either way. At the "
+            f"chosen rate it was highest at step {best['step']:g}, "
+            f"{rounded(percent(best['accuracy']))} %; the last checkpoint counts everywhere on "
+            "this page. No other arm was trained at another rate."
         )
         return "\n\n".join([lead, "\n".join(lines)])
 
@@ -246,7 +246,7 @@ class Results:
         return STYLES[style].number(rows[0])
 
     def both(self, run: str, arm: str) -> str:
-        """An arm's difference from full rollouts, with the intervals over problems and over seeds."""
+        """An arm's difference from full rollouts, with both intervals."""
         at = {"checkpoint": arm, "condition": "last_boxed", "view": LAST, "estimand": OVER_SEEDS}
         (row,) = pick(self.runs[run].measurements, "avg_at_1_minus_full", **at)
         return f"{self.arm(run, arm)}, over seeds {POINTS_OF.interval(row)}"
