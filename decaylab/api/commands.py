@@ -1411,7 +1411,7 @@ def train(
         steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
         problems_per_step: Problems per step, summed over processes.
         full_finetune: Train all weights instead of LoRA.
-        learning_rate: Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any
+        learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
         seed: Seed for the order of problems, sampling, and the adapters' initial weights.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
@@ -1600,7 +1600,7 @@ def sweep(
         test_limit: Use only the first N test problems.
         budget: Positions per rollout that carry loss. Default: the N of ESR.
         steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
-        learning_rate: Learning rate of AdamW. Default: 3e-4 with the embedded pair, 5e-5 with any
+        learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
         samples: Rollouts per test problem.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions

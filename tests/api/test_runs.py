@@ -167,7 +167,8 @@ def test_what_a_run_lacks_is_told_in_a_line_with_what_to_do(decay: dl.Run, kl: d
         (lambda: dl.figure("nonsense", decay.folder), "no figure 'nonsense'"),
         (lambda: decay.view(), "has no scored tokens"),
         (lambda: decay.tokens, r"prefix-decay scores no tokens; .*dl.position_kl\(...\).tokens"),
-        (lambda: dl.report(), "dl.report needs the folder of a run"),
+        (lambda: dl.report(), "dl.report needs the folders of runs: .*'runs/b'.$"),
+        (lambda: dl.report([decay.folder]), "dl.report needs the folders of runs: .*, got list$"),
         (lambda: dl.open_run(None), "path must be text, got None"),
         (lambda: decay.metrics, "is a run of prefix-decay, not a training run"),
     ):

@@ -44,9 +44,8 @@ def test_kl_without_an_effect_of_position_is_seldom_called_anything() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [3, 5])
-def test_the_rates_over_equal_arms_anew(count: int) -> None:
-    for row in part.equal_arms(count, ANEW):
+def test_the_rates_over_equal_arms_anew() -> None:
+    for row in part.equal_arms(3, ANEW):
         assert row["shown"] <= 0.05 + 2 * row["error"], row
 
 

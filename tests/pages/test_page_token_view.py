@@ -990,8 +990,6 @@ def test_in_a_report_a_long_rollout_scrolls_in_itself_and_what_follows_is_in_rea
     page.emulate_media(reduced_motion="reduce")
     open_text(page, long_report, tmp_path)
     page.wait_for_selector(SHOWN)
-    # Random tokens stand so close that axe takes a text above one for a text on the one before.
-    assert [one for one in axe_faults(page) if not one.startswith("color-contrast")] == []
     high = page.locator("section.tokens").bounding_box()
     assert high and high["height"] < 3.5 * size["height"]
     text = page.locator("#tv-columns .tv-text").first

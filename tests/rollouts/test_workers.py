@@ -402,7 +402,7 @@ from test_workers import SETTINGS, requests
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1)
 student = policies.load("abacus-student", policies.LoadSettings(device="cpu"))
-spec, asked = spec_of(student, Options(batch_rows=8), 200), requests(student, 200, tokens=120)
+spec, asked = spec_of(student, Options(batch_rows=8), 200), requests(student, 100, tokens=120)
 made = [None, None]
 with Crew(2, cluster.address, device="cpu") as crew:
     homes = crew._ray.get([
