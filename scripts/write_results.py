@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from decaylab.pages import gallery, questions
 from decaylab.pages.asked import Asked
 from decaylab.pages.questions import Question
 from decaylab.paper import paper_items
-from decaylab.paper.paper_items import TABLES
+from decaylab.paper.paper_items import FIGURES, TABLES, PaperItem
 from decaylab.printing import percent, rounded
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
@@ -49,7 +48,7 @@ from decaylab.tables.model import seen, to_markdown
 from decaylab.tables.settings import settings
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-MEASURED, FIGURES = DOCS / "measurements", DOCS / "figures"
+MEASURED, PICTURES = DOCS / "measurements", DOCS / "figures"
 PAGES = {"embedded-pair.md.jinja": DOCS / "embedded-pair.md", "paper.md.jinja": DOCS / "paper.md"}
 SELECTORS = "token-selection"
 FIRST, RATES = MEASURED / "first-edition.csv", MEASURED / "rates.csv"
@@ -78,12 +77,10 @@ class Results:
             raise ValueError(f"no run answers {question.heading}")
         answer = question.answer(Asked(merged.run, list(self.runs.values()), self.found.advice))
         made = gallery.drawn(merged.entry)
-        image = f"figures/embedded-pair-{merged.item.name}.png"
         parts = [
             f"## {question.heading}",
             " ".join(answer[:2]),
-            f"![{merged.item.title}]({image})",
-            f"*{made.caption}*",
+            picture(merged.item, made.caption),
             *self._folded(question),
         ]
         return "\n\n".join(parts)
@@ -98,27 +95,23 @@ class Results:
             merged = question.source(runs)
             if merged is not None and merged.run is not None:
                 drawn[merged.item.name] = gallery.drawn(merged.entry)
-        for entry in gallery.entries([self.runs["selector"]]):
-            if entry.item.name == SELECTORS:
-                drawn[SELECTORS] = gallery.drawn(entry)
+        drawn[SELECTORS] = gallery.drawn(self._of_selectors(FIGURES))
         for name, figure in drawn.items():
             picture = style.encoded(figure.sheet.draw("page"), "png")
             yield f"embedded-pair-{name}.png", bytes(picture)
 
     def selectors(self) -> str:
         """The figure of the selectors with its caption and its table folded."""
-        (entry,) = [
-            each for each in gallery.entries([self.runs["selector"]]) if each.item.name == SELECTORS
-        ]
-        image = f"figures/embedded-pair-{SELECTORS}.png"
-        table = gallery.table(replace(entry, item=paper_items.item(SELECTORS, TABLES)))
-        return "\n\n".join(
-            [
-                f"![{entry.item.title}]({image})",
-                f"*{gallery.drawn(entry).caption}*",
-                folded(table.title, to_markdown(table)),
-            ]
-        )
+        entry = self._of_selectors(FIGURES)
+        table = gallery.table(self._of_selectors(TABLES))
+        shown = picture(entry.item, gallery.drawn(entry).caption)
+        return "\n\n".join([shown, folded(table.title, to_markdown(table))])
+
+    def _of_selectors(self, items: Sequence[PaperItem]) -> gallery.Entry:
+        """The figure or the table of the sweep over selectors."""
+        item = paper_items.item(SELECTORS, items)
+        (entry,) = gallery.entries([self.runs["selector"]], [item])
+        return entry
 
     def _folded(self, question: Question) -> Iterator[str]:
         if question is questions.LENGTHS and len(self.found.advice.candidates):
@@ -330,6 +323,10 @@ def _percent(row: pd.Series) -> str:
     return f"{text(row['value'])} % [{text(row['low'])}, {text(row['high'])}]"
 
 
+def picture(item: PaperItem, caption: str) -> str:
+    return f"![{item.title}](figures/embedded-pair-{item.name}.png)\n\n*{caption}*"
+
+
 def folded(title: str, text: str) -> str:
     return f'<details markdown="1">\n<summary>{title}</summary>\n\n{text}\n</details>'
 
@@ -372,7 +369,7 @@ def main() -> None:
     for path, text in pages(results).items():
         path.write_text(text)
     for name, picture in results.figures():
-        (FIGURES / name).write_bytes(picture)
+        (PICTURES / name).write_bytes(picture)
 
 
 if __name__ == "__main__":

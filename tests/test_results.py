@@ -96,6 +96,22 @@ def test_each_part_and_its_others_make_up_the_whole() -> None:
     assert set(sums["rollouts"] - sums.loc["all", "rollouts"]) <= {0, -1}
 
 
+def test_styles_make_up_what_two_commands_measured_of_all_responses() -> None:
+    """Accuracy by `behaviour`, the share of verbose responses by `submode`, over the seeds."""
+    styles = pd.read_csv(write_results.BY_STYLE)
+    styles["total"] = styles["share"] * styles["value"]
+    verbose = styles[styles["style"] == "verbose"].set_index("arm")["share"]
+    runs = {run.name: run.measurements for run in found_runs.find([write_results.MEASURED])}
+    accuracy = vocabulary.select(runs["trained-behaviour"], what="accuracy", condition="last_boxed")
+    share = vocabulary.select(runs["trained-submode"], what="wordy_share")
+    for arm, total in styles.groupby("arm")["total"].sum().items():
+        of_arm = accuracy[accuracy["checkpoint"].str.startswith(str(arm))]
+        assert total == pytest.approx(of_arm["value"].mean(), abs=1e-9)
+        measured = share[share["checkpoint"].str.startswith(str(arm))]["value"]
+        if arm != "teacher":
+            assert verbose[arm] == pytest.approx(measured.mean(), abs=1e-9)
+
+
 def test_the_preset_has_the_rate_with_the_lowest_held_out_kl() -> None:
     rates = pd.read_csv(write_results.RATES, dtype={"learning_rate": str})
     last = rates.groupby("learning_rate").tail(1).set_index("learning_rate")["reverse_kl"]

@@ -32,9 +32,8 @@ def _gathered(signals: FoundRun) -> str:
     if not found or position is None:
         return " ".join(found)
     even = _even(signals)
-    lead = {1: "By position, the KL lies late: ", -1: "By position, the KL lies early: "}.get(
-        side(position, even), ""
-    )
+    place = {1: "late", -1: "early"}.get(side(position, even))
+    lead = f"By position, the KL lies {place}: " if place else ""
     words = (
         f"{lead}{found[0].removesuffix('.')}, where an even spread would have the first "
         f"{rounded(even)} (by the mean over the rollouts that reach a position)."
