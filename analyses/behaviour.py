@@ -22,7 +22,7 @@ from decaylab.maths import token_means
 from decaylab.maths.clusters import Floats, Ints, bootstrap_weights, percentile_interval
 from decaylab.maths.cumulative import METHOD
 from decaylab.maths.token_means import CellMeans
-from decaylab.problems import applicable, thoughts
+from decaylab.problems import applicable, judges, thoughts
 from decaylab.problems.boxes import count_boxes
 from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens
@@ -30,15 +30,23 @@ from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import BASE, FRACTION, FRESH, MEAN_OVER_ROLLOUTS, TOKENS, change
 
+BOXED_RULES = ("last_boxed", "first_boxed", "anywhere")
 PERCENTILES = (10, 50, 90)
 MEAN_LENGTH = "response_tokens_mean"
+BOXES, SEVERAL_BOXES = "boxes_mean", "several_boxes_share"
 MEANS = (
     (MEAN_LENGTH, "written", TOKENS),
     ("repetition_3gram", "repetition", FRACTION),
-    ("boxes_mean", "boxes", "boxes"),
+    (BOXES, "boxes", "boxes"),
 )
 NATURAL = "natural_stop_share"
 GRADES = {"accuracy": Verdict.CORRECT, "no_answer_share": Verdict.NO_ANSWER}
+PROGRAMS = {
+    "error_share": Verdict.ERROR,
+    "timeout_share": Verdict.TIMEOUT,
+    "out_of_memory_share": Verdict.OUT_OF_MEMORY,
+}
+"""How programs end, beside `GRADES`."""
 DRAWS = 2000
 FILE_RULE = "file"
 UNKNOWN = "unknown"
@@ -50,6 +58,11 @@ class Settings(estimated.Settings):
     """Settings of the measurement. answer_rules: rules by which the rollouts were graded."""
 
     answer_rules: tuple[str, ...]
+
+    @property
+    def boxed(self) -> bool:
+        """Whether an answer can stand in a box."""
+        return bool(set(BOXED_RULES).intersection(self.answer_rules))
 
 
 def measure(rollouts: Mapping[str, pd.DataFrame], settings: Settings) -> pd.DataFrame:
@@ -106,7 +119,7 @@ def _per_rollout(
         NATURAL: np.where(stops == UNKNOWN, np.nan, stops == "eos"),
         "repetition": np.array(repetition, dtype=np.float64),
         "boxes": boxes,
-        "several_boxes_share": (boxes > 1).astype(np.float64),
+        SEVERAL_BOXES: (boxes > 1).astype(np.float64),
         "open_thought_share": rollouts["answer_start"].isna().to_numpy(dtype=np.float64),
     }
     for rule in answer_rules:
@@ -115,9 +128,14 @@ def _per_rollout(
         else:
             grades = rollouts[f"grade_{rule}"].to_numpy()
         applies = grades != Verdict.NOT_APPLICABLE
-        for what, verdict in GRADES.items():
+        for what, verdict in _verdicts(rule).items():
             columns[f"{what} {rule}"] = np.where(applies, grades == verdict, np.nan)
     return pd.DataFrame(columns)
+
+
+def _verdicts(rule: str) -> dict[str, Verdict]:
+    """The shares of verdicts under a rule."""
+    return {**GRADES, **PROGRAMS} if rule in judges.PROGRAMS else GRADES
 
 
 def repetition_3gram(token_ids: Sequence[int]) -> float:
@@ -165,8 +183,9 @@ class _Checkpoint:
     ) -> None:
         self.checkpoint, self.rollouts = checkpoint, rollouts
         self.left_out, self.settings = left_out, settings
-        self.shares_of = [NATURAL, "several_boxes_share", "open_thought_share"]
-        self.shares_of += [f"{what} {rule}" for rule in left_out for what in GRADES]
+        boxes = [SEVERAL_BOXES] if settings.boxed else []
+        self.shares_of = [NATURAL, *boxes, "open_thought_share"]
+        self.shares_of += [f"{what} {rule}" for rule in left_out for what in _verdicts(rule)]
 
     def row(
         self,
@@ -222,6 +241,8 @@ class _Checkpoint:
         """Means over rollouts of quantities that are not shares."""
         cut_off = int((self.rollouts[NATURAL] == 0).sum())
         for what, column, unit in MEANS:
+            if what == BOXES and not self.settings.boxed:
+                continue
             rollouts = self.rollouts[self.rollouts[column].notna()]
             total = len(self.rollouts)
             short = total - len(rollouts)

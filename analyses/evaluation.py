@@ -8,6 +8,9 @@ Outcomes of rollouts in, measurements out; no model, no file. From k samples of 
     maj_at_k     whether the most frequent answer of the k samples is correct; ties and missing
                  answers as in problems.votes
 
+    full_accuracy, name_accuracy, parse_rate    the first by another name, for function calls; other
+                 tasks may name theirs too
+
 There are rows for every answer rule (``condition``), the reported one first, over the problems to
 whose gold answer the rule applies; a rule that applies to fewer than 95 % of them has no rows.
 ``..._minus_base`` and ``..._minus_teacher`` are paired over common problems. Checkpoints chosen by
@@ -52,12 +55,13 @@ class Settings(estimated.Settings):
 
     answer_rules: rules by which the rollouts were graded, the reported one first. chosen:
     checkpoint rule -> the checkpoints it chooses. training: checkpoint -> columns that describe its
-    training.
+    training. measures: answer rule -> what its avg@k is called, where it has a name of its own.
     """
 
     answer_rules: tuple[str, ...]
     chosen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     training: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,13 @@ def drawn(samples: int) -> list[int]:
     return sorted(powers | {samples})
 
 
-def scores(model: Model, rule: str) -> list[Score]:
-    """The scores of a model under a rule; without maj@k if the rule has none."""
+def scores(model: Model, rule: str, named: str = "") -> list[Score]:
+    """The scores of a model under a rule; without maj@k if the rule has none. named: what its avg@k
+    is called; "" for no other name."""
     k, count = model.samples, len(model.codes)
     right = (model.rows[f"grade_{rule}"] == Verdict.CORRECT).to_numpy().reshape(count, k)
-    measured = [Score(f"avg_at_{k}", MEAN_OVER_ROLLOUTS, right.mean(axis=1), k)]
+    names = filter(None, (f"avg_at_{k}", named))
+    measured = [Score(name, MEAN_OVER_ROLLOUTS, right.mean(axis=1), k) for name in names]
     for j in drawn(k):
         chance = st.pass_at_k(np.full(count, k), right.sum(axis=1), j)
         estimand = f"chance that one of {j} samples is right, mean over problems"
@@ -162,7 +168,9 @@ class _Rule:
         self.rule, self.settings = rule, settings
         self.models = _models(applicable.rows(outcomes, rule))
         self.left_out = applicable.note(outcomes, rule)
-        self.scores = {model.checkpoint: scores(model, rule) for model in self.models}
+        self.has_majorities = bool(set(votes.VOTING_RULES).intersection(settings.answer_rules))
+        named = settings.measures.get(rule, "")
+        self.scores = {model.checkpoint: scores(model, rule, named) for model in self.models}
 
     def rows(self) -> Iterator[Measurement]:
         references = [model for model in self.models if model.checkpoint in (BASE, TEACHER)]
@@ -181,8 +189,8 @@ class _Rule:
             codes = np.repeat(model.codes, score.draws)
             share = st.proportion(values, codes, level=self.settings.level)
             yield self.row(score.what, score, model, share, model.codes, note)
-        # a row that states why there is no majority
-        if self.rule not in votes.VOTING_RULES:
+        # a row that states why there is no majority, beside rules that have one
+        if self.rule not in votes.VOTING_RULES and self.has_majorities:
             undefined = Score(f"maj_at_{model.samples}", "", np.zeros(0), 0)
             none = st.Estimate(*st.UNDEFINED, "", 0, 0, NO_MAJORITY)
             yield self.row(undefined.what, undefined, model, none, model.codes)

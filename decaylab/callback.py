@@ -29,7 +29,7 @@ from decaylab.policies.loaded_checks import plain_model, refuse_sharded
 from decaylab.probing.asked import ProblemsLike, TeacherLike
 from decaylab.probing.options import ProbeOptions
 from decaylab.probing.probe import Probe
-from decaylab.problems.sets import ProblemSet
+from decaylab.problems.problem import ProblemSet
 from decaylab.trainer.alarms import Thresholds
 
 Every = Annotated[int, Must("be at least 1 step", lambda steps: steps >= 1)]

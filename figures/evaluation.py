@@ -109,7 +109,7 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         passes = ""
         if len(rows.passes) > 1:
             passes = PASSES.format(names=_and(rows.compared.values()))
-        average = printed(rows.average)
+        average = printed(rows.average, rows.rule)
         panels = BY_STEP.format(average=average, majority=majority, passes=passes, marks=rows.marks)
     return words.filled(
         DETAILS,
@@ -122,7 +122,7 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 
 def _by_step_part(rows: _Rows, what: str, letter: str) -> Part:
     return Part(
-        f"{printed(what)} by training step",
+        f"{printed(what, rows.rule)} by training step",
         Block([[letter]], [1.9], right=1.1),
         lambda axes: _by_step(axes[letter], rows, what, letter),
     )
@@ -206,13 +206,16 @@ class _Rows:
     def bars(self) -> list[Panel]:
         known = looks(self.levels)
         # pass@1 is avg@k by another name
-        names = {what: printed(what) for what in (self.average, self.majority, *self.passes[1:])}
+        names = {
+            what: printed(what, self.rule)
+            for what in (self.average, self.majority, *self.passes[1:])
+        }
         rows = vocabulary.select(self.levels, what=[*names])
         rows = rows[rows.value.notna()]
         groups = {what: name for what, name in names.items() if what in set(rows.what)}
         series = series_of(rows, known, "what")
         by_rule = series_of(self.averages, known, "condition")
-        title = f"{printed(self.average)} by answer rule"
+        title = f"{printed(self.average, self.rule)} by answer rule"
         return [
             Panel("a", f"Correct by {self.rule}", "%", groups, series),
             replace(rules_panel("b", title, by_rule), axis="%"),
@@ -272,7 +275,7 @@ def _by_step(axes: Axes, rows: _Rows, what: str, gid: str) -> None:
         labels += draw_curve(axes, curve, "step", rows.run_looks[run], part, shift)
         _rings(axes, curve, rows, part, shift)
     style.label_ends(axes, labels)
-    style.name_y_axis(axes, f"{printed(what)} (%)")
+    style.name_y_axis(axes, f"{printed(what, rows.rule)} (%)")
     axes.set_xlabel("training step")
 
 

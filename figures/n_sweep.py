@@ -85,7 +85,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return words.filled(
         CAPTION,
         sweep.arms,
-        what=words.printed(sweep.what),
+        what=words.printed(sweep.what, sweep.rule),
         views=" and ".join(VIEWS[view] for view in sweep.views),
         difference=f", and its difference from {other.name}" if other else "",
         counts=sweep.counts,
@@ -100,7 +100,7 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
         differences = DIFFERENCES.format(other=REFERENCES[sweep.other].name)
     return words.filled(
         DETAILS,
-        what=words.printed(sweep.what),
+        what=words.printed(sweep.what, sweep.rule),
         views=" and at the ".join(VIEWS[view] for view in sweep.views),
         counts=sweep.counts,
         differences=differences,
@@ -183,7 +183,7 @@ def _levels(axes: Axes, sweep: Sweep, view: str, letter: str) -> None:
     if not math.isnan(numbers[length][1].value):
         labels.append(style.EndLabel(length, numbers[length][1].value, "ESR at N", ESR.colour))
     style.label_ends(axes, labels)
-    style.name_y_axis(axes, f"{words.printed(sweep.what)} (%)")
+    style.name_y_axis(axes, f"{words.printed(sweep.what, sweep.rule)} (%)")
 
 
 def _curve(axes: Axes, numbers: dict[float, tuple[str, Number]], letter: str) -> None:

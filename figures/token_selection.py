@@ -140,7 +140,7 @@ draw = drawing(sheet)
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     sweep = Sweep.of(measurements)
-    what = words.printed(sweep.what)
+    what = words.printed(sweep.what, sweep.rule)
     return words.filled(CAPTION, sweep.arms, what=what, counts=sweep.counts)
 
 
@@ -216,7 +216,7 @@ def _scatter_part(sweep: Sweep, shown: Sequence[Arm], level: Panel, name: str, l
 
 def _panels(sweep: Sweep) -> tuple[dict[str, Panel], list[str]]:
     """The columns of rows from the left by letter, then what accuracy is plotted against."""
-    what = words.printed(sweep.what)
+    what = words.printed(sweep.what, sweep.rule)
     panels = []
     for view in sweep.views:
         sentence = f"{what} at the {VIEWS[view]}"

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.printing import percent, rounded
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.vocabulary import ALL, BASE, select
 
 from .colours import looks
@@ -137,8 +138,10 @@ def plural(noun: str, count: int) -> str:
     return noun if count == 1 else f"{noun}s"
 
 
-def printed(what: str) -> str:
-    """A quantity as people write it: ``avg@4``."""
+def printed(what: str, rule: str = "") -> str:
+    """A quantity as people write it: ``avg@4``, or the name that it has under an answer rule."""
+    if rule and what.startswith("avg_at_"):
+        return measure_name(rule, samples(what))
     return what.replace("_at_", "@")
 
 

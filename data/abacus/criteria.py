@@ -27,8 +27,9 @@ from decaylab.printing import in_unit, with_interval
 from decaylab.problems import abacus
 from decaylab.problems.abacus_checking import StepCheck, check_steps, style
 from decaylab.problems.abacus_writing import LEADS, OPERATIONS, broken
+from decaylab.problems.generated import TEST_SEED
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import TEST_SEED, Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 

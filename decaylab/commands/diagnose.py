@@ -86,7 +86,7 @@ def diagnose(
     advice = None
     with (
         keeping(lambda: kept(options)),
-        Grader(workers=GRADING_WORKERS) as grader,
+        Grader(workers=GRADING_WORKERS, sandboxed=not options.no_sandbox) as grader,
         Engines(options, reporter) as engines,
     ):
         setup = prepare(options, grader, engines.device, reporter)

@@ -15,7 +15,6 @@ from decaylab.commands.study_rollouts import Material
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import checkpoint_rules, targets
 from decaylab.pair.prepare import Setup
-from decaylab.problems.answers import reported_first
 from decaylab.problems.grading import Grader
 from decaylab.runs import outcomes
 from decaylab.runs.vocabulary import BASE
@@ -45,7 +44,12 @@ class Context:
     @property
     def answer_rule(self) -> str:
         """The reported answer rule."""
-        return self.options.answer_rule or self.setup.problem_set.answer_rule
+        return self.setup.answer_rule
+
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The answer rules that are reported, in order."""
+        return self.setup.problem_set.task.reported_first(self.answer_rule)
 
     @property
     def bins(self) -> tuple[int, ...]:
@@ -103,7 +107,7 @@ def _signals(material: Material, context: Context) -> pd.DataFrame:
 
 
 def _behaviour(material: Material, context: Context) -> pd.DataFrame:
-    settings = behaviour.Settings(reported_first(context.answer_rule), **context.common)
+    settings = behaviour.Settings(context.reported, **context.common)
     frame: pd.DataFrame = behaviour.measure(material.rollouts, settings)
     return frame
 
@@ -113,13 +117,14 @@ def _evaluate(material: Material, context: Context) -> pd.DataFrame:
     labels = {target.name: target.label for target in context.chosen.checkpoints}
     known = {labels[each.name]: each for each in plan.checkpoints if each.name in labels}
     steps = {BASE: 0.0, **{label: each.step for label, each in known.items()}}
-    rules = reported_first(context.answer_rule)
+    rules = context.reported
     table = outcomes.collect(material.rollouts, steps, context.grader.same, rules)
     outcomes.write(table, context.folder / "outcomes.parquet")
     settings = evaluation.Settings(
         rules,
         {view: tuple(labels[name] for name in names) for view, names in plan.chosen.items()},
         {label: each.training for label, each in known.items()},
+        context.setup.problem_set.task.measures,
         **context.common,
     )
     frame: pd.DataFrame = evaluation.measure(table, settings)

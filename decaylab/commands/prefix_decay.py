@@ -5,7 +5,7 @@ Safe to kill and start again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.policies.policy import Policy
-from decaylab.problems.answers import graded_by
 from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
@@ -72,7 +71,7 @@ def prefix_decay(
     folder = store.RunFolder(Path(options.out) if options.out else options.default_folder())
     with (
         keeping(lambda: f"{folder.finished_rollouts():,} rollouts are kept in {folder.path}"),
-        Grader(workers=GRADING_WORKERS) as grader,
+        Grader(workers=GRADING_WORKERS, sandboxed=not options.no_sandbox) as grader,
         Engines(options, reporter) as engines,
     ):
         setup = prepare(options, grader, engines.device, reporter)
@@ -114,7 +113,7 @@ def _measured(
     notes = [
         *setup.notes,
         *given_notes,
-        *filter(None, _notes(rollouts, setup.options, _answer_rule(setup))),
+        *filter(None, _notes(rollouts, setup.options, collector.judge.rules)),
     ]
     folder.update({**_reported(setup), "notes": notes})
     return _measure(setup, rollouts, folder)
@@ -143,11 +142,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
 
 def _reported(setup: Setup[Options]) -> dict[str, Any]:
     """What may differ from one measurement of the same rollouts to the next."""
-    return {"answer_rule": _answer_rule(setup), "level": setup.options.level}
-
-
-def _answer_rule(setup: Setup[Options]) -> str:
-    return setup.options.answer_rule or setup.problem_set.answer_rule
+    return {"answer_rule": setup.answer_rule, "level": setup.options.level}
 
 
 def _collector(
@@ -160,10 +155,12 @@ def _collector(
     options = setup.options
     plan = DecayPlan(
         options.prefix_lengths or (0,),
-        options.samples,
+        int(options.samples or 0),
         int(options.max_tokens or 0),
         options.controls,
-        SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed),
+        SamplingSettings(
+            float(options.temperature or 0), options.top_p, options.top_k, options.seed
+        ),
         part_rows=options.batch_rows,
         parallel=engines.parallel,
     )
@@ -173,8 +170,15 @@ def _collector(
     else:
         student = _Reader(setup.student)
     pair = pair_identity.policies(setup)
-    rules = setup.problem_set.answer_rule, _answer_rule(setup)
-    judge = graded.judge(grader, setup.problems, pair, options.thought_marks, *rules)
+    rules = setup.problem_set.answer_rule, setup.answer_rule
+    judge = graded.judge(
+        grader,
+        setup.problems,
+        pair,
+        options.thought_marks,
+        *rules,
+        task=setup.problem_set.task,
+    )
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 
 
@@ -193,7 +197,7 @@ class _Reader:
 # What a reader must know about the rollouts; "" says nothing
 
 
-def _notes(rollouts: pa.Table, options: Options, reported: str) -> Iterator[str]:
+def _notes(rollouts: pa.Table, options: Options, rules: Sequence[str]) -> Iterator[str]:
     columns = {"condition", "stop_reason", own_tokens.TOKENS, "response_ids", own_tokens.MASK}
     kept = [name for name in rollouts.column_names if name in columns]
     frame = rollouts.select(kept).to_pandas()
@@ -215,7 +219,7 @@ def _notes(rollouts: pa.Table, options: Options, reported: str) -> Iterator[str]
     inside = graded.count_open(rollouts)
     if inside:
         yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer{graded.RAISE}"
-    for rule in graded_by(reported):
+    for rule in rules:
         late = rollouts[f"grade_{rule}"].to_pylist().count(Verdict.TIMEOUT)
         if late:
             yield (
@@ -244,7 +248,7 @@ def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder)
     options = setup.options
     settings = analysis.Settings(
         options.prefix_lengths or (0,),
-        _answer_rule(setup),
+        setup.answer_rule,
         split_by_fate=CORRECT_SO_FAR in options.controls,
         level=options.level,
         seed=options.seed,

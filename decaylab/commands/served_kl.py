@@ -65,7 +65,7 @@ def served_kl(
     folder = store.RunFolder(results_folders.folder(COMMAND, options, chosen))
     with (
         keeping(lambda: diagnose.kept(options)),
-        Grader(workers=GRADING_WORKERS) as grader,
+        Grader(workers=GRADING_WORKERS, sandboxed=not options.no_sandbox) as grader,
         Engines(options, reporter) as engines,
     ):
         setup = prepare(options, grader, engines.device, reporter)

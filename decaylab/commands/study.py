@@ -117,9 +117,9 @@ class Study(StudyRollouts):
 
     def _scenery(self) -> viewed.Scenery:
         student = self.setup.student
-        rule = self.options.answer_rule or self.setup.problem_set.answer_rule
+        rule, task = self.setup.answer_rule, self.setup.problem_set.task
         asked = {problem.problem_id: problem for problem in self.setup.problems}
-        return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule)
+        return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule, task)
 
     def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
         """The rollouts up to the first token that the teacher cannot read; none of no token.

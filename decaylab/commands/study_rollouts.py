@@ -162,7 +162,9 @@ class StudyRollouts:
     def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
         """A policy's own rollouts, from the cache or sampled now, part by part."""
         options, prompts = self.options, self.setup.prompts[role]
-        sampling = SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
+        sampling = SamplingSettings(
+            float(options.temperature or 0), options.top_p, options.top_k, options.seed
+        )
         identity = {
             "policy": policy.identity.contents,
             "precision": policy.precision,
@@ -199,16 +201,20 @@ class StudyRollouts:
             name = role if label in (BASE, TEACHER) else label
             with self.engines.beside(self.setup.student, self.setup.teacher, policy):
                 written = stages.plain(
-                    role, self.setup.problems, prompts, options.samples, name=name
+                    role, self.setup.problems, prompts, int(options.samples or 0), name=name
                 )
             return folder.merge([written])
 
     def _judge(self, role: str, policy: Policy) -> graded.Judge:
         """What gives the verdicts on what a policy wrote."""
         default = self.setup.problem_set.answer_rule
-        rules = default, self.options.answer_rule or default
         return graded.judge(
-            self.grader, self.setup.problems, {role: policy}, self.options.thought_marks, *rules
+            self.grader,
+            self.setup.problems,
+            {role: policy},
+            self.options.thought_marks,
+            *(default, self.setup.answer_rule),
+            task=self.setup.problem_set.task,
         )
 
 

@@ -30,7 +30,7 @@ from decaylab.pair import checkpoint_rules
 from decaylab.plugins import loading, origins
 from decaylab.policies.checkpoint_folders import step_of
 from decaylab.policies.identity import versions
-from decaylab.problems.answers import reported_first
+from decaylab.problems import tasks
 from decaylab.progress import Reporter
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, outcomes, records, store
@@ -144,7 +144,10 @@ def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFr
     rule = options.answer_rule or str(evaluated["answer_rule"].iloc[0])
     common: dict[str, Any] = {"level": options.level, "run": name}
     frames: list[pd.DataFrame] = [
-        analysis.measure(runs, analysis.Settings(reported_first(rule), **common)),
+        analysis.measure(
+            runs,
+            analysis.Settings(tasks.of_set(options.test_problems).reported_first(rule), **common),
+        ),
         token_selection.measure(runs, token_selection.Settings(**common)),
         stability.measure(runs, stability.Settings(rule, **common)),
         efficiency.measure(runs, efficiency.Settings(note=_beside(jobs, options), **common)),

@@ -82,7 +82,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     rollout_length: Count | None = common(
         "The measurement",
         "The paper's N, in tokens: the cascade is measured after position N, and each selector may "
-        "select N tokens. Default: 40 with abacus-teacher, 100 with any other teacher.",
+        "select N tokens. Default: 40 with abacus-teacher; else 100, 20 of function calls.",
         only=("position-kl", "signals"),
     )
     survivors: Count | None = option(
@@ -227,8 +227,8 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         chosen = self.with_pair()
         chosen = dataclasses.replace(
             chosen,
-            bins=self.bins or position_bins(chosen.embedded),
-            rollout_length=self.rollout_length or (40 if chosen.embedded else 100),
+            bins=self.bins or chosen.lengths.bins,
+            rollout_length=self.rollout_length or chosen.lengths.rollout,
         )
         chosen.check()
         return chosen
@@ -248,10 +248,3 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         if self.evidence and not self.advise:
             raise UserError("--evidence only applies with --advise; add --advise")
         super().check()
-
-
-def position_bins(embedded: bool) -> tuple[int, ...]:
-    """Default lower ends of position bins, for responses of the embedded pair or of hub models."""
-    if embedded:
-        return (0, 5, 10, 20, 40, 60, 80, 120, 160)
-    return (0, 5, 20, 50, 100, 200, 300, 400, 500, 600)

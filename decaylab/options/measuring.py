@@ -10,6 +10,11 @@ from decaylab.errors import UserError
 from decaylab.options.declared import DECAY, common
 from decaylab.options.kinds import CONTROLS, Controls, Lengths, Paths
 from decaylab.options.pair_options import PairOptions
+from decaylab.problems.tasks import CALLS, CODE, EMBEDDED_LENGTHS, MATHEMATICS, Lengths
+
+
+def _listed(lengths: Lengths) -> str:
+    return ",".join(map(str, lengths.prefixes))
 
 
 @dataclass(frozen=True)
@@ -18,8 +23,9 @@ class PrefixFields:
 
     prefix_lengths: Lengths | None = common(
         "The measurement",
-        "Prefix lengths in tokens, starting at 0 (the teacher alone). Default: 0,20,40,80,120 with "
-        "abacus-teacher, 0,100,200,300 with any other teacher.",
+        "Prefix lengths in tokens, starting at 0 (the teacher alone). Default: "
+        f"{_listed(EMBEDDED_LENGTHS)} with abacus-teacher; else {_listed(MATHEMATICS.lengths)}, "
+        f"{_listed(CODE.lengths)} of code, {_listed(CALLS.lengths)} of function calls.",
         common=("prefix-decay", "preflight"),
     )
     controls: Controls = common(
@@ -50,9 +56,7 @@ class Options(PrefixFields, PairOptions):
             UserError: an invalid option.
         """
         chosen = self.with_pair()
-        lengths = self.prefix_lengths or (
-            (0, 20, 40, 80, 120) if chosen.embedded else (0, 100, 200, 300)
-        )
+        lengths = self.prefix_lengths or chosen.lengths.prefixes
         controls = tuple(sorted(set(self.controls), key=CONTROLS.index))
         chosen = dataclasses.replace(chosen, prefix_lengths=tuple(lengths), controls=controls)
         chosen.check()

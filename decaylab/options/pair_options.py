@@ -35,11 +35,11 @@ from decaylab.options.option_values import (
     words,
 )
 from decaylab.plugins import loading, origins
-from decaylab.problems import thoughts
+from decaylab.problems import tasks, thoughts
+from decaylab.problems.tasks import CALLS, CODE, EMBEDDED_LENGTHS, MATHEMATICS, Lengths, Task
 
 EMBEDDED_TEACHER, EMBEDDED_STUDENT = "abacus-teacher", "abacus-student"
 HUB_STUDENT = "Qwen/Qwen2.5-Math-1.5B"
-EMBEDDED_BUDGET, HUB_BUDGET = 320, 2048  # tokens of a rollout
 NOT_OF_TEMPLATES = frozenset(
     words(
         "enable_thinking, messages, conversation, tools, documents, chat_template, "
@@ -164,6 +164,21 @@ class PairOptions:
         "or any other text. Default: boxed for math500, gsm8k and gym tasks, none for abacus and "
         "your own problems.",
     )
+    tools: Literal["template", "text"] = option(
+        "The problems",
+        "How functions to call reach the models. template: through the chat template. text: "
+        "written ahead of the question.",
+        "template",
+        identity=NEVER,  # the rendered prompts are part of the identity
+    )
+    leave_out_broken: bool = option(
+        "The problems",
+        "Leave out problems of code whose reference solution fails its own tests; their number is "
+        "reported.",
+        False,
+        without=("rollouts", "plan"),
+        identity=NEVER,  # the problems are part of the identity
+    )
     leave_out_long: bool = option(
         "The problems",
         "Leave out problems whose prompt plus --max-tokens exceeds a model's context; their number "
@@ -172,10 +187,9 @@ class PairOptions:
         without=("rollouts", "plan"),
     )
 
-    samples: Count = common(
+    samples: Count | None = common(
         "The measurement",
-        "Rollouts per problem and policy.",
-        4,
+        "Rollouts per problem and policy. Default: 4, and 1 of code and function calls.",
         place=1,
         without=("rollouts", "train"),
         identity=MEASURED,
@@ -183,14 +197,17 @@ class PairOptions:
     max_tokens: Count | None = common(
         "The measurement",
         "Maximum tokens of a rollout, prefix and continuation together. Default: "
-        f"{EMBEDDED_BUDGET} with abacus-teacher, {HUB_BUDGET} with any other teacher.",
+        f"{EMBEDDED_LENGTHS.budget} with abacus-teacher; else {MATHEMATICS.lengths.budget:,}, "
+        f"{CODE.lengths.budget:,} of code, {CALLS.lengths.budget} of function calls.",
         place=1,
         without=("rollouts",),
     )
     answer_rule: AnswerRule | None = option(
         "The measurement",
-        "The answer rule to report: {answer_rules}. The first four are always stored; one of your "
-        "own (--plugin) is stored beside them. Default: last_boxed.",
+        "The answer rule to report: of mathematics "
+        f"{', '.join(MATHEMATICS.answer_rules)}, of code {', '.join(CODE.answer_rules)}, of "
+        f"function calls {', '.join(CALLS.answer_rules)}. All of a task are stored; one of your "
+        "own (--plugin) is stored beside them. Default: the first of the task.",
         place=3,
         only=("prefix-decay", "evaluate", "behaviour"),
         common=("evaluate",),
@@ -204,6 +221,15 @@ class PairOptions:
         place=3,
         without=NO_RESULTS,
         identity=(TRAINED,),  # a training run grades held-out answers once
+    )
+    no_sandbox: bool = option(
+        "The measurement",
+        "Run programs that models wrote without a sandbox, with your rights on this machine. The "
+        "run says so.",
+        False,
+        place=3,
+        without=("rollouts", "plan"),
+        identity=NEVER,  # the record of the grades says so
     )
     level: Share = option(
         "The measurement",
@@ -254,8 +280,12 @@ class PairOptions:
         common=("rollouts",),
     )
 
-    temperature: Temperature = common(
-        "Sampling", "Sampling temperature. 0 is greedy.", 0.7, without=NOT_SAMPLING, common=MEASURE
+    temperature: Temperature | None = common(
+        "Sampling",
+        "Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls, but 0.7 "
+        "in training.",
+        without=NOT_SAMPLING,
+        common=MEASURE,
     )
     top_p: UpTo1 = option(
         "Sampling", "Nucleus sampling. 1 turns it off.", 1.0, without=NOT_SAMPLING
@@ -382,9 +412,19 @@ class PairOptions:
         return self.engine == "transformers" and not self.has_workers
 
     @property
-    def usual_budget(self) -> int:
-        """Default budget of a rollout, in tokens."""
-        return EMBEDDED_BUDGET if self.embedded else HUB_BUDGET
+    def task(self) -> Task:
+        """The task of the problems."""
+        return tasks.of_set(self.problems)
+
+    @property
+    def lengths(self) -> Lengths:
+        """The usual lengths of the task's responses."""
+        return EMBEDDED_LENGTHS if self.embedded else self.task.lengths
+
+    @property
+    def usual_temperature(self) -> float:
+        """Default temperature of sampling."""
+        return self.task.temperature
 
     def with_pair(self) -> Self:
         """These options with policies, problems and budget filled in."""
@@ -393,13 +433,17 @@ class PairOptions:
         budget = chosen.max_tokens
         if chosen.rollouts:
             problems = "rollouts"  # their lengths set the budget
-        elif budget is None:
-            budget = chosen.usual_budget
+        chosen = dataclasses.replace(chosen, problems=self.problems or problems)
+        if budget is None and not chosen.rollouts:
+            budget = chosen.lengths.budget
+        temperature, samples = chosen.temperature, chosen.samples
         return dataclasses.replace(
             chosen,
             student=self.student or (EMBEDDED_STUDENT if chosen.embedded else HUB_STUDENT),
-            problems=self.problems or problems,
+            problems=chosen.problems,
             max_tokens=budget,
+            temperature=chosen.usual_temperature if temperature is None else temperature,
+            samples=chosen.task.samples if samples is None else samples,
         )
 
     def own_parts(self) -> list[origins.Named]:

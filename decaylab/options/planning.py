@@ -118,7 +118,7 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         """
         chosen = self.with_pair()
         # A plan does not read existing rollouts, so they are planned with the default budget.
-        chosen = dataclasses.replace(chosen, max_tokens=chosen.max_tokens or chosen.usual_budget)
+        chosen = dataclasses.replace(chosen, max_tokens=chosen.max_tokens or chosen.lengths.budget)
         chosen.check()
         return chosen
 

@@ -15,7 +15,6 @@ from decaylab.options.declared import (
     common,
     option,
 )
-from decaylab.options.diagnosing import position_bins
 from decaylab.options.kinds import (
     AnswerRule,
     Bins,
@@ -28,6 +27,7 @@ from decaylab.options.kinds import (
 from decaylab.options.option_values import NUMBER_TOO, Must, among, words
 from decaylab.options.pair_options import EMBEDDED_TEACHER, PairOptions
 from decaylab.plugins import origins
+from decaylab.problems.tasks import MATHEMATICS
 
 FULL = "full"
 NO_PROBLEMS = "none"
@@ -78,8 +78,8 @@ class TrainFields:
     test_problems: str | None = option(
         "The problems",
         "Problems that trained students will be tested on. Training problems that also occur there "
-        f"are dropped; {NO_PROBLEMS} skips this check. Default: abacus with the embedded pair, "
-        "math500 with any other.",
+        f"are dropped; {NO_PROBLEMS} skips this check. Several are separated by commas. Default: "
+        "abacus with the embedded pair, else math500, or the test sets of the task.",
         only=TRAINS,
         metavar="SET",
     )
@@ -129,7 +129,7 @@ class TrainFields:
 
     steps: Count | None = common(
         "The training",
-        "Optimiser updates. Default: 100 with the embedded pair, 200 with any other.",
+        "Optimiser updates. Default: 100 with the embedded pair, else 200, and 400 of code.",
         common=TRAINS,
     )
     problems_per_step: Count = common(
@@ -256,7 +256,14 @@ class TrainOptions(TrainFields, PairOptions):
 
     @property
     def _preset(self) -> dict[str, Any]:
-        return EMBEDDED_PRESET if self.preset == "embedded pair" else PAPER_PRESET
+        if self.preset == "embedded pair":
+            return EMBEDDED_PRESET
+        return {**PAPER_PRESET, "steps": self.task.steps}
+
+    @property
+    def usual_temperature(self) -> float:
+        """Default temperature of sampling; greedy rollouts would be the same at every step."""
+        return MATHEMATICS.temperature
 
     @property
     def stop_at(self) -> int | None:
@@ -282,14 +289,14 @@ class TrainOptions(TrainFields, PairOptions):
         chosen = dataclasses.replace(
             self,
             problems=self.problems or "abacus-train",
-            test_problems=self.test_problems or ("abacus" if embedded else "math500"),
+            test_problems=self.test_problems or ("abacus" if embedded else self.task.test_problems),
         ).with_pair()
         for name in ("steps", "checkpoint_every", "batch_tokens", "learning_rate"):
             if getattr(self, name) is None:
                 chosen = dataclasses.replace(chosen, **{name: self._preset[name]})
         if self.full_finetune:
             chosen = self._whole(chosen)
-        chosen = dataclasses.replace(chosen, bins=chosen.bins or position_bins(chosen.embedded))
+        chosen = dataclasses.replace(chosen, bins=chosen.bins or chosen.lengths.bins)
         chosen = chosen._with_lengths()
         chosen.check()
         return chosen

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult
 
 from decaylab import printing
 from decaylab.claims.verdicts import pick, usable
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.model_cards import called
@@ -53,7 +54,7 @@ def _result(run: FoundRun, row: Measurement) -> EvalResult:
         dataset_name=called(problems["name"]),
         dataset_args={"version": problems.get("version"), "problems": row.problems},
         metric_type="accuracy",
-        metric_name=f"avg@{samples} in per cent ({row.answer_rule}{drawn})",
+        metric_name=f"{measure_name(row.answer_rule, samples)} in per cent ({row.answer_rule}{drawn})",
         metric_value=shown[0],
         metric_args={"low": shown[1], "high": shown[2], "level": row.level, "samples": samples},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,14 +11,15 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.measuring import Options
 from decaylab.options.pair_options import PairOptions
 from decaylab.options.training import TrainOptions
+from decaylab.pair import gradable
 from decaylab.policies import loading, prompts, served_policies
 from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
-from decaylab.problems import applicable
-from decaylab.problems.answers import ANSWER_RULES, applies
+from decaylab.problems.answers import RULES
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
+from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.problems.sets import instruction_of, load_problems
 from decaylab.progress import Reporter
 from decaylab.rollout_files import asked as rollouts_asked
 from decaylab.rollout_files import summary
@@ -45,6 +45,11 @@ class Setup(Generic[Chosen]):
     prompt_notes: tuple[str, ...] = ()
 
     @property
+    def answer_rule(self) -> str:
+        """The reported answer rule."""
+        return self.options.answer_rule or self.problem_set.answer_rule
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the results must know."""
         return (*self.problem_notes, *self.prompt_notes, *self.pair_notes)
@@ -65,8 +70,7 @@ def prepare(
     tokenizer = read_tokenizer(options, "student", device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
     rule = options.answer_rule or problem_set.answer_rule
-    problems, notes = gradable(problem_set, grader, rule)
-    notes += rule_notes(rule, problem_set.name, problems)
+    problems, notes = gradable.problems(problem_set, grader, rule, options.leave_out_broken)
     complete: frozenset[str] = frozenset()
     if theirs is not None and tokenizer is not None:
         problems, more = _with_rollouts(problems, theirs, problem_set, str(options.rollouts))
@@ -137,16 +141,28 @@ def read_problems(
     if student is not None:
         theirs = rollouts_asked.read_with_bar(options, student, problem_set, reporter)
         rollouts_asked.check(options, theirs, student)
-        problem_set = problem_set or _instructed(
-            rollouts_asked.problem_set(options, theirs), options
-        )
+        problem_set = problem_set or settled(rollouts_asked.problem_set(options, theirs), options)
     assert problem_set is not None
     return problem_set, theirs
 
 
-def _instructed(problem_set: ProblemSet, options: PairOptions) -> ProblemSet:
+def settled(problem_set: ProblemSet, options: PairOptions) -> ProblemSet:
+    """The problems with the instruction and the answer rule that the options give them.
+
+    Raises:
+        UserError: an answer rule of another task.
+    """
+    task, rule = problem_set.task, problem_set.answer_rule
+    if options.prompt_format == "plain" and task.plain_rule:
+        rule = task.plain_rule
+    chosen = options.answer_rule
+    if chosen and chosen in RULES and not RULES[chosen] and chosen not in task.answer_rules:
+        raise UserError(
+            f"--answer-rule {chosen} does not grade {problem_set.name}: give one of "
+            f"{', '.join(task.answer_rules)}"
+        )
     instruction = instruction_of(options.instruction, problem_set)
-    return dataclasses.replace(problem_set, instruction=instruction)
+    return dataclasses.replace(problem_set, instruction=instruction, answer_rule=rule)
 
 
 def _named_set(options: PairOptions) -> ProblemSet:
@@ -163,7 +179,7 @@ def _named_set(options: PairOptions) -> ProblemSet:
         columns=columns or None,
         seed=options.seed,
     )
-    return _instructed(problem_set, options)
+    return settled(problem_set, options)
 
 
 def _with_rollouts(
@@ -192,7 +208,7 @@ def _with_budget(
     pair = {"student": student, "teacher": teacher}
     longest = {role: max(map(len, ids.values())) for role, ids in rendered.items()}
     room = min(pair[role].context_length - length for role, length in longest.items())
-    budget = options.usual_budget
+    budget = options.lengths.budget
     budget = min(budget, room) if room > 0 else budget
     chosen = dataclasses.replace(options, max_tokens=budget)
     chosen.check()
@@ -202,59 +218,6 @@ def _with_budget(
         f"the budget is {chosen.max_tokens} tokens, all that fit after the longest prompt "
         "(set it with --max-tokens)",
     )
-
-
-def gradable(
-    problem_set: ProblemSet, grader: Grader, reported: str
-) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
-    """The problems with a gold answer that can be graded, and notes about the others.
-
-    reported: the answer rule. One of the user's own may read what decaylab's rules cannot.
-    """
-    asked = tuple(problem for problem in problem_set.problems if problem.answer)
-    without = f"{problem_set.without_gold} of {len(problem_set)} problems have no gold answer"
-    notes = [note for note in problem_set.notes if note != without]
-    if len(asked) < len(problem_set):
-        notes.append(f"{without}, left out; is --column answer=NAME the right one?")
-    # With an unparsable gold answer, every response would count as wrong.
-    bad = set(grader.unparsable([problem.answer or "" for problem in asked]))
-    if bad and reported not in ANSWER_RULES:
-        notes.append(
-            f"{len(bad)} of {len(asked)} gold answers can be read by {reported} alone; the other "
-            "answer rules do not apply to them"
-        )
-    elif bad:
-        names = ", ".join(asked[index].problem_id for index in sorted(bad)[:3])
-        notes.append(
-            f"{len(bad)} of {len(asked)} problems have a gold answer that cannot be parsed "
-            f"({names}), left out; write them as numbers or LaTeX to have them graded"
-        )
-        asked = tuple(problem for index, problem in enumerate(asked) if index not in bad)
-    if not asked:
-        raise UserError(f"{problem_set.name}: no problem has a gold answer that can be graded")
-    return asked, tuple(notes)
-
-
-def rule_notes(reported: str, name: str, asked: Sequence[Problem]) -> tuple[str, ...]:
-    """Notes on the answer rules that do not apply to every gold answer.
-
-    Raises:
-        UserError: the reported rule applies to too few of them.
-    """
-    notes = []
-    for rule in ANSWER_RULES:
-        judged = sum(applies(rule, problem.answer or "") for problem in asked)
-        shown = judged >= applicable.LEAST * len(asked)
-        sentence = (
-            f"{rule} applies to {judged} of {len(asked)} gold answers of {name}, the plain numbers"
-        )
-        if rule == reported and not shown:
-            raise UserError(
-                f"--answer-rule {sentence}; choose another rule, such as {ANSWER_RULES[0]}"
-            )
-        if judged < len(asked):
-            notes.append(f"{sentence}: {'its accuracy covers those' if shown else 'not shown'}")
-    return tuple(notes)
 
 
 def pair_notes(options: Chosen, student: Policy, teacher: Policy) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from decaylab.errors import UserError
 from decaylab.options.planning import PlanOptions
 from decaylab.policies import loading
 from decaylab.policies.policy import Policy, Role, load_settings
-from decaylab.problems.sets import Problem, ProblemSet, instruction_of, load_problems
+from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.problems.sets import instruction_of, load_problems
 
 KNOWN_SIZES = {"math500": 500, "gsm8k": 1319}
 """Number of problems in the named hub sets, which are not fetched to be counted."""

@@ -57,7 +57,7 @@ def preflight(options: Options) -> PreflightReport:
     options = options.resolved()
     devices = this_machine(options.device)  # free memory before the models are loaded
     try:
-        with Grader(workers=GRADING_WORKERS) as grader:
+        with Grader(workers=GRADING_WORKERS, sandboxed=not options.no_sandbox) as grader:
             setup = prepare(options, grader)
     except UserError as error:
         return PreflightReport((Check("loading", "no", str(error)),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from decaylab.options.pair_options import PairOptions
 from decaylab.policies import adapter_loading
 from decaylab.policies.control_tokens import ControlTokens
 from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.offered_functions import Tools, as_text
 from decaylab.policies.templates import QUESTION, ChatTemplate, Thinking, variables_of
 from decaylab.problems import thoughts
 from decaylab.problems.files import mended
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +34,8 @@ class LoadSettings:
     """How a policy is loaded and prompted.
 
     system: the system message; "" for none. drops_system: removes the system message of a problem's
-    own messages. template_kwargs: further template variables, with values as text.
+    own messages. template_kwargs: further template variables, with values as text. tools: how the
+    functions of a problem are written.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -44,6 +47,7 @@ class LoadSettings:
     system: str = ""
     template_kwargs: tuple[tuple[str, str], ...] = ()
     drops_system: bool = False
+    tools: Tools = "template"
 
     @property
     def place(self) -> str:
@@ -72,6 +76,7 @@ def load_settings(options: PairOptions, role: Role, device: str | None = None) -
         system=mended(system or ""),
         template_kwargs=tuple(sorted(options.template_kwargs.items())),
         drops_system=own_system == "",
+        tools=options.tools,
     )
 
 
@@ -236,9 +241,12 @@ class Policy:
         the question, instruction or system message are encoded as text. reader: the policy whose
         ids to use; by default this one.
 
+        The functions of a problem are given to the template, or written ahead of the question. In
+        the plain format, a problem's own beginning takes the place of the question.
+
         Raises:
-            UserError: the template refuses the messages, a control token cannot be encoded as text,
-                or there are several messages and no template.
+            UserError: the template refuses the messages or takes no functions, a control token
+                cannot be encoded as text, or there are several messages and no template.
         """
         reader, hidden = reader or self, dict[str, str]()
         messages = [
@@ -246,7 +254,8 @@ class Policy:
             for role, text in self._messages(problem, instruction)
         ]
         if self.template is not None:
-            prompt = self.template.conversation(messages)
+            functions = reader.control.hide(self._functions(problem), hidden)
+            prompt = self.template.conversation(messages, json.loads(functions))
             return reader.embedded(reader.control.encode(prompt, hidden))
         if len(messages) > 1:
             raise UserError(
@@ -254,6 +263,8 @@ class Policy:
                 "plain takes a single question"
             )
         plain = PLAIN_FORMAT.format(question=messages[0][1])
+        if problem.completion:
+            plain = reader.control.hide(problem.completion, hidden)
         ids = reader.control.encode(plain, hidden, begin=True)
         # Some tokenizers end every text with an end-of-sequence token.
         while ids and ids[-1] in reader.end_ids:
@@ -263,11 +274,18 @@ class Policy:
     def _messages(self, problem: Problem, instruction: str) -> list[tuple[str, str]]:
         """Role and text of each message of a prompt."""
         *before, (role, text) = problem.messages or (("user", problem.question),)
+        if problem.tools and (self.settings.tools == "text" or self.template is None):
+            text = f"{as_text(json.loads(problem.tools))}\n\n{text}"
         if self.settings.system or self.settings.drops_system:
             before = [message for message in before if message[0] != "system"]
         if self.settings.system:
             before = [("system", self.settings.system), *before]
         return [*before, (role, f"{text}\n{instruction}" if instruction else text)]
+
+    def _functions(self, problem: Problem) -> str:
+        """The functions that the template gets, as JSON text; a list of none where they are written
+        as text."""
+        return problem.tools if problem.tools and self.settings.tools == "template" else "[]"
 
     @property
     def thought_marks(self) -> thoughts.Marks:

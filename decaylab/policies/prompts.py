@@ -10,7 +10,7 @@ from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import mended
-from decaylab.problems.sets import Problem, ProblemSet
+from decaylab.problems.problem import Problem, ProblemSet
 
 Prompts = dict[str, dict[str, tuple[int, ...]]]
 """Prompt ids by role and problem."""

@@ -20,6 +20,15 @@ from decaylab.problems.files import mended, one_line
 Thinking = Literal["off", "on", "template"]
 QUESTION = "a question of a probe"
 SYSTEM, ANSWER = "a system message of a probe", "an answer of a probe"
+NAME = "function_of_a_probe"
+PROBE = {
+    "type": "function",
+    "function": {
+        "name": NAME,
+        "description": "A probe.",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
 PARTS_AS_TEXT = re.compile(r"""['"]type['"]\s*:\s*['"]text['"]""")
 OPENED = re.compile(
     r"[<\[]\|?(?!/)[^<>\[\]\s/]*(?:think|thought|reason)[^<>\[\]\s/]*[>\]]", re.IGNORECASE
@@ -59,9 +68,31 @@ class ChatTemplate:
         self.in_parts, self.probe_system = False, SYSTEM if system else ""
         self._choose_content()
 
-    def conversation(self, messages: Sequence[tuple[str, str]]) -> str:
-        """Renders messages (role, text) up to where the response begins."""
-        return self._rendered([self._message(role, text) for role, text in messages], True)
+    def conversation(
+        self, messages: Sequence[tuple[str, str]], tools: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
+        """Renders messages (role, text) up to where the response begins. tools: the functions that
+        the model may call.
+
+        Raises:
+            UserError: the template refuses the messages, or leaves the functions out.
+        """
+        rendered = [self._message(role, text) for role, text in messages]
+        if tools and not self.takes_tools:
+            raise UserError(
+                f"{self.name}: its chat template leaves functions out; --tools text writes them "
+                "into the question"
+            )
+        return self._rendered(rendered, True, tools=tools)
+
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template writes functions into the prompt."""
+        messages = [*self._system(self.probe_system), self._message("user", QUESTION)]
+        try:
+            return NAME in self._rendered(messages, True, tools=[PROBE])
+        except UserError:
+            return False
 
     @cached_property
     def turn_end(self) -> str:
@@ -170,9 +201,12 @@ class ChatTemplate:
         messages: list[dict[str, Any]],
         generate: bool,
         variables: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         if variables is None:
             variables = self.variables
+        if tools:
+            variables = {**variables, "tools": list(tools)}
         # A template is code by the model's author and can raise anything.
         try:
             return str(

@@ -24,7 +24,8 @@ from decaylab.policies.prompts import Prompts, render
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems import given_rows
 from decaylab.problems.given_rows import ProblemsLike as ProblemsLike
-from decaylab.problems.sets import ProblemSet, instruction_of, load_problems
+from decaylab.problems.problem import ProblemSet
+from decaylab.problems.sets import instruction_of, load_problems
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.sampling import Request
 from decaylab.runs import records

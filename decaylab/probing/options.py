@@ -56,5 +56,5 @@ def probe_options(given: Mapping[str, Any], teacher: str, problems: str) -> Diag
     usual = {"limit": PROBLEMS, "samples": 1, "floor_problems": 0}
     options = DiagnosticOptions(**{**usual, **given, "teacher": teacher, "problems": problems})
     if options.max_tokens is None:
-        options = replace(options, max_tokens=min(BUDGET, options.usual_budget))
+        options = replace(options, max_tokens=min(BUDGET, options.lengths.budget))
     return options

@@ -50,7 +50,7 @@ from decaylab.probing.asked import (
 )
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.probing.reading import Reading
-from decaylab.problems.sets import ProblemSet
+from decaylab.problems.problem import ProblemSet
 from decaylab.rollouts.sampling import Response, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, TEACHER, rows

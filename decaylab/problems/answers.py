@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from decaylab.calls.judging import RULES as CALL_RULES
+from decaylab.code.blocks import RULES as CODE_RULES
 from decaylab.plugins import origins
 from decaylab.problems import forms
 from decaylab.problems.expressions import RELATION
@@ -31,11 +33,11 @@ from decaylab.problems.plain_numbers import (
 from decaylab.problems.symbolic import math_equal, parsed
 
 ANSWER_RULES = ("last_boxed", "first_boxed", "anywhere", "gsm8k")
-"""decaylab's own rules, by which all responses are graded; the verdicts of all are stored."""
+"""The rules of mathematics, by which all its responses are graded; all verdicts are stored."""
 Rule = Callable[[str, str], Any]
 """A rule of the user's own: response (after its thoughts) and gold answer in, a verdict out."""
 Function = TypeVar("Function", bound=Callable[..., Any])
-RULES: dict[str, Rule | None] = dict.fromkeys(ANSWER_RULES)
+RULES: dict[str, Rule | None] = dict.fromkeys((*ANSWER_RULES, *CODE_RULES, *CALL_RULES))
 """Every rule by name; decaylab's own are judged in `decaylab.problems.grading`."""
 
 
@@ -61,16 +63,6 @@ def answer_rule(name: str) -> Callable[[Function], Function]:
         return function
 
     return registered
-
-
-def graded_by(*more: str) -> tuple[str, ...]:
-    """The rules by which a run is graded: decaylab's own, and those that the run names."""
-    return tuple(dict.fromkeys((*ANSWER_RULES, *more)))
-
-
-def reported_first(rule: str) -> tuple[str, ...]:
-    """The rules that a run reports: the chosen one, then decaylab's own."""
-    return tuple(dict.fromkeys((rule, *ANSWER_RULES)))
 
 
 def applies(rule: str, answer: str) -> bool:

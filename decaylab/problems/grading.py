@@ -16,7 +16,8 @@ first, arXiv 2605.27028), so all rules are applied and the reported one is named
         grades = grader.grade(["so \\boxed{0.75}"], ["\\frac{3}{4}"])
     grades.verdicts["last_boxed"]          # [Verdict.CORRECT]
 
-A rule of the user's own (`answers.answer_rule`) is graded in the same way by the function that was
+The rules of code and of function calls (`decaylab.problems.judges`) come with a message. A rule of
+the user's own (`answers.answer_rule`) is graded in the same way by the function that was
 registered.
 
 Comparing answers can hang in C code, so it runs in child processes that are ended after a time
@@ -37,7 +38,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -45,7 +46,7 @@ from typing import Self
 
 from decaylab.errors import UserError
 from decaylab.plugins import origins
-from decaylab.problems import own_rules, thoughts
+from decaylab.problems import judges, own_rules, references, thoughts
 from decaylab.problems.answers import ANSWER_RULES, RULES, box_equals, equal, is_readable
 from decaylab.problems.boxes import boxed_answers, boxed_lists
 from decaylab.problems.expressions import comparable, expressions
@@ -70,8 +71,9 @@ _WORKER_MEMORY_BYTES = 4 << 30  # a power tower must not exhaust memory before t
 class Verdict(StrEnum):
     """The verdict of one rule on one response.
 
-    A timeout (or out of memory) is not correct, and is counted separately. Not applicable: the rule
-    cannot grade against this gold answer.
+    A timeout is not correct, and is counted separately. Not applicable: the rule cannot grade
+    against this gold answer. Error, out of memory: how a program ended; of a mathematical answer,
+    running out of memory is a timeout.
     """
 
     CORRECT = "correct"
@@ -79,6 +81,8 @@ class Verdict(StrEnum):
     NO_ANSWER = "no_answer"
     TIMEOUT = "timeout"
     NOT_APPLICABLE = "not_applicable"
+    ERROR = "error"
+    OUT_OF_MEMORY = "out_of_memory"
 
     @property
     def is_correct(self) -> bool:
@@ -87,15 +91,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Grades:
-    """The verdict of each rule on each response, in the order of the responses."""
+    """The verdict of each rule on each response, in the order of the responses.
+
+    messages: why a program or a call is not right, by rule; without rules that give no reasons.
+    """
 
     verdicts: dict[str, list[Verdict]]
+    messages: dict[str, list[str]] = field(default_factory=dict)
 
     def correct(self, rule: str) -> list[bool]:
         return [verdict.is_correct for verdict in self.verdicts[rule]]
 
     def counts(self, rule: str) -> dict[Verdict, int]:
-        """Number of responses with each of the five verdicts."""
+        """Number of responses with each verdict."""
         found = Counter(self.verdicts[rule])
         return {verdict: found[verdict] for verdict in Verdict}
 
@@ -241,19 +249,24 @@ class Grader:
     """Grades responses in worker processes; a worker is ended if a response takes too long.
 
     Thread-safe. Results are cached for the life of the grader. Workers start when first needed.
-    timeout_seconds: limit for one rule on one response.
+    timeout_seconds: limit for one rule on one response. sandboxed: whether programs run in
+    sandboxes; only a user may turn that off.
 
     Raises:
         ValueError: `workers` or `timeout_seconds` is not positive.
     """
 
-    def __init__(self, *, workers: int = 1, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self, *, workers: int = 1, timeout_seconds: float = 5.0, sandboxed: bool = True
+    ) -> None:
         if workers < 1 or not timeout_seconds > 0:
             raise ValueError(
                 f"workers and timeout_seconds must be positive, got {workers} and {timeout_seconds}"
             )
         self.workers = workers
         self.timeout_seconds = timeout_seconds
+        self.sandboxed = sandboxed
+        self._judged: dict[_Judgement, judges.Judged] = {}
         self._pool: list[_Worker] = []
         self._inbox: queue.SimpleQueue[tuple[_Worker, str | None]] = queue.SimpleQueue()
         self._known: dict[_Judgement, Verdict] = {}
@@ -309,10 +322,29 @@ class Grader:
             for response, prompt in zip(responses, prompts or [""] * len(responses), strict=True)
         ]
         pairs = list(zip(thoughts.answers(responses, starts), answers, strict=True))
-        known = self._ask((rule, response, answer) for response, answer in pairs for rule in rules)
-        return Grades(
-            {rule: [known[rule, response, answer] for response, answer in pairs] for rule in rules}
-        )
+        compared = [rule for rule in rules if rule not in judges.JUDGED_HERE]
+        explained = [rule for rule in rules if rule in judges.JUDGED_HERE]
+        known = self._ask((rule, *pair) for pair in pairs for rule in compared)
+        judged = self._judge_here([(rule, *pair) for pair in pairs for rule in explained])
+        verdicts, messages = {}, {}
+        for rule in rules:
+            if rule in compared:
+                verdicts[rule] = [known[rule, *pair] for pair in pairs]
+            else:
+                verdicts[rule] = [Verdict(judged[rule, *pair][0]) for pair in pairs]
+                messages[rule] = [judged[rule, *pair][1] for pair in pairs]
+        return Grades(verdicts, messages)
+
+    def _judge_here(self, judgements: Sequence[_Judgement]) -> dict[_Judgement, judges.Judged]:
+        """Verdicts with messages. An empty gold answer leaves nothing to judge."""
+        with self._lock:
+            new = [asked for asked in dict.fromkeys(judgements) if asked not in self._judged]
+            without = [asked for asked in new if not asked[2]]
+            self._judged |= dict.fromkeys(without, (Verdict.NOT_APPLICABLE.value, ""))
+            new = [asked for asked in new if asked[2]]
+            found = judges.judge(new, sandboxed=self.sandboxed, workers=self.workers)
+            self._judged |= dict(zip(new, found, strict=True))
+            return self._judged
 
     def _use(self, rules: Sequence[str]) -> None:
         """Notes the plugins of the user's own rules. One whose file has changed and was imported
@@ -352,6 +384,14 @@ class Grader:
             for index, answer in enumerate(answers)
             if not known[_GOLD_CHECK, "", answer].is_correct
         ]
+
+    def broken_references(self, golds: Sequence[str]) -> dict[int, str]:
+        """Indices of problems of code whose reference solution fails their tests, and why.
+
+        Raises:
+            UserError: programs cannot be run here.
+        """
+        return references.broken(golds, sandboxed=self.sandboxed, workers=self.workers)
 
     def _ask(self, judgements: Iterable[_Judgement]) -> dict[_Judgement, Verdict]:
         with self._lock:

@@ -77,6 +77,20 @@ class DataSet:
             _refuse_partial(chosen, self.name)
         return rows, commit, notes
 
+    def file(self, name: str, revision: str | None) -> tuple[Path, str]:
+        """A file of the repository, from the hub or the local cache, and its commit.
+
+        Raises:
+            UserError: it can't be fetched.
+        """
+        try:
+            path = self._fetch(name, revision, cached=False)
+        except UserError:
+            if _cached_snapshot(self.repo, revision) is None:
+                raise
+            path = self._fetch(name, revision, cached=True)
+        return path, path.parents[len(PurePosixPath(name).parts) - 1].name
+
     def _files(self, revision: str | None) -> tuple[list[str], bool]:
         """The file names at a revision, and whether they are from the local cache."""
         try:

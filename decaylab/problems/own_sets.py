@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from decaylab.calls.sets import CATEGORIES
 from decaylab.errors import UserError
 from decaylab.plugins import loading, origins
 
@@ -25,20 +26,30 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class OwnSet:
-    """A registered set. rows: the function. instruction, answer_rule: the defaults of the set."""
+    """A registered set.
+
+    rows: the function. instruction, answer_rule: the defaults of the set; an empty rule is the
+    first of its task. task: by name.
+    """
 
     rows: Callable[[int | None], Any]
     instruction: str
     answer_rule: str
+    task: str
 
 
-BUILT_IN = ("abacus", "abacus-train", "math500", "gsm8k")
+BUILT_IN = (
+    *("abacus", "abacus-train", "math500", "gsm8k"),
+    *("humaneval", "humaneval+", "mbpp", "mbpp+", "codeultrafeedback"),
+    *(f"bfcl:{category}" for category in CATEGORIES),
+    "glaive",
+)
 SETS: dict[str, OwnSet | None] = dict.fromkeys(BUILT_IN)
 """Every set with a name; decaylab's own are loaded in `decaylab.problems.sets`."""
 
 
 def problem_set(
-    name: str, *, instruction: str = "", answer_rule: str = "last_boxed"
+    name: str, *, instruction: str = "", answer_rule: str = "", task: str = "mathematics"
 ) -> Callable[[Function], Function]:
     """Registers a function as a problem set: ``@dl.problem_set("my-set")``.
 
@@ -50,7 +61,9 @@ def problem_set(
         name: lower-case words joined by hyphens.
         instruction: text added after each question unless ``--instruction`` is given; ``boxed``
             asks for a boxed answer.
-        answer_rule: the default answer rule.
+        answer_rule: the default answer rule; by default the first of the task, such as
+            last_boxed.
+        task: the name of the task, such as one that was registered by `tasks.task`.
 
     Raises:
         UserError: an invalid name, one that exists, or a function with other arguments.
@@ -58,7 +71,7 @@ def problem_set(
 
     def registered(function: Function) -> Function:
         origins.register(origins.PROBLEM_SET, name, function, ("limit",), SETS)
-        SETS[name] = OwnSet(function, instruction, answer_rule)
+        SETS[name] = OwnSet(function, instruction, answer_rule, task)
         return function
 
     return registered

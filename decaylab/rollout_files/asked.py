@@ -11,7 +11,7 @@ from decaylab.policies.policy import Policy
 from decaylab.policies.prompts import Prompts
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import MENDED, Progress
-from decaylab.problems.sets import Problem, ProblemSet
+from decaylab.problems.problem import Problem, ProblemSet
 from decaylab.progress import Reporter
 from decaylab.rollout_files import files, given_thoughts
 from decaylab.rollout_files.given_prompts import rendered_ids

@@ -22,7 +22,7 @@ from decaylab.policies.policy import Policy
 from decaylab.problems.files import Progress, Row
 from decaylab.problems.nested_columns import gold_text
 from decaylab.problems.plain_numbers import exact, tidy
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollout_files import files
 from decaylab.rollout_files.formats import inspect_logs, openai
 from decaylab.rollout_files.formats.format import Format

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from decaylab.policies.policy import Policy
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollout_files import grades
 from decaylab.rollout_files.reading import GivenRollout, Read
 from decaylab.rollout_files.responses import Encoder

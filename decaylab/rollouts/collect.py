@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from decaylab.policies.handover import HandOver
 from decaylab.problems.abacus_checking import check_steps
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
 from decaylab.rollouts.stages import Pending, Stages, StageSettings

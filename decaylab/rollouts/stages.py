@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter, StageProgress
 from decaylab.rollouts.sampling import Engine, Ids, Request, Response, SamplingSettings
 from decaylab.runs import own_tokens, store

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,15 +20,16 @@ import pyarrow as pa
 from decaylab.plugins import origins
 from decaylab.policies import identity
 from decaylab.policies.policy import Policy
-from decaylab.problems import grading, thoughts
-from decaylab.problems.answers import graded_by
+from decaylab.problems import grading, judges, thoughts
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
+from decaylab.problems.tasks import MATHEMATICS, Task
 from decaylab.runs import own_tokens, store
 
+GRADE, MESSAGE = "grade_", "message_"
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
-"""Answers (the text after the thoughts) and gold answers in; one verdict per response and answer
-rule out."""
+"""Answers (the text after the thoughts) and gold answers in; a column of verdicts per answer rule
+out (``grade_RULE``), and of messages for rules that give reasons (``message_RULE``)."""
 RAISE = "; a larger --max-tokens lets them end"
 """What to do about rollouts that the budget cut off, at the end of a note."""
 RECORD = b"decaylab_graded"
@@ -38,7 +40,7 @@ class Judge:
     """Grades rows of the rollouts table.
 
     gold: by problem_id. policies: by role. marks: of thoughts. by: hash of the grading code. own:
-    records of the user's own rules.
+    records of the user's own rules, and of programs that ran without a sandbox.
     """
 
     grade: Grade
@@ -51,7 +53,9 @@ class Judge:
 
     @property
     def schema(self) -> pa.Schema:
-        return store.rollout_schema(self.rules).with_metadata({RECORD: self.record.encode()})
+        explained = tuple(rule for rule in self.rules if rule in judges.JUDGED_HERE)
+        schema = store.rollout_schema(self.rules, explained)
+        return schema.with_metadata({RECORD: self.record.encode()})
 
     @property
     def record(self) -> str:
@@ -62,7 +66,7 @@ class Judge:
 
     def table(self, rows: Sequence[dict[str, Any]]) -> pa.Table:
         """Rows with the columns derived from a response: own tokens, ``answer_start``,
-        ``grade_RULE``.
+        ``grade_RULE``, ``message_RULE``.
 
         A continuation is graded together with its prefix, after the prompt of the policy that wrote
         it.
@@ -77,7 +81,7 @@ class Judge:
             tokens = own_tokens.number(
                 row["response_ids"], row.get("response_mask"), row["stop_reason"]
             )
-            grades = {f"grade_{rule}": verdicts[rule][index] for rule in self.rules}
+            grades = {name: column[index] for name, column in verdicts.items()}
             whole.append({**row, "tokens": tokens, "answer_start": starts[index], **grades})
         return pa.Table.from_pylist(whole, schema=self.schema)
 
@@ -101,21 +105,27 @@ def judge(
     policies: Mapping[str, Policy],
     thought_marks: str | None,
     *named: str,
+    task: Task = MATHEMATICS,
 ) -> Judge:
     """The judge of a run, with the answer rules, the policies' marks and ``--thought-marks``.
 
-    named: the answer rules that the run names, beside decaylab's own.
+    named: the answer rules that the run names, beside those of the task.
     """
-    rules = graded_by(*named)
+    rules = task.graded_by(*named)
 
     def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
-        verdicts = grader.grade(texts, gold, rules=rules, marks=()).verdicts
-        return {rule: [str(verdict) for verdict in given] for rule, given in verdicts.items()}
+        grades = grader.grade(texts, gold, rules=rules, marks=())
+        given = {f"{GRADE}{rule}": list(map(str, found)) for rule, found in grades.verdicts.items()}
+        return given | {f"{MESSAGE}{rule}": found for rule, found in grades.messages.items()}
 
     marks = thoughts.of_pair(policies.values(), thought_marks)
     gold = {problem.problem_id: problem.answer or "" for problem in problems}
-    by = {"code": _code(), **_versions()}
+    by = {"code": _code(grading.CODE), **_versions()}
+    if files := judges.files_of(rules):
+        by["judges"] = _code(files)
     own = origins.identity((origins.ANSWER_RULE, rule) for rule in rules)
+    if not grader.sandboxed:
+        own["sandboxed"] = False
     return Judge(grade, rules, gold, policies, marks, by, own)
 
 
@@ -124,10 +134,10 @@ def count_open(table: pa.Table) -> int:
     return int(table["answer_start"].null_count)
 
 
-def _code() -> str:
-    """A hash of the grading code. If it changes, stored rollouts are graded again."""
+def _code(files: Iterable[Path]) -> str:
+    """A hash of grading code. If it changes, stored rollouts are graded again."""
     # A hash of the source, since a version number is easily forgotten.
-    return hashlib.sha256(b"".join(file.read_bytes() for file in grading.CODE)).hexdigest()
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def _versions() -> dict[str, str]:

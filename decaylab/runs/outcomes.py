@@ -6,8 +6,9 @@ problem_id, sample
 stop_reason           eos or length
 response_tokens       tokens that the policy wrote, without the end-of-turn token
 grade_RULE            for each answer rule: correct, wrong, no_answer, timeout or not_applicable
-vote_RULE             for each rule that yields one answer: 0 for the correct class, 1, 2, ... for
-                      the problem's other classes, -1 for no vote
+vote_RULE             for each of these rules that yields one answer: 0 for the correct class, 1,
+                      2, ... for the problem's other classes, -1 for no vote
+message_RULE          why a program or a call is not right, where the rule gives reasons
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import pyarrow as pa
 from decaylab.problems import thoughts, votes
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.problems.grading import Verdict
+from decaylab.problems.judges import JUDGED_HERE
 from decaylab.runs import own_tokens, store
+from decaylab.runs.graded import GRADE, MESSAGE
 
 OUTCOMES = "decaylab.outcomes/1"
-GRADE = "grade_"
 FIELDS: dict[str, pa.DataType] = {
     "checkpoint": pa.string(),
     "step": pa.float64(),
@@ -35,7 +37,6 @@ FIELDS: dict[str, pa.DataType] = {
     "stop_reason": pa.string(),
     "response_tokens": pa.int32(),
 }
-VOTES = {f"vote_{rule}": pa.int32() for rule in votes.VOTING_RULES}
 Same = Callable[[str, Sequence[tuple[str, str]]], Sequence[bool]]
 """A rule and pairs of answers in; whether the answers of each pair are equal out: `Grader.same`."""
 
@@ -43,7 +44,9 @@ Same = Callable[[str, Sequence[tuple[str, str]]], Sequence[bool]]
 def schema(rules: Sequence[str]) -> pa.Schema:
     """The schema of the outcomes under these answer rules."""
     grades = {f"{GRADE}{rule}": pa.string() for rule in rules}
-    return pa.schema({**FIELDS, **grades, **VOTES})
+    ballots = {f"vote_{rule}": pa.int32() for rule in votes.VOTING_RULES if rule in rules}
+    messages = {f"{MESSAGE}{rule}": pa.string() for rule in rules if rule in JUDGED_HERE}
+    return pa.schema({**FIELDS, **grades, **messages, **ballots})
 
 
 def collect(
@@ -57,7 +60,8 @@ def collect(
     rules: the answer rules whose grades are kept.
     """
     tables = []
-    grades = [f"{GRADE}{rule}" for rule in rules]
+    derived = schema(rules).names[len(FIELDS) :]
+    grades = [name for name in derived if not name.startswith("vote_")]
     for name, rows in rollouts.items():
         table = rows[["problem_id", "sample", "stop_reason", *grades]].assign(
             checkpoint=name,
@@ -68,6 +72,8 @@ def collect(
         tables.append(table)
     frame = pd.concat(tables, ignore_index=True)
     for rule in votes.VOTING_RULES:
+        if rule not in rules:
+            continue
         frame[f"vote_{rule}"] = _votes(frame, rule, same)
     return pd.DataFrame(frame[schema(rules).names])
 

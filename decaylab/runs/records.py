@@ -9,7 +9,7 @@ from typing import Any
 from decaylab.plugins import origins
 from decaylab.policies.identity import versions
 from decaylab.policies.policy import Policy
-from decaylab.problems.sets import ProblemSet
+from decaylab.problems.problem import ProblemSet
 from decaylab.runs.made import MADE, begun
 
 

@@ -100,14 +100,16 @@ NAMED = 4  # settings that differ and are named in one line
 Item = TypeVar("Item")
 
 
-def rollout_schema(answer_rules: tuple[str, ...]) -> pa.Schema:
-    """The rollouts table: one row per rollout or continuation, ``grade_RULE`` for each answer rule.
+def rollout_schema(answer_rules: tuple[str, ...], explained: tuple[str, ...] = ()) -> pa.Schema:
+    """The rollouts table: one row per rollout or continuation, ``grade_RULE`` for each answer rule
+    and ``message_RULE`` for those that give reasons.
 
     answer_start: place in the text behind the last thought, 0 without one; null if a thought is
     open at the end.
     """
     grades = {f"grade_{rule}": TEXT for rule in answer_rules}
-    return pa.schema({**ROLLOUT_FIELDS, "answer_start": WHOLE, **grades})
+    messages = {f"message_{rule}": TEXT for rule in explained}
+    return pa.schema({**ROLLOUT_FIELDS, "answer_start": WHOLE, **grades, **messages})
 
 
 def write_table(table: pa.Table, path: Path, schema_name: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.students import last_of_each, students
@@ -166,7 +167,7 @@ def _scored(source: Source, run: FoundRun) -> Iterator[Line]:
 def _evaluated(source: Source, run: FoundRun) -> Iterator[Line]:
     average = f"avg_at_{run.options['samples']}"
     rule = source.demanded(average)["condition"].iloc[0]
-    at, shown = {"view": FRESH, "condition": rule}, average.replace("_at_", "@")
+    at, shown = {"view": FRESH, "condition": rule}, measure_name(rule, run.options["samples"])
     for label in (BASE, TEACHER, *trained(run)):
         yield Line(f"{shown}, {spoken(label)}", average, {**at, "checkpoint": label})
     for label in trained(run):
@@ -199,7 +200,7 @@ def _arms(source: Source, run: FoundRun) -> Iterator[Line]:
     average = f"avg_at_{run.options['samples']}"
     rows = source.demanded(average)
     rule, arms = rows["condition"].iloc[0], [name for name in source.models if name]
-    at, shown = {"view": LAST, "condition": rule}, average.replace("_at_", "@")
+    at, shown = {"view": LAST, "condition": rule}, measure_name(rule, run.options["samples"])
     for arm in arms:
         place = {**at, "checkpoint": arm, "estimand": THESE_SEEDS}
         yield Line(f"{shown}, {spoken(arm)}", average, place)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from decaylab.claims import one_run
 from decaylab.printing import UNDEFINED
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.runs.vocabulary import (
@@ -375,13 +376,25 @@ def _product(selector: str) -> str:
     return selector.replace("-x-", " x ")
 
 
+BOXES, SEVERAL_BOXES = "boxes_mean", "several_boxes_share"
+VERDICTS = {
+    "accuracy": "right",
+    "no_answer_share": "no answer found",
+    "error_share": "ended with an error",
+    "timeout_share": "timed out",
+    "out_of_memory_share": "ran out of memory",
+}
+
+
 def _behaviour(source: Source, options: Options) -> Parts:
     texts = columns("texts")
     if not (source.rows("open_thought_share")["value"] > 0).any():
         texts = texts[:-1]
+    boxed = bool(source.whats(SEVERAL_BOXES))
+    texts = [column for column in texts if boxed or column.of not in (SEVERAL_BOXES, BOXES)]
     titles = {
         "Response length in tokens, and its change against base": columns("responses"),
-        "Repetition and boxed answers, and their change against base": texts,
+        f"Repetition{' and boxed answers' if boxed else ''}, and their change against base": texts,
     }
     for title, levels in titles.items():
         changes = by_model(source, levels, group="change", condition="", ending="_change")
@@ -393,7 +406,9 @@ def _behaviour(source: Source, options: Options) -> Parts:
     yield f"rollouts and problems: {'; '.join(numbers)}"
     rows: list[Row] = []
     rules_of = by_rule(source, "accuracy")
-    for what, words in {"accuracy": "right", "no_answer_share": "no answer found"}.items():
+    for what, words in VERDICTS.items():
+        if not source.whats(what):
+            continue
         rows += by_model(source, rules_of, group=words, what=what)
         changed = f"{words}, change against base"
         rows += by_model(source, rules_of, group=changed, what=change(what))
@@ -425,11 +440,12 @@ def _served_kl(source: Source, options: Options) -> Parts:
 def _evaluate(source: Source, options: Options) -> Parts:
     average = f"avg_at_{options['samples']}"
     rule: Any = source.demanded(average)["condition"].iloc[0]
-    label = average.replace("_at_", "@")
-    quantities = [average, f"maj_at_{options['samples']}"]
+    label = measure_name(rule, options["samples"])
+    quantities = [average, *source.whats(r"maj_at_\d+")]
     passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
     quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
     names = {what: what.replace("_at_", "@") for what in quantities}
+    names[average] = label
     title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
     levels = [shown(what, name) for what, name in names.items()]
     yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
@@ -441,14 +457,16 @@ def _evaluate(source: Source, options: Options) -> Parts:
         if rows:
             title = f"Difference from {words} on the same problems, by the rule {rule}, points"
             yield Table.of(title, _labelled(source, rows))
-    if taken := [*_taken(source, average, rule)]:
+    if taken := [*_taken(source, average, rule, label)]:
         yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
     by_rules = by_rule(source, average)
     rows = by_model(source, by_rules, group="right", what=average)
     for other, words in OTHERS.items():
         group = f"difference from {words}"
         rows += by_model(source, by_rules, group=group, what=minus(average, other))
-    yield Table.of(f"{label} under each answer rule, %", _labelled(source, rows))
+    yield Table.of(
+        f"{_of_rules(source, options)} under each answer rule, %", _labelled(source, rows)
+    )
     yield (
         "p (Holm): sign-flip test, corrected over the checkpoints that a table holds for the same "
         "quantity; detectable: the smallest true difference that this many problems would show "
@@ -468,8 +486,15 @@ def _labelled(source: Source, rows: list[Row]) -> list[Row]:
     return labelled
 
 
-def _taken(source: Source, average: str, rule: str) -> Iterator[Row]:
-    taken = columns("taken", name=average.replace("_at_", "@"))
+def _of_rules(source: Source, options: Options) -> str:
+    """What the columns of the rules hold."""
+    average = f"avg_at_{options['samples']}"
+    rules = source.values(average, "condition")
+    return ", ".join(dict.fromkeys(measure_name(rule, options["samples"]) for rule in rules))
+
+
+def _taken(source: Source, average: str, rule: str, label: str) -> Iterator[Row]:
+    taken = columns("taken", name=label)
     for view in CHECKPOINT_RULES:
         for name in source.values(average, "checkpoint", view=view):
             at = {"condition": rule, "checkpoint": name, "view": view}

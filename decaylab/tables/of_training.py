@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.vocabulary import (
     BASE,
     BEST,
@@ -38,8 +39,9 @@ def main_results(source: Source) -> Iterator[Row]:
             return
         passes = sorted(source.whats(r"pass_at_\d+"), key=_samples)
         accuracies = [average, f"maj_at_{_samples(average)}", *passes]
-        measured = [_accuracy(what) for what in accuracies if what != "pass_at_1"]
-        names = {"what": average, "name": _at_sign(average)}
+        measured = [_accuracy(average, measure_name(rule, _samples(average)))]
+        measured += [_accuracy(what) for what in accuracies[1:] if what != "pass_at_1"]
+        names = {"what": average, "name": measure_name(rule, _samples(average))}
         measured += [*columns("less-untrained", **names), *columns("counts")]
         for label, view, checkpoint in _taken(source, average):
             trained = () if label in UNTRAINED else columns("trained")
@@ -95,9 +97,9 @@ def _at_sign(what: str) -> str:
     return what.replace("_at_", "@")
 
 
-def _accuracy(what: str) -> Column:
+def _accuracy(what: str, name: str = "") -> Column:
     kind = ("avg", "maj", "pass").index(what.partition("_")[0])
-    return percent(what, _at_sign(what), 0, kind, float(_samples(what)), of=what)
+    return percent(what, name or _at_sign(what), 0, kind, float(_samples(what)), of=what)
 
 
 # Sweeps

@@ -8,6 +8,7 @@ from typing import Any
 
 from decaylab.claims import one_run
 from decaylab.printing import UNDEFINED, percent, rounded, with_interval
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     ALREADY_WRONG,
@@ -59,18 +60,18 @@ def page(run: FoundRun) -> Page:
         f"{samples} samples, T = {options['temperature']}, "
         f"budget {options['max_tokens']} tokens, answer rule {rule}",
         one_run.verdict(run),
-        _tables(source, samples),
+        _tables(source, measure_name(rule, samples)),
         [*summary(source)],
         run.notes,
         paths=terminal.measured_paths(run.folder, run.folder / "prefix-decay.png"),
     )
 
 
-def _tables(source: Source, samples: int) -> Iterator[Table]:
+def _tables(source: Source, measure: str) -> Iterator[Table]:
     level = f"{100 * source.frame['level'].iloc[0]:g} %"
     yield Table.of(
         f"Unfinished rollouts at the prefix length: per cent, {level} intervals over problems",
-        _curve(source, samples),
+        _curve(source, measure),
     )
     if controls := [*_controls(source)]:
         yield Table.of(
@@ -103,8 +104,8 @@ def _lengths(source: Source, condition: str, view: str) -> list[dict[str, Any]]:
     return [{**at, "prefix_tokens": length} for length in lengths]
 
 
-def _curve(source: Source, samples: int) -> Iterator[Row]:
-    curve = columns("decay-curve", samples=samples)
+def _curve(source: Source, measure: str) -> Iterator[Row]:
+    curve = columns("decay-curve", measure=measure)
     prefix, still_open, accuracy, *_, itself, _ = curve
     yield {
         **dict.fromkeys(curve, ""),

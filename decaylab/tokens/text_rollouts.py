@@ -12,7 +12,7 @@ from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.policies import prompts
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import share_vocabulary
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollout_files import given_thoughts
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptReader, rendered_ids, text_of
 from decaylab.rollout_files.reading import GivenRollout

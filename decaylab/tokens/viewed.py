@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from decaylab.errors import UserError
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
+from decaylab.problems.tasks import MATHEMATICS, Task
 from decaylab.runs import store
 from decaylab.runs.step_verdicts import in_tokens
 from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
@@ -99,6 +100,7 @@ class Scenery:
     categories: CategoryRules
     problems: Mapping[str, Problem]
     answer_rule: str
+    task: Task = MATHEMATICS
 
 
 def collect(
@@ -121,7 +123,7 @@ def collect(
         row |= {
             "checkpoint": checkpoint,
             "question": problem.question,
-            "answer": problem.answer or "",
+            "answer": scenery.task.shown(problem.answer) if problem.answer else "",
             "verdict": row[f"grade_{scenery.answer_rule}"],
             "answer_rule": scenery.answer_rule,
             "response_tokens": int(lengths[row["rollout_id"]]),

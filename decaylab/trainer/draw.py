@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from decaylab.policies.vocabularies import SharedVocabulary
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Engine, Ids, OnProgress, Request, Response, SamplingSettings
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout

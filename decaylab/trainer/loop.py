@@ -82,7 +82,7 @@ def _train(
     folder = store.RunFolder(Path(options.out or options.default_folder()).expanduser())
     with (
         keeping(lambda: kept_words(folder.path)),
-        Grader(workers=GRADING_WORKERS) as grader,
+        Grader(workers=GRADING_WORKERS, sandboxed=not options.no_sandbox) as grader,
         ExitStack() as stack,
     ):
         with processes.agreeing():

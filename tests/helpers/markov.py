@@ -21,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.sampling import OnProgress, Request, Response, SamplingSettings, uniforms

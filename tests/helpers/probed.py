@@ -16,7 +16,7 @@ from tiny_models import END, byte_tokenizer, tiny_llama
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import Policy
 from decaylab.probing.probe import Probe
-from decaylab.problems.sets import Problem, ProblemSet
+from decaylab.problems.problem import Problem, ProblemSet
 from decaylab.runs.vocabulary import FRESH, FROZEN, STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout
 

@@ -25,7 +25,7 @@ from decaylab.errors import UserError
 from decaylab.policies import loading
 from decaylab.policies.control_tokens import ControlTokens
 from decaylab.policies.policy import LoadSettings
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 
 CORPUS = [
     "What is 2+3? The answer is five. im_end im start user assistant think </s> <|x|>",

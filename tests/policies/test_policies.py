@@ -23,7 +23,7 @@ from decaylab.policies.embedded import EMBEDDED
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy, end_ids
 from decaylab.policies.vocabularies import compare_vocabularies
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 
 CPU = LoadSettings(device="cpu")
 PLAIN = LoadSettings(device="cpu", prompt_format="plain")

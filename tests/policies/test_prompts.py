@@ -25,7 +25,7 @@ from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts, prepare
 from decaylab.policies.policy import Policy
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import BOXED_INSTRUCTION
+from decaylab.problems.problem import BOXED_INSTRUCTION
 from decaylab.rollouts.sampling import Request
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.trainer import loop

@@ -12,7 +12,7 @@ from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.policies.templates import ChatTemplate, open_thought, variables_of
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

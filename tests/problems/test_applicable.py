@@ -15,7 +15,7 @@ from decaylab.pair import prepare
 from decaylab.problems import applicable
 from decaylab.problems.answers import applies
 from decaylab.problems.grading import Grader, Verdict
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 
 RULES = ("last_boxed", "gsm8k")
 

@@ -15,7 +15,8 @@ import pytest
 
 from decaylab.errors import UserError
 from decaylab.problems import given_rows
-from decaylab.problems.sets import ProblemSet, load_problems
+from decaylab.problems.problem import ProblemSet
+from decaylab.problems.sets import load_problems
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "4 + 4?"}]
 ROWS: list[dict[str, Any]] = [

@@ -35,7 +35,7 @@ MODEL_CLIENT = """
 import dataclasses, json
 from decaylab.policies import loading as policies
 from decaylab.errors import UserError
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 settings = policies.LoadSettings(device="cpu")
 policy = policies.load("acme/tiny", settings)
 pinned = policies.load("acme/tiny", dataclasses.replace(settings, revision="v1"))

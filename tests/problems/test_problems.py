@@ -17,7 +17,9 @@ import pytest
 
 from decaylab.errors import UserError
 from decaylab.problems import abacus
-from decaylab.problems.sets import BOXED_INSTRUCTION, TEST_COUNT, TEST_SEED, Problem, load_problems
+from decaylab.problems.generated import TEST_COUNT, TEST_SEED
+from decaylab.problems.problem import BOXED_INSTRUCTION, Problem
+from decaylab.problems.sets import load_problems
 
 needs_gym = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,

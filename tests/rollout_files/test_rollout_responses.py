@@ -26,7 +26,7 @@ from decaylab.errors import UserError
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import LoadSettings, Policy
 from decaylab.problems.answers import ANSWER_RULES
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollout_files.grades import verdicts
 from decaylab.rollout_files.responses import Response
 from decaylab.rollout_files.table import to_table

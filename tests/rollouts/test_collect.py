@@ -17,7 +17,7 @@ import pytest
 from decaylab.options.kinds import CONTROLS
 from decaylab.policies.handover import HandOver
 from decaylab.problems.abacus import Step
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.sampling import Request, Response, SamplingSettings, uniforms

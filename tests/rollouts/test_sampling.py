@@ -20,7 +20,7 @@ from tiny_models import END, IDS, PAD, SIZES, equal_up_to_near_ties, random_requ
 
 from decaylab.errors import UserError
 from decaylab.policies import loading
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Request, Response, SamplingSettings, choose, uniforms
 from decaylab.rollouts.transformers_engine import TransformersEngine
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from decaylab.policies.identity import PolicyIdentity, versions
-from decaylab.problems.sets import ProblemSet
+from decaylab.problems.problem import ProblemSet
 from decaylab.runs import records
 
 

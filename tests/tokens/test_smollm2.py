@@ -17,7 +17,7 @@ from decaylab.options.measuring import Options
 from decaylab.policies import loading
 from decaylab.problems import abacus
 from decaylab.problems.abacus_writing import Habits, respond
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Request, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 

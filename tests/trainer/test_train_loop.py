@@ -24,7 +24,8 @@ from decaylab.errors import UserError
 from decaylab.options.training import TrainOptions
 from decaylab.policies import loading
 from decaylab.problems import abacus
-from decaylab.problems.sets import TEST_SEED, load_problems
+from decaylab.problems.generated import TEST_SEED
+from decaylab.problems.sets import load_problems
 from decaylab.trainer import loop, step
 from decaylab.trainer import loss as losses
 from decaylab.trainer.alarms import Thresholds, alarms

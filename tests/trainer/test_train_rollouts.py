@@ -14,7 +14,7 @@ from tiny_models import END, VOCAB, bare_policy, tiny_llama
 from tiny_training import WHOLE, gradient_of, options, rollouts, training_rollout
 
 from decaylab.policies.vocabularies import SharedVocabulary
-from decaylab.problems.sets import Problem
+from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Request, Response, SamplingSettings
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.trainer.draw import Draw, Plan, generator, micro_batches, order

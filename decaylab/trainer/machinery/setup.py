@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from decaylab.errors import UserError
+from decaylab.options.option_values import words
 from decaylab.options.training import NO_PROBLEMS, TrainOptions
-from decaylab.pair.prepare import Setup, pair_notes
+from decaylab.pair.prepare import Setup, pair_notes, settled
 from decaylab.policies import loading, prompts
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
 from decaylab.problems.answers import ANSWER_RULES, applies
+from decaylab.problems.generated import TEST_COUNT
 from decaylab.problems.grading import Grader
-from decaylab.problems.sets import TEST_COUNT, Problem, ProblemSet, instruction_of, load_problems
+from decaylab.problems.judges import PROGRAMS
+from decaylab.problems.overlap import shared
+from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.problems.published import PUBLISHED, WITH_TRAIN_SPLIT, named
+from decaylab.problems.sets import load_problems
+from decaylab.problems.tasks import MATHEMATICS
 
 HELD_OUT_SEED = 0
 """Seed for choosing held-out problems. It is fixed, so that all runs are compared on the same
@@ -68,8 +74,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         columns=options.columns or None,
         seed=options.seed,
     )
-    instruction = instruction_of(options.instruction, problem_set)
-    problem_set = dataclasses.replace(problem_set, instruction=instruction)
+    problem_set = settled(problem_set, options)
+    instruction = problem_set.instruction
     kept, notes = _without_test(problem_set, options)
     overlap = len(problem_set) - len(kept)
     rule = options.answer_rule or problem_set.answer_rule
@@ -118,8 +124,9 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
 
 def _on_hub(spec: str) -> bool:
     """Whether the training problems are a hub data set, whose train split is the default."""
-    if spec in ("gsm8k", "math500"):
-        return True
+    if known := named(spec):
+        name, copy = known
+        return name in WITH_TRAIN_SPLIT and (not copy or bool(PUBLISHED[name].splits))
     is_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
     return spec.count("/") == 1 and not is_file
 
@@ -135,27 +142,25 @@ def _without_test(
             "names them"
         )
         return list(problem_set.problems), notes
-    spec = str(options.test_problems)
+    tests = [_test_set(spec) for spec in words(str(options.test_problems))]
+    in_text = problem_set.task is not MATHEMATICS
+    found = shared(problem_set.problems, [one for test in tests for one in test.problems], in_text)
+    kept = [problem for index, problem in enumerate(problem_set.problems) if index not in found]
+    if found:
+        names = ", ".join(test.name for test in tests)
+        how = f"are also in {names}" if not in_text else f"share the text of a problem of {names}"
+        notes.append(f"{len(found)} of {len(problem_set)} training problems {how}, dropped")
+    return kept, notes
+
+
+def _test_set(spec: str) -> ProblemSet:
     try:
-        test = load_problems(spec, limit=TEST_COUNT if spec == "abacus" else None)
+        return load_problems(spec, limit=TEST_COUNT if spec == "abacus" else None)
     except UserError as error:
         raise UserError(
             f"--test-problems {spec}: {error}; use --test-problems {NO_PROBLEMS} to train without "
             "checking for overlap"
         ) from error
-    tested = {one_form(problem.question) for problem in test.problems}
-    kept = [problem for problem in problem_set.problems if one_form(problem.question) not in tested]
-    overlap = len(problem_set) - len(kept)
-    if overlap:
-        notes.append(
-            f"{overlap} of {len(problem_set)} training problems are also in {test.name}, dropped"
-        )
-    return kept, notes
-
-
-def one_form(question: str) -> str:
-    """A question in a normal form of case and spacing, to detect copies of a problem."""
-    return " ".join(question.split()).casefold()
 
 
 def _held_out(
@@ -178,6 +183,8 @@ def _held_out(
         bad = set[int]()
         if rule in ANSWER_RULES:  # one of the user's own may read any answer
             bad = set(grader.unparsable([answers[place] for place in places]))
+        elif rule in PROGRAMS:
+            bad = set(grader.broken_references([answers[place] for place in places]))
         usable += [place for index, place in enumerate(places) if index not in bad]
     held = set(usable[:wanted])
     validation = tuple(problems[place] for place in sorted(held))
