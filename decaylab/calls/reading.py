@@ -1,0 +1,73 @@
+"""The calls of a response, whatever form they have.
+
+    read_calls('<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>')   # [Call("f", ...)]
+    read_calls("None of the functions can do that.")                            # []
+    read_calls('<tool_call>{"name": "f", "arguments": {"a": 1</tool_call>')     # None
+
+Thoughts are removed before. Nothing in a response is ever evaluated.
+
+==================================================================  ==============================
+response                                                            read as
+==================================================================  ==============================
+a mark (``<tool_call>``, ``<function=``, ``<|python_tag|>``,        the calls after the marks;
+``[TOOL_CALLS]``, ``<functioncall>``), with any text around         malformed if one of them cannot
+                                                                    be read
+the whole text, or a fenced block with text around, is JSON, a      the calls
+Python call or list of calls, or Mistral's ``name{...}``
+no fence with calls: JSON objects or lists of calls in prose        the calls
+neither: lines of prose that are Python calls                       the calls
+an empty list (``[]``), alone or after a mark                       no call
+an empty text; prose; fenced programs and other data in prose       no call
+a text that begins as a call (``{``, ``[{``, ``f(``, ``[f(``)       malformed
+and holds none that can be read
+JSON with single quotes, trailing commas, comments or line breaks   malformed, as for the
+inside strings                                                      leaderboard's strict readers
+an object without name, or without arguments (or parameters);       malformed
+arguments that are neither an object nor its JSON text
+anything nested too deeply for Python's parsers                     malformed
+NaN, Infinity; a key or argument given twice                        read: equal to nothing; the last
+                                                                    value counts
+==================================================================  ==============================
+"""
+
+from __future__ import annotations
+
+from decaylab.calls.marked import MARK, marked_calls
+from decaylab.calls.plain import plain_calls
+from decaylab.calls.values import Call, Malformed
+
+__all__ = ["Call", "calls_of", "read_calls"]
+
+ENDS = ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "</s>")
+"""Marks of a turn's end, which are no part of a response."""
+
+
+def read_calls(text: str) -> list[Call] | None:
+    """The calls of a response, in order; empty for an answer without any; None where it is
+    malformed."""
+    try:
+        return calls_of(text)
+    except Malformed:
+        return None
+
+
+def calls_of(text: str) -> list[Call]:
+    """As `read_calls`.
+
+    Raises:
+        Malformed: why it cannot be read.
+    """
+    text = text[: _end(text)]
+    return marked_calls(text) if MARK.search(text) else plain_calls(text)
+
+
+def _end(text: str) -> int:
+    """Where a response ends, without blanks and marks of the turn's end."""
+    end, before = len(text), -1
+    while end != before:
+        before = end
+        while end and text[end - 1].isspace():
+            end -= 1
+        ended = [mark for mark in ENDS if text.endswith(mark, 0, end)]
+        end -= len(ended[0]) if ended else 0
+    return end
