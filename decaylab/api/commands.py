@@ -55,11 +55,11 @@ def prefix_decay(
     problems: ProblemsLike | None = None,
     limit: int | None = None,
     prefix_lengths: Sequence[int] | str | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     controls: Sequence[str] | str = ("correct-so-far",),
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -78,9 +78,13 @@ def prefix_decay(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
+    verdicts: str | Path | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -108,21 +112,25 @@ def prefix_decay(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
-            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
-        samples: Rollouts per problem and policy.
+            0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
+            0,5,10,20,40 of function calls.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -155,13 +163,22 @@ def prefix_decay(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
-        answer_rule: The answer rule to report: last_boxed, first_boxed, anywhere, gsm8k. The first
-            four are always stored; one of your own (plugin) is stored beside them. Default:
-            last_boxed.
+        answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
+            gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
+            parse. All of a task are stored; one of your own (plugin) is stored beside them.
+            Default: the first of the task.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        verdicts: Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and
+            verdict. Where there is none, it is written, to be filled in.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -206,10 +223,10 @@ def position_kl(
     limit: int | None = None,
     bins: Sequence[int] | str | None = None,
     rollout_length: int | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -228,11 +245,14 @@ def position_kl(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     survivors: int | None = None,
     estimand: Literal["tokens", "problems"] = "tokens",
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -268,22 +288,25 @@ def position_kl(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
             no upper end.
         rollout_length: The paper's N, in tokens: the cascade is measured after position N, and each
-            selector may select N tokens. Default: 40 with abacus-teacher, 100 with any other
-            teacher.
-        samples: Rollouts per problem and policy.
+            selector may select N tokens. Default: 40 with abacus-teacher; else 100, 20 of function
+            calls.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -316,6 +339,10 @@ def position_kl(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         survivors: Also draw the curves over rollouts of at least N tokens, the same rollouts in
@@ -325,6 +352,8 @@ def position_kl(
             validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -377,10 +406,10 @@ def category_kl(
     limit: int | None = None,
     categories: str | Path | None = None,
     min_count: int = 50,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -399,11 +428,14 @@ def category_kl(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     bins: Sequence[int] | str | None = None,
     estimand: Literal["tokens", "problems"] = "tokens",
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -439,19 +471,22 @@ def category_kl(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         categories: A TOML file of token categories that replace the paper's six.
         min_count: Minimum occurrences of a token in the list of highest-KL tokens.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -484,6 +519,10 @@ def category_kl(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
@@ -493,6 +532,8 @@ def category_kl(
             validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -545,10 +586,10 @@ def submode(
     limit: int | None = None,
     share: float = 0.1,
     second_mode: float = 0.1,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -567,9 +608,12 @@ def submode(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -605,19 +649,22 @@ def submode(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         share: Share of tokens to analyse, those with the highest KL.
         second_mode: Smallest teacher probability at which its second token counts as a mode.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -650,12 +697,18 @@ def submode(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
             validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -708,10 +761,10 @@ def signals(
     limit: int | None = None,
     rollout_length: int | None = None,
     advise: bool = False,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -730,6 +783,8 @@ def signals(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     bins: Sequence[int] | str | None = None,
     cumulative_share: float = 0.45,
@@ -738,6 +793,7 @@ def signals(
     evidence: Sequence[str | Path] | str = (),
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -773,21 +829,24 @@ def signals(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         rollout_length: The paper's N, in tokens: the cascade is measured after position N, and each
-            selector may select N tokens. Default: 40 with abacus-teacher, 100 with any other
-            teacher.
+            selector may select N tokens. Default: 40 with abacus-teacher; else 100, 20 of function
+            calls.
         advise: Advise how to train this pair, using all of its runs under runs/ (or evidence).
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -820,6 +879,10 @@ def signals(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
@@ -840,6 +903,8 @@ def signals(
             validation.csv. Default: every in evaluate, last elsewhere.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -890,10 +955,10 @@ def served_kl(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     tensor_parallel: int = 1,
     top_ids: int = 64,
@@ -914,10 +979,13 @@ def served_kl(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     bins: Sequence[int] | str | None = None,
     estimand: Literal["tokens", "problems"] = "tokens",
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -946,17 +1014,20 @@ def served_kl(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         tensor_parallel: vllm: GPUs per model.
@@ -991,6 +1062,10 @@ def served_kl(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
@@ -998,6 +1073,8 @@ def served_kl(
         estimand: tokens: mean over tokens. problems: mean of the per-problem means.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -1039,10 +1116,10 @@ def behaviour(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -1061,10 +1138,14 @@ def behaviour(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     checkpoint_rule: str | None = None,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
+    verdicts: str | Path | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     rollouts_format: str | None = None,
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
@@ -1095,17 +1176,20 @@ def behaviour(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -1138,15 +1222,24 @@ def behaviour(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
             validation.csv. Default: every in evaluate, last elsewhere.
-        answer_rule: The answer rule to report: last_boxed, first_boxed, anywhere, gsm8k. The first
-            four are always stored; one of your own (plugin) is stored beside them. Default:
-            last_boxed.
+        answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
+            gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
+            parse. All of a task are stored; one of your own (plugin) is stored beside them.
+            Default: the first of the task.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        verdicts: Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and
+            verdict. Where there is none, it is written, to be filled in.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         rollouts_format: The format of the files, if their columns do not identify it.
         prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
@@ -1191,10 +1284,10 @@ def evaluate(
     problems: ProblemsLike | None = None,
     limit: int | None = None,
     checkpoint_rule: str | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -1213,8 +1306,12 @@ def evaluate(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     thought_marks: str | None = None,
+    verdicts: str | Path | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -1240,19 +1337,23 @@ def evaluate(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
             validation.csv. Default: every in evaluate, last elsewhere.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
-        answer_rule: The answer rule to report: last_boxed, first_boxed, anywhere, gsm8k. The first
-            four are always stored; one of your own (plugin) is stored beside them. Default:
-            last_boxed.
-        temperature: Sampling temperature. 0 is greedy.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
+        answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
+            gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
+            parse. All of a task are stored; one of your own (plugin) is stored beside them.
+            Default: the first of the task.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -1285,10 +1386,18 @@ def evaluate(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        verdicts: Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and
+            verdict. Where there is none, it is written, to be filled in.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
@@ -1352,6 +1461,8 @@ def train(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     test_problems: ProblemsLike | None = None,
     test_limit: int | None = None,
@@ -1375,7 +1486,8 @@ def train(
     max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
-    temperature: float = 0.7,
+    no_sandbox: bool = False,
+    temperature: float | None = None,
     top_p: float = 1.0,
     top_k: int = 0,
     batch_rows: int = 256,
@@ -1408,7 +1520,7 @@ def train(
         budget: Positions per rollout that carry loss. Default: the N of ESR.
         divergence: What is minimised: reverse-kl, forward-kl, js, policy-gradient. All but the last
             are exact, over the whole vocabulary.
-        steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
+        steps: Optimiser updates. Default: 100 with the embedded pair, else 200, and 400 of code.
         problems_per_step: Problems per step, summed over processes.
         full_finetune: Train all weights instead of LoRA.
         learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
@@ -1447,11 +1559,15 @@ def train(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         test_problems: Problems that trained students will be tested on. Training problems that also
-            occur there are dropped; none skips this check. Default: abacus with the embedded pair,
-            math500 with any other.
+            occur there are dropped; none skips this check. Several are separated by commas.
+            Default: abacus with the embedded pair, else math500, or the test sets of the task.
         test_limit: Use only the first N test problems.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
@@ -1478,10 +1594,13 @@ def train(
             0,50,100,200.
         max_tokens: Maximum tokens of a full rollout.
         answer_rule: The answer rule for grading held-out answers: last_boxed, first_boxed,
-            anywhere, gsm8k.
+            anywhere, gsm8k, last_block, first_block, whole, completion, full, name, parse.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
-        temperature: Sampling temperature. 0 is greedy.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
@@ -1540,6 +1659,8 @@ def sweep(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
     test_problems: ProblemsLike | None = None,
     validation_problems: int = 100,
@@ -1567,8 +1688,9 @@ def sweep(
     max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
     thought_marks: str | None = None,
+    no_sandbox: bool = False,
     level: float = 0.95,
-    temperature: float = 0.7,
+    temperature: float | None = None,
     top_p: float = 1.0,
     top_k: int = 0,
     seed: int = 0,
@@ -1599,7 +1721,7 @@ def sweep(
             abacus-train with the embedded pair.
         test_limit: Use only the first N test problems.
         budget: Positions per rollout that carry loss. Default: the N of ESR.
-        steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
+        steps: Optimiser updates. Default: 100 with the embedded pair, else 200, and 400 of code.
         learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
         samples: Rollouts per test problem.
@@ -1637,11 +1759,15 @@ def sweep(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
         test_problems: Problems that trained students will be tested on. Training problems that also
-            occur there are dropped; none skips this check. Default: abacus with the embedded pair,
-            math500 with any other.
+            occur there are dropped; none skips this check. Several are separated by commas.
+            Default: abacus with the embedded pair, else math500, or the test sets of the task.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
         rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with
@@ -1680,11 +1806,15 @@ def sweep(
         checkpoint_rule: Checkpoints to evaluate; best is by the run's validation.csv.
         max_tokens: Maximum tokens of a full rollout.
         answer_rule: The answer rule that is reported first and grades held-out answers: last_boxed,
-            first_boxed, anywhere, gsm8k.
+            first_boxed, anywhere, gsm8k, last_block, first_block, whole, completion, full, name,
+            parse.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         level: Confidence level of intervals and bands.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         top_p: Nucleus sampling. 1 turns it off.
         top_k: Top-k sampling. 0 turns it off.
         seed: The first seed.
@@ -1762,7 +1892,7 @@ def plan(
     student: PolicyLike | None = None,
     problems: ProblemsLike | None = None,
     limit: int | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
     only: Sequence[str] | str = ("prefix-decay", "diagnostics", "train"),
@@ -1783,6 +1913,7 @@ def plan(
     trust_remote_code: bool = False,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
     validation_problems: int = 100,
     selector: SelectorName = "prefix",
     budget: int | None = None,
@@ -1806,7 +1937,7 @@ def plan(
     prompt_kind: Literal["auto", "question", "rendered"] = "auto",
     prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse",
     no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
-    temperature: float = 0.7,
+    temperature: float | None = None,
     top_p: float = 1.0,
     batch_rows: int = 256,
     tensor_parallel: int = 1,
@@ -1831,13 +1962,15 @@ def plan(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        samples: Rollouts per problem and policy.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
             of parameters.
         only: Commands to plan, comma-separated: prefix-decay,diagnostics,train.
@@ -1871,6 +2004,8 @@ def plan(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
         selector: Which positions carry loss: prefix, prefix-mask, suffix, middle, random, full,
@@ -1885,7 +2020,7 @@ def plan(
             continues.
         divergence: What is minimised: reverse-kl, forward-kl, js, policy-gradient. All but the last
             are exact, over the whole vocabulary.
-        steps: Optimiser updates. Default: 100 with the embedded pair, 200 with any other.
+        steps: Optimiser updates. Default: 100 with the embedded pair, else 200, and 400 of code.
         problems_per_step: Problems per step, summed over processes.
         rollouts_per_problem: Rollouts per problem in a step.
         full_finetune: Train all weights instead of LoRA.
@@ -1897,7 +2032,8 @@ def plan(
         checkpoint_every: Steps between checkpoints. Default: 25 with the embedded pair, 50 with any
             other. The last step is always saved.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
-            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
+            0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
+            0,5,10,20,40 of function calls.
         rollout_length: train: tokens at which rollouts stop, or full. Default: that of train.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
@@ -1911,7 +2047,8 @@ def plan(
             template.
         prompt_in_response: What happens to a response that begins with its own prompt.
         no_stop_reason: Stop reason of rollouts whose file does not give one.
-        temperature: Sampling temperature. 0 is greedy.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training.
         top_p: Nucleus sampling. 1 turns it off.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
@@ -1952,7 +2089,7 @@ def preflight(
     problems: ProblemsLike | None = None,
     limit: int | None = None,
     prefix_lengths: Sequence[int] | str | None = None,
-    samples: int = 4,
+    samples: int | None = None,
     max_tokens: int | None = None,
     controls: Sequence[str] | str = ("correct-so-far",),
     teacher_revision: str | None = None,
@@ -1970,7 +2107,10 @@ def preflight(
     split: str | None = None,
     columns: Mapping[str, str] = {},
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
     leave_out_long: bool = False,
+    no_sandbox: bool = False,
     batch_rows: int = 256,
     plugin: Sequence[str] | str = (),
     quiet: bool = False,
@@ -1984,15 +2124,18 @@ def preflight(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
-            0,20,40,80,120 with abacus-teacher, 0,100,200,300 with any other teacher.
-        samples: Rollouts per problem and policy.
+            0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
+            0,5,10,20,40 of function calls.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
-            abacus-teacher, 2048 with any other teacher.
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
         quiet: Show no progress and no notes.
@@ -2023,8 +2166,14 @@ def preflight(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
         leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
             their number is reported.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
         batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
             with a different value.
         plugin: A Python file or module that registers a selector, an answer rule or a problem set
@@ -2065,6 +2214,7 @@ def read_rollouts(
     revision: str | None = None,
     split: str | None = None,
     instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
     plugin: Sequence[str] | str = (),
     quiet: bool = False,
 ) -> RolloutFiles:
@@ -2078,7 +2228,9 @@ def read_rollouts(
             abacus-teacher, which ships with decaylab.
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
-        problems: abacus, abacus-train, math500, gsm8k, a .jsonl, .json or .parquet file,
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
+            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -2114,6 +2266,8 @@ def read_rollouts(
         instruction: Text added after each question: boxed (reason step by step, answer in
             \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
             none for abacus and your own problems.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
         plugin: A Python file or module that registers a selector, an answer rule or a problem set
             of your own; repeat for several.
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from decaylab.errors import UserError
 from decaylab.plugins import origins
 from decaylab.runs import graded, store
-from decaylab.runs.outcomes import GRADE
+from decaylab.runs.graded import GRADE
 from decaylab.runs.vocabulary import STUDENT, STUDENTS, TEACHER, TEACHERS
 
 Compared = Literal["teachers", "students"]

@@ -29,7 +29,7 @@ from decaylab.rollout_files import summary
 from decaylab.rollout_files.table import to_table
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.engines import Engines
-from decaylab.rollouts.sampling import SamplingSettings
+from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import absent_note
 from decaylab.runs import graded, measurements, own_tokens, records, store
 from decaylab.runs.vocabulary import (
@@ -110,6 +110,8 @@ def _measured(
             setup.external, setup.problems, setup.student, collector.judge, setup.prompts[STUDENT]
         )
     rollouts = collector.collect(given)
+    if setup.verdicts:
+        setup.verdicts.check()
     notes = [
         *setup.notes,
         *given_notes,
@@ -158,9 +160,7 @@ def _collector(
         int(options.samples or 0),
         int(options.max_tokens or 0),
         options.controls,
-        SamplingSettings(
-            float(options.temperature or 0), options.top_p, options.top_k, options.seed
-        ),
+        settings_of(options),
         part_rows=options.batch_rows,
         parallel=engines.parallel,
     )
@@ -178,6 +178,7 @@ def _collector(
         options.thought_marks,
         *rules,
         task=setup.problem_set.task,
+        given=setup.verdicts,
     )
     return Collector(student, teacher, setup.problems, setup.prompts, plan, judge, folder, reporter)
 

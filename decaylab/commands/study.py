@@ -58,6 +58,8 @@ class Study(StudyRollouts):
                 self._score(target.label, policy, base, (FROZEN,))
         if not tokens:
             self._keep(TEACHER, self._sampled(self.setup.teacher, TEACHER, TEACHER))
+        if self.setup.verdicts:
+            self.setup.verdicts.check()
         return self.material
 
     @property

@@ -27,7 +27,7 @@ from decaylab.progress import Reporter
 from decaylab.rollout_files.table import to_table
 from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
-from decaylab.rollouts.sampling import SamplingSettings
+from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
 from decaylab.runs import graded, sources, store
 from decaylab.runs.vocabulary import BASE, STUDENT, TEACHER
@@ -120,7 +120,7 @@ class StudyRollouts:
                     f"fresh: base's rollouts are those of {name}, others are sampled at T = "
                     f"{self.options.temperature:g}; give --temperature the one of the file"
                 )
-            judge = self._judge(STUDENT, setup.student)
+            judge = self._judge(STUDENT, setup.student, BASE)
             table, notes = to_table(
                 setup.external, setup.problems, setup.student, judge, setup.prompts[STUDENT]
             )
@@ -157,14 +157,12 @@ class StudyRollouts:
                 f"{len(written) - len(asked)} rollouts of {run} are to problems that are not "
                 "asked, left out; a larger --limit takes them in"
             )
-        return self._judge(STUDENT, self.setup.student).current(asked)
+        return self._judge(STUDENT, self.setup.student, BASE).current(asked)
 
     def _sampled(self, policy: Policy, role: str, label: str) -> pa.Table:
         """A policy's own rollouts, from the cache or sampled now, part by part."""
         options, prompts = self.options, self.setup.prompts[role]
-        sampling = SamplingSettings(
-            float(options.temperature or 0), options.top_p, options.top_k, options.seed
-        )
+        sampling = settings_of(options)
         identity = {
             "policy": policy.identity.contents,
             "precision": policy.precision,
@@ -178,7 +176,7 @@ class StudyRollouts:
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
         self.material.rollout_folders[label] = folder.path
-        judge = self._judge(role, policy)
+        judge = self._judge(role, policy, label)
         # A finished one is read while another process is in there; what is still being made is
         # waited for.
         if (folder.path / "rollouts.parquet").exists():
@@ -205,8 +203,8 @@ class StudyRollouts:
                 )
             return folder.merge([written])
 
-    def _judge(self, role: str, policy: Policy) -> graded.Judge:
-        """What gives the verdicts on what a policy wrote."""
+    def _judge(self, role: str, policy: Policy, label: str) -> graded.Judge:
+        """What gives the verdicts on what a policy wrote. label: of the policy in the results."""
         default = self.setup.problem_set.answer_rule
         return graded.judge(
             self.grader,
@@ -215,6 +213,8 @@ class StudyRollouts:
             self.options.thought_marks,
             *(default, self.setup.answer_rule),
             task=self.setup.problem_set.task,
+            given=self.setup.verdicts,
+            whose=label,
         )
 
 

@@ -143,10 +143,11 @@ def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFr
     evaluated = measurements.read(jobs[0].evaluation / "measurements.parquet")
     rule = options.answer_rule or str(evaluated["answer_rule"].iloc[0])
     common: dict[str, Any] = {"level": options.level, "run": name}
+    reported = tasks.of_set(options.test_problems).reported_first(rule)
     frames: list[pd.DataFrame] = [
         analysis.measure(
             runs,
-            analysis.Settings(tasks.of_set(options.test_problems).reported_first(rule), **common),
+            analysis.Settings(reported, **common),
         ),
         token_selection.measure(runs, token_selection.Settings(**common)),
         stability.measure(runs, stability.Settings(rule, **common)),

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from decaylab.errors import UserError
 from decaylab.options.declared import DECAY, common
-from decaylab.options.kinds import CONTROLS, Controls, Lengths, Paths
+from decaylab.options.kinds import CONTROLS, Controls, Paths
+from decaylab.options.kinds import Lengths as PrefixLengths
 from decaylab.options.pair_options import PairOptions
 from decaylab.problems.tasks import CALLS, CODE, EMBEDDED_LENGTHS, MATHEMATICS, Lengths
 
@@ -21,7 +22,7 @@ def _listed(lengths: Lengths) -> str:
 class PrefixFields:
     """Options of prefixes and their controls."""
 
-    prefix_lengths: Lengths | None = common(
+    prefix_lengths: PrefixLengths | None = common(
         "The measurement",
         "Prefix lengths in tokens, starting at 0 (the teacher alone). Default: "
         f"{_listed(EMBEDDED_LENGTHS)} with abacus-teacher; else {_listed(MATHEMATICS.lengths)}, "

@@ -169,7 +169,6 @@ class PairOptions:
         "How functions to call reach the models. template: through the chat template. text: "
         "written ahead of the question.",
         "template",
-        identity=NEVER,  # the rendered prompts are part of the identity
     )
     leave_out_broken: bool = option(
         "The problems",
@@ -177,7 +176,6 @@ class PairOptions:
         "reported.",
         False,
         without=("rollouts", "plan"),
-        identity=NEVER,  # the problems are part of the identity
     )
     leave_out_long: bool = option(
         "The problems",
@@ -221,6 +219,15 @@ class PairOptions:
         place=3,
         without=NO_RESULTS,
         identity=(TRAINED,),  # a training run grades held-out answers once
+    )
+    verdicts: PathName | None = option(
+        "The measurement",
+        "Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and verdict. "
+        "Where there is none, it is written, to be filled in.",
+        place=3,
+        only=("prefix-decay", "evaluate", "behaviour"),
+        metavar="FILE",
+        identity=NEVER,  # the record of the grades has its hash
     )
     no_sandbox: bool = option(
         "The measurement",

@@ -47,6 +47,7 @@ def _result(run: FoundRun, row: Measurement) -> EvalResult:
     problems, options = run.record["identity"]["problems"], run.options
     shown = [float(printing.in_unit(end, row.unit)) for end in (row.value, row.low, row.high)]
     samples, temperature = options["samples"], options.get("temperature")
+    measure = measure_name(row.answer_rule, samples)
     drawn = "" if temperature is None else f", T = {temperature:g}"
     return EvalResult(
         task_type="text-generation",
@@ -54,7 +55,7 @@ def _result(run: FoundRun, row: Measurement) -> EvalResult:
         dataset_name=called(problems["name"]),
         dataset_args={"version": problems.get("version"), "problems": row.problems},
         metric_type="accuracy",
-        metric_name=f"{measure_name(row.answer_rule, samples)} in per cent ({row.answer_rule}{drawn})",
+        metric_name=f"{measure} in per cent ({row.answer_rule}{drawn})",
         metric_value=shown[0],
         metric_args={"low": shown[1], "high": shown[2], "level": row.level, "samples": samples},
     )

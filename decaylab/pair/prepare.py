@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from decaylab.errors import UserError
@@ -24,6 +25,8 @@ from decaylab.progress import Reporter
 from decaylab.rollout_files import asked as rollouts_asked
 from decaylab.rollout_files import summary
 from decaylab.rollout_files.reading import Read
+from decaylab.runs import given_verdicts
+from decaylab.runs.given_verdicts import GivenVerdicts
 
 GRADING_WORKERS = 2
 Chosen = TypeVar("Chosen", Options, DiagnosticOptions, TrainOptions)
@@ -31,7 +34,8 @@ Chosen = TypeVar("Chosen", Options, DiagnosticOptions, TrainOptions)
 
 @dataclass(frozen=True)
 class Setup(Generic[Chosen]):
-    """The loaded and checked pair, problems and prompts. external: rollouts read from a file."""
+    """The loaded and checked pair, problems and prompts. external: rollouts read from a file.
+    verdicts: given by a grader elsewhere."""
 
     options: Chosen
     student: Policy
@@ -43,6 +47,7 @@ class Setup(Generic[Chosen]):
     problem_notes: tuple[str, ...]
     pair_notes: tuple[str, ...] = ()
     prompt_notes: tuple[str, ...] = ()
+    verdicts: GivenVerdicts | None = None
 
     @property
     def answer_rule(self) -> str:
@@ -69,8 +74,11 @@ def prepare(
         loading.resolve(str(options.student))
     tokenizer = read_tokenizer(options, "student", device) if options.rollouts else None
     problem_set, theirs = read_problems(options, tokenizer, reporter)
-    rule = options.answer_rule or problem_set.answer_rule
-    problems, notes = gradable.problems(problem_set, grader, rule, options.leave_out_broken)
+    verdicts = GivenVerdicts(Path(options.verdicts).expanduser()) if options.verdicts else None
+    problems, notes = problem_set.problems, problem_set.notes
+    if verdicts is None:
+        rule = options.answer_rule or problem_set.answer_rule
+        problems, notes = gradable.problems(problem_set, grader, rule, options.leave_out_broken)
     complete: frozenset[str] = frozenset()
     if theirs is not None and tokenizer is not None:
         problems, more = _with_rollouts(problems, theirs, problem_set, str(options.rollouts))
@@ -111,6 +119,7 @@ def prepare(
         problem_notes=notes,
         pair_notes=pair_notes(options, student, teacher),
         prompt_notes=prompt_notes,
+        verdicts=verdicts,
     )
 
 
@@ -155,6 +164,8 @@ def settled(problem_set: ProblemSet, options: PairOptions) -> ProblemSet:
     task, rule = problem_set.task, problem_set.answer_rule
     if options.prompt_format == "plain" and task.plain_rule:
         rule = task.plain_rule
+    if options.verdicts:
+        rule = given_verdicts.RULE
     chosen = options.answer_rule
     if chosen and chosen in RULES and not RULES[chosen] and chosen not in task.answer_rules:
         raise UserError(

@@ -100,7 +100,7 @@ Sampled = list[tuple[str, Response]]
 
 def _sample(setup: Setup[Options], role: str, rows: int) -> tuple[float, Sampled]:
     """Samples a batch of this many rows; returns its rate and its responses."""
-    prompts, samples = setup.prompts[role], setup.options.samples
+    prompts, samples = setup.prompts[role], int(setup.options.samples or 1)
     policy = setup.student if role == "student" else setup.teacher
     requests = []
     for row in range(rows):

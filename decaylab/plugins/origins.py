@@ -45,7 +45,11 @@ SHAPES = {
         "lower-case words joined by hyphens, such as my-set",
     ),
 }
-RESERVED = {SELECTOR: (), ANSWER_RULE: ("file", "gold"), PROBLEM_SET: ("rollouts", "none", "gym")}
+RESERVED = {
+    SELECTOR: (),
+    ANSWER_RULE: ("file", "gold", "verdicts"),
+    PROBLEM_SET: ("rollouts", "none", "gym"),
+}
 Named = tuple[str, str]
 """A kind and a name."""
 

@@ -61,7 +61,7 @@ class Asked:
         """One request per rollout. Every step draws the same random numbers."""
         budget = int(self.options.max_tokens or 1)
         for name, prompt in self.prompts[STUDENT].items():
-            for sample in range(self.options.samples):
+            for sample in range(int(self.options.samples or 1)):
                 yield Request(prompt, (), budget, STAGE, name, sample)
 
     def identity(self) -> dict[str, Any]:

@@ -51,7 +51,7 @@ from decaylab.probing.asked import (
 from decaylab.probing.options import ProbeOptions, probe_options
 from decaylab.probing.reading import Reading
 from decaylab.problems.problem import ProblemSet
-from decaylab.rollouts.sampling import Response, SamplingSettings
+from decaylab.rollouts.sampling import Response, settings_of
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, TEACHER, rows
 from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
@@ -247,7 +247,7 @@ class Probe:
         engine = TransformersEngine(
             student, batch_rows=chosen.batch_rows, on_warning=logger.warning
         )
-        sampling = SamplingSettings(chosen.temperature, chosen.top_p, chosen.top_k, chosen.seed)
+        sampling = settings_of(chosen)
         responses = engine.sample(requests, sampling)
         vocabulary = self._scoring(student).vocabulary
         rollouts, unreadable = [], 0

@@ -39,6 +39,11 @@ def bfcl(row: Mapping[str, Any], where: str, category: str) -> Problem:
     )
 
 
+def own(row: Mapping[str, Any], where: str) -> Problem:
+    """A problem of a user's own set, in the columns of BFCL; without right calls, none is right."""
+    return bfcl(row, where, "parallel_multiple" if row.get("ground_truth") else IRRELEVANCE)
+
+
 def glaive(row: Mapping[str, Any], where: str) -> Problem | None:
     """A training prompt; None for a row without functions."""
     read = glaive_rows.prompt(row, where)
@@ -49,5 +54,5 @@ def glaive(row: Mapping[str, Any], where: str) -> Problem | None:
     return Problem("", question, None, messages=turns, tools=_tools(functions))
 
 
-def _tools(functions: Sequence[Mapping[str, Any]]) -> str:
+def _tools(functions: Sequence[dict[str, Any]]) -> str:
     return json.dumps(schemas.as_tools(tuple(functions)), ensure_ascii=False)

@@ -50,6 +50,11 @@ def mbpp_plus(row: Mapping[str, Any], where: str) -> Problem:
     return _sentence(row, _judged(sets.mbpp_plus, row, where), where)
 
 
+def own(row: Mapping[str, Any], where: str) -> Problem:
+    """A problem of a user's own set, in the columns of MBPP (``test_list``) or of HumanEval."""
+    return mbpp(row, where) if "test_list" in row else humaneval(row, where)
+
+
 def codeultrafeedback(row: Mapping[str, Any], where: str) -> Problem:
     """A training prompt. It has no tests, so it has no gold answer."""
     question = row.get("instruction")

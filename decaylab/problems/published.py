@@ -73,6 +73,8 @@ PUBLISHED = {
     ),
 }
 """Every named set that is published."""
+OWN_ROWS: dict[str, Read] = {"code": code_sets.own, "calls": call_sets.own}
+"""How the rows of a user's own set are read, by the name of its task."""
 TRAINING = ("codeultrafeedback", "glaive")
 """Sets of training prompts, which have no answers."""
 WITH_TRAIN_SPLIT = ("math500", "gsm8k", "mbpp", *TRAINING)

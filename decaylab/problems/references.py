@@ -1,6 +1,6 @@
 """Whether the reference solutions of code pass their own tests; remembered between commands.
 
-    broken([problem.answer for problem in problems], sandboxed=True, workers=2)    # {17: "failed: ..."}
+    broken([problem.answer for problem in problems], sandboxed=True, workers=2)   # {17: "failed: "}
 
 A result depends on the problem, the code that judges it and the version of Python. Those that
 passed are remembered in the user's cache folder, so that a set is checked once on a machine.

@@ -17,11 +17,11 @@ from decaylab.problems.published import PUBLISHED, Read
 Parsed = tuple[list[Problem], list[str]]
 """Problems, and notes about their rows."""
 OF_OTHER_TASKS = {
-    "humaneval": {"entry_point", "test", "prompt"},
-    "mbpp": {"test_list", "task_id"},
-    "bfcl:CATEGORY": {"question", "function"},
+    "humaneval": ("code", {"entry_point", "test", "prompt"}),
+    "mbpp": ("code", {"test_list", "task_id"}),
+    "bfcl:CATEGORY": ("calls", {"question", "function"}),
 }
-"""Columns by which the sets of other tasks are known."""
+"""The task of the sets of other tasks, and the columns by which they are known."""
 
 
 def parsed(
@@ -105,11 +105,11 @@ def _recognised(row: Mapping[str, Any], source: str) -> str | None:
         return "math500"
     if "question" in row and "####" in str(row.get("answer")):
         return "gsm8k"
-    for name, columns in OF_OTHER_TASKS.items():
+    for name, (task, columns) in OF_OTHER_TASKS.items():
         if columns <= row.keys():
             raise UserError(
-                f"{source} has the columns of {name.partition(':')[0]}: name it, as in "
-                f"{name}:{source}"
+                f"{source} has the columns of {name.partition(':')[0]}: name the file as "
+                f"{name}:FILE, or register the rows with problem_set(..., task={task!r})"
             )
     return None
 

@@ -31,7 +31,7 @@ from decaylab.problems.answers import RULES
 from decaylab.problems.code_sets import INSTRUCTION as CODE_INSTRUCTION
 from decaylab.problems.files import FILE_SUFFIXES, Row, mended, read_rows
 from decaylab.problems.problem import BOXED_INSTRUCTION, ProblemSet, problem_set
-from decaylab.problems.published import PUBLISHED, TRAINING, named
+from decaylab.problems.published import OWN_ROWS, PUBLISHED, TRAINING, named
 from decaylab.problems.rows import Parsed, parsed, parsed_by
 from decaylab.problems.tasks import task_of
 
@@ -129,8 +129,11 @@ def _own(name: str, own: own_sets.OwnSet, wanted: _Wanted) -> ProblemSet:
     """The problems of a function that a user registered."""
     halves: list[str] = []
     rows = own_sets.read(name, wanted.limit, halves)
-    problems, notes = parsed(rows, None, wanted.columns, name, halves)
     task = task_of(own.task)
+    if read := OWN_ROWS.get(own.task):
+        problems, notes = parsed_by(read, rows, name, name, halves)
+    else:
+        problems, notes = parsed(rows, None, wanted.columns, name, halves)
     made = problem_set(name, own_sets.version(name), problems, notes, None, task)
     rule = own.answer_rule or task.answer_rules[0]
     for needed in (rule, *task.answer_rules):

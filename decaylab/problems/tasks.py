@@ -159,7 +159,7 @@ def task(
     measures: Mapping[str, str] | None = None,
     categories: str = "mathematics",
 ) -> Task:
-    """Registers a task of the user's own; its problem sets name it: ``problem_set(..., task=NAME)``.
+    """Registers a task of the user's own, which its problem sets name (``task=``).
 
     Args:
         name: lower-case words joined by hyphens or underscores.

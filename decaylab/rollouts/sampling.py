@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from decaylab.options.pair_options import PairOptions
 from decaylab.policies.policy import Policy
 
 Ids = tuple[int, ...]
@@ -43,6 +44,12 @@ class SamplingSettings:
             raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be at least 0 (0 is off), got {self.top_k}")
+
+
+def settings_of(options: PairOptions) -> SamplingSettings:
+    """The sampling settings of resolved options."""
+    temperature = float(options.temperature or 0)
+    return SamplingSettings(temperature, options.top_p, options.top_k, options.seed)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from decaylab.problems import grading, judges, thoughts
 from decaylab.problems.grading import Grader
 from decaylab.problems.problem import Problem
 from decaylab.problems.tasks import MATHEMATICS, Task
-from decaylab.runs import own_tokens, store
+from decaylab.runs import given_verdicts, own_tokens, store
+from decaylab.runs.given_verdicts import GivenVerdicts
 
 GRADE, MESSAGE = "grade_", "message_"
 Grade = Callable[[Sequence[str], Sequence[str]], Mapping[str, Sequence[str]]]
@@ -40,7 +41,8 @@ class Judge:
     """Grades rows of the rollouts table.
 
     gold: by problem_id. policies: by role. marks: of thoughts. by: hash of the grading code. own:
-    records of the user's own rules, and of programs that ran without a sandbox.
+    records of the user's own rules, of programs that ran without a sandbox, and of given verdicts.
+    given, whose: verdicts from a file, and whose rollouts these are.
     """
 
     grade: Grade
@@ -50,6 +52,8 @@ class Judge:
     marks: thoughts.Marks = thoughts.KNOWN
     by: Mapping[str, str] = field(default_factory=dict)
     own: Mapping[str, Any] = field(default_factory=dict)
+    given: GivenVerdicts | None = None
+    whose: str = ""
 
     @property
     def schema(self) -> pa.Schema:
@@ -75,7 +79,9 @@ class Judge:
         # A template may open a thought in the prompt, so its end is read too.
         starts = [self._answer_start(row) for row in rows]
         gold = [self.gold.get(row["problem_id"], "") for row in rows]
-        verdicts = self.grade(thoughts.answers(texts, starts), gold)
+        verdicts = dict(self.grade(thoughts.answers(texts, starts), gold))
+        if self.given:
+            verdicts[f"{GRADE}{given_verdicts.RULE}"] = self.given.of(self.whose, rows, gold)
         whole = []
         for index, row in enumerate(rows):
             tokens = own_tokens.number(
@@ -106,15 +112,19 @@ def judge(
     thought_marks: str | None,
     *named: str,
     task: Task = MATHEMATICS,
+    given: GivenVerdicts | None = None,
+    whose: str = "",
 ) -> Judge:
     """The judge of a run, with the answer rules, the policies' marks and ``--thought-marks``.
 
-    named: the answer rules that the run names, beside those of the task.
+    named: the answer rules that the run names, beside those of the task. given, whose: verdicts
+    from a file, and the label there of these rollouts.
     """
     rules = task.graded_by(*named)
+    judged = [rule for rule in rules if rule != given_verdicts.RULE]
 
     def grade(texts: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
-        grades = grader.grade(texts, gold, rules=rules, marks=())
+        grades = grader.grade(texts, gold, rules=judged, marks=())
         given = {f"{GRADE}{rule}": list(map(str, found)) for rule, found in grades.verdicts.items()}
         return given | {f"{MESSAGE}{rule}": found for rule, found in grades.messages.items()}
 
@@ -126,7 +136,9 @@ def judge(
     own = origins.identity((origins.ANSWER_RULE, rule) for rule in rules)
     if not grader.sandboxed:
         own["sandboxed"] = False
-    return Judge(grade, rules, gold, policies, marks, by, own)
+    if given:
+        own["verdicts"] = [whose, given.sha256]
+    return Judge(grade, rules, gold, policies, marks, by, own, given, whose)
 
 
 def count_open(table: pa.Table) -> int:

@@ -391,7 +391,8 @@ def _behaviour(source: Source, options: Options) -> Parts:
     if not (source.rows("open_thought_share")["value"] > 0).any():
         texts = texts[:-1]
     boxed = bool(source.whats(SEVERAL_BOXES))
-    texts = [column for column in texts if boxed or column.of not in (SEVERAL_BOXES, BOXES)]
+    if not boxed:
+        texts = tuple(column for column in texts if column.of not in (SEVERAL_BOXES, BOXES))
     titles = {
         "Response length in tokens, and its change against base": columns("responses"),
         f"Repetition{' and boxed answers' if boxed else ''}, and their change against base": texts,

@@ -32,7 +32,7 @@ from decaylab.pair.prepare import GRADING_WORKERS
 from decaylab.printing import percent, rounded
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress
-from decaylab.rollouts.sampling import Engine, SamplingSettings
+from decaylab.rollouts.sampling import Engine, settings_of
 from decaylab.rollouts.vllm_setup import require_installed
 from decaylab.runs import store, train_results
 from decaylab.runs.train_results import TrainResult
@@ -138,7 +138,7 @@ class Run:
         self.plan = Plan(
             setup.pair.problems,
             setup.pair.prompts,
-            SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed),
+            settings_of(options),
             options.problems_per_step,
             options.rollouts_per_problem,
             options.score_end,

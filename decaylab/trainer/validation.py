@@ -14,7 +14,7 @@ from decaylab.maths.token_means import means
 from decaylab.problems import thoughts
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
-from decaylab.rollouts.sampling import Engine, Request, Response, SamplingSettings
+from decaylab.rollouts.sampling import Engine, Request, Response, settings_of
 from decaylab.runs.rows import of_cells
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
@@ -57,9 +57,7 @@ class Validation:
         # The stage's name has no step, so every checkpoint draws the same random numbers.
         requests = [Request(prompts[name], (), budget, "validation", name, 0) for name in names]
         with reporter.stage("validation", len(requests)) as progress:
-            sampling = SamplingSettings(
-                options.temperature, options.top_p, options.top_k, options.seed
-            )
+            sampling = settings_of(options)
             responses = self.engine.sample(requests, sampling, progress.advance)
         scored = {
             rollout.rollout_id: rollout.columns["reverse_kl"].astype("float64")
