@@ -8,6 +8,7 @@ what the object yields, as ``tuple(candidate(x))`` may be asserted of a generato
 
 from __future__ import annotations
 
+import builtins
 import struct
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -55,7 +56,7 @@ def _write(value: Any, parts: list[bytes], depth: int) -> None:
     if not depth:
         raise RecursionError(f"data nested deeper than {DEPTH} levels")
     kind = type(value)
-    if kind in _ATOMS:
+    if kind in _ATOMS and (kind is not type or _is_built_in(value)):
         tag, packed = _ATOMS[kind]
         parts.append(_block(tag, packed(value)))
     elif kind in _CONTAINERS:
@@ -66,6 +67,10 @@ def _write(value: Any, parts: list[bytes], depth: int) -> None:
             _write(member, parts, depth - 1)
     else:
         _write(_reduced(value), parts, depth)
+
+
+def _is_built_in(kind: type) -> bool:
+    return getattr(builtins, kind.__name__, None) is kind
 
 
 def _block(tag: bytes, content: bytes) -> bytes:
@@ -97,6 +102,7 @@ _ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     str: (b"s", _text),
     bytes: (b"y", bytes),
     range: (b"r", _range),
+    type: (b"t", lambda value: _text(value.__name__)),
 }
 _CONTAINERS: dict[type, tuple[bytes, Callable[[Any], Collection[Any]]]] = {
     list: (b"L", list),
@@ -168,7 +174,7 @@ def _read(data: bytes, at: int, depth: int) -> tuple[Any, int]:
     (size,) = struct.unpack_from("<Q", data, at + 1)
     at += 9
     if tag in _BUILT:
-        members, at = _members(data, at, size * (2 if tag == b"D" else 1), depth)
+        members, at = _members(data, at, size, depth)
         return _BUILT[tag](members), at
     content = data[at : at + size]
     if len(content) != size:
@@ -202,8 +208,15 @@ def _nothing(content: bytes) -> None:
         raise Malformed("None has no content")
 
 
+def _built_in(content: bytes) -> type:
+    kind = getattr(builtins, content.decode("ascii"), None)
+    if not isinstance(kind, type):
+        raise Malformed("no built-in type")
+    return kind
+
+
 def _dictionary(members: list[Any]) -> dict[Any, Any]:
-    return dict(zip(members[::2], members[1::2]))
+    return dict(zip(members[::2], members[1::2], strict=True))
 
 
 _READ: dict[bytes, Callable[[bytes], Any]] = {
@@ -215,6 +228,7 @@ _READ: dict[bytes, Callable[[bytes], Any]] = {
     b"s": lambda content: content.decode("utf-8", "surrogatepass"),
     b"y": bytes,
     b"r": _read_range,
+    b"t": _built_in,
 }
 _BUILT: dict[bytes, Callable[[list[Any]], Any]] = {
     b"L": list,
