@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import builtins
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 EVALUATE, EXECUTE = "_evaluated_by_the_program", "_executed_by_the_program"
 """Names of the two functions that prepared tests may call."""
@@ -42,6 +43,7 @@ class Prepared:
         }
 
 
+@lru_cache(maxsize=512)
 def prepared(prompt: str, entry_point: str, tests: str, reference: str) -> Prepared:
     """The tests of a problem, ready for the judge.
 

@@ -9,7 +9,6 @@ processes are killed, each with its whole sandbox, as soon as there is a verdict
 
 from __future__ import annotations
 
-import json
 import os
 import selectors
 import signal
@@ -19,7 +18,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from types import ModuleType
 
+from decaylab.code.inside import judge, plain, program
 from decaylab.code.inside.limits import Limits
 from decaylab.code.sandbox import ENVIRONMENT, HARNESS, INSIDE, PACKAGES, Sandbox, interpreter
 from decaylab.code.sandbox import packages as numpy_folders
@@ -72,20 +73,20 @@ class Runner:
 
     def run(self, source: str, problem: CodeProblem) -> Outcome:
         """Executes a program and its tests."""
-        tests = json.dumps(problem.prepared().message()).encode()
-        program = source.encode("utf-8", "surrogatepass")
+        tests = plain.encode(problem.prepared().message())
+        given = source.encode("utf-8", "surrogatepass")
         deadline = time.monotonic() + self.timeout_seconds
         with ExitStack() as stack:
             requests, replies = stack.enter_context(_pipe()), stack.enter_context(_pipe())
             theirs = stack.enter_context(
-                self._started("program", program, requests.reading, replies.writing)
+                self._started(program, given, requests.reading, replies.writing)
             )
-            judge = stack.enter_context(
-                self._started("judge", tests, replies.reading, requests.writing)
+            ours = stack.enter_context(
+                self._started(judge, tests, replies.reading, requests.writing)
             )
             for pipe in (requests, replies):
                 pipe.close()
-            words = _verdict(judge, deadline)
+            words = _verdict(ours, deadline)
             if words is None:
                 return self._timed_out()
             return _outcome(words, theirs)
@@ -100,7 +101,9 @@ class Runner:
         return Outcome("timed_out", f"no verdict after {self.timeout_seconds:g} s")
 
     @contextmanager
-    def _started(self, side: str, given: bytes, incoming: int, outgoing: int) -> Iterator[Process]:
+    def _started(
+        self, side: ModuleType, given: bytes, incoming: int, outgoing: int
+    ) -> Iterator[Process]:
         """One side's process, which is killed at the end."""
         with ExitStack() as stack:
             handle = stack.enter_context(tempfile.TemporaryFile())
@@ -110,7 +113,7 @@ class Runner:
             process = subprocess.Popen(
                 command,
                 stdin=handle,
-                stdout=subprocess.PIPE if side == "judge" else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[incoming, outgoing, *descriptors],
                 env=ENVIRONMENT,
@@ -129,12 +132,13 @@ class Runner:
                     process.stdout.close()
 
     def _command(
-        self, stack: ExitStack, side: str, incoming: int, outgoing: int
+        self, stack: ExitStack, side: ModuleType, incoming: int, outgoing: int
     ) -> tuple[list[str], list[int]]:
         """The words of a side's process, and the file descriptors that the sandbox needs."""
         is_inside = self.sandbox is not None
         paths = [HARNESS, PACKAGES] if is_inside else [str(INSIDE.parent), *_package_paths()]
-        words = [interpreter(), "-S", "-s", "-P", "-c", _START.format(paths, side)]
+        start = _START.format(paths, side.__name__.rpartition(".")[2])
+        words = [interpreter(), "-S", "-s", "-P", "-c", start]
         seconds = int(self.timeout_seconds) + 2
 
         def with_limits(words: list[str], user: int) -> list[str]:
@@ -204,8 +208,8 @@ def _verdict(judge: Process, deadline: float) -> bytes | None:
 def _outcome(words: bytes, program: Process) -> Outcome:
     """The judge's verdict; if the program is gone, by the signal that ended it."""
     try:
-        verdict, message = json.loads(words)
-    except ValueError:
+        verdict, message = plain.decode(words)
+    except plain.Malformed:
         return Outcome("error", "the judge ended without a verdict")
     if verdict == _ENDED:
         return _of_ending(_ending(program), message)

