@@ -8,12 +8,14 @@ Equal programs for one problem run once, whatever rule found them.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from decaylab.code import blocks, sandbox
 from decaylab.code.running import Outcome, Runner
 from decaylab.code.sets import CodeProblem
+from decaylab.errors import UserError
 
 TIMEOUT_SECONDS = 10.0
 """Wall time of one program, with the start of Python."""
@@ -72,6 +74,8 @@ def _run(
     """The outcomes of different programs; nothing is left running, Ctrl-C included."""
     if not works:
         return []
+    if os.name != "posix":
+        raise UserError(f"programs can be run on Linux and macOS; this is {os.name}")
     shut_in = sandbox.require() if sandboxed else None
     runner = Runner(shut_in, timeout_seconds)
     pool = ThreadPoolExecutor(workers)

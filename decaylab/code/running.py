@@ -29,6 +29,8 @@ from decaylab.printing import visible
 
 MEMORY_BYTES = 2 << 30
 """Address space of one process."""
+PROCESSES = 64
+"""Threads of one program; it may have no process beside its own."""
 _START = "import sys; sys.path += {}; from inside.{} import main; main(sys.argv[1:])"
 _VERDICT_BYTES = 4096
 _ENDED = "ended"  # the judge's word for a program that is gone
@@ -110,6 +112,7 @@ class Runner:
             handle.write(given)
             handle.seek(0)
             command, descriptors = self._command(stack, side, incoming, outgoing)
+            folder = None if self.sandbox else stack.enter_context(tempfile.TemporaryDirectory())
             process = subprocess.Popen(
                 command,
                 stdin=handle,
@@ -117,6 +120,7 @@ class Runner:
                 stderr=subprocess.DEVNULL,
                 pass_fds=[incoming, outgoing, *descriptors],
                 env=ENVIRONMENT,
+                cwd=folder,
                 start_new_session=self.sandbox is None,
             )
             self.alive.add(process)
@@ -139,15 +143,12 @@ class Runner:
         paths = [HARNESS, PACKAGES] if is_inside else [str(INSIDE.parent), *_package_paths()]
         start = _START.format(paths, side.__name__.rpartition(".")[2])
         words = [interpreter(), "-S", "-s", "-P", "-c", start]
-        seconds = int(self.timeout_seconds) + 2
-
-        def with_limits(words: list[str], user: int) -> list[str]:
-            return words + Limits(user, MEMORY_BYTES, seconds, incoming, outgoing).words()
-
+        numbers = (MEMORY_BYTES, int(self.timeout_seconds) + 2)
         if self.sandbox is None:
-            return with_limits(words, 0), []
+            return [*words, *Limits(0, *numbers, 0, incoming, outgoing).words()], []
         command, descriptors, user = stack.enter_context(self.sandbox.command(words))
-        return with_limits(command, user), descriptors
+        limits = Limits(user, *numbers, PROCESSES, incoming, outgoing)
+        return [*command, *limits.words()], descriptors
 
 
 def _package_paths() -> list[str]:

@@ -78,11 +78,11 @@ def raised(name: str, message: str) -> Exception:
     """An exception of the program's, of a built-in class or `ProgramError`."""
     kind = getattr(builtins, name, None)
     if not isinstance(kind, type) or not issubclass(kind, Exception) or issubclass(kind, _NEVER):
-        return ProgramError(f"{name}: {message}")
+        return ProgramError(f"{name}: {message}".removesuffix(": "))
     try:
         error: Exception = kind(message)
     except TypeError:  # UnicodeDecodeError takes five arguments
-        return ProgramError(f"{name}: {message}")
+        return ProgramError(f"{name}: {message}".removesuffix(": "))
     return error
 
 
