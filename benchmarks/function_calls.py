@@ -38,7 +38,7 @@ from timing import Row, keep, parser, show, surroundings
 from decaylab.calls import sets
 from decaylab.calls.judging import CallProblem, judge
 
-TOY_CASES, TRIES = 4, 200
+TOY_CASES, TABLE_CASES, TRIES = 4, 8, 200
 MIXED, FAILED = "only some names with underscores", "the checker ends with an exception"
 CERTAIN = {
     "nothing": "correct",
@@ -198,11 +198,11 @@ def main(words: Sequence[str] | None = None) -> None:
         raise SystemExit("bfcl-eval is not installed: pip install --no-deps bfcl-eval")
     own = asked.toy or asked.table is not None
     problems = own_problems.problems() if own else published()
-    count = TOY_CASES if own else asked.cases
-    compared = list(cases(problems, count, asked.seed))
     if asked.table is not None:
-        asked.table.write_text(table(compared, ast_checker) + "\n")
+        tabled = list(cases(problems, TABLE_CASES, asked.seed))
+        asked.table.write_text(table(tabled, ast_checker) + "\n")
         return
+    compared = list(cases(problems, TOY_CASES if own else asked.cases, asked.seed))
     result = certain(compared) if own else {"source": version(), "problems": len(problems)}
     if ast_checker is not None:
         result |= compare(compared, ast_checker)

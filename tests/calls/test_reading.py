@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from decaylab.calls import json_calls, plain
-from decaylab.calls.reading import Call, read_calls
+from decaylab.calls.reading import ENDS, Call, read_calls
 
 ONE = [("get_weather", {"city": "Paris", "days": 3})]
 TWO = [*ONE, ("math.gcd", {"a": 12, "b": -8})]
@@ -20,83 +20,74 @@ OF_LLAMA = [text.replace("arguments", "parameters") for text in AS_JSON]
 IN_PYTHON = ["get_weather(city='Paris', days=3)", "math.gcd(a=12, b=-8)"]
 OPENAI = [{"name": name, "arguments": json.dumps(given)} for name, given in TWO]
 OF_OPENAI = [json.dumps({"type": "function", "id": "c1", "function": one}) for one in OPENAI]
-FORMS = {
-    "Hermes, Qwen": lambda n: "\n".join(f"<tool_call>\n{t}\n</tool_call>" for t in AS_JSON[:n]),
-    "Qwen without line breaks": lambda n: (
-        "<tool_call>" + "</tool_call><tool_call>".join(AS_JSON[:n])
-    ),
-    "Qwen, the last one not closed": lambda n: "\n".join(f"<tool_call>\n{t}" for t in AS_JSON[:n]),
-    "Llama 3.1": lambda n: "; ".join(OF_LLAMA[:n]),
-    "Llama 3.1 with its mark": lambda n: "<|python_tag|>" + "; ".join(OF_LLAMA[:n]) + "<|eom_id|>",
-    "Llama 3.1, in Python": lambda n: "<|python_tag|>" + "; ".join(IN_PYTHON[:n]),
-    "Llama 3.2": lambda n: f"[{', '.join(IN_PYTHON[:n])}]<|eot_id|>",
-    "Mistral": lambda n: f"[TOOL_CALLS][{', '.join(AS_JSON[:n])}]</s>",
-    "Mistral with a blank": lambda n: f"[TOOL_CALLS] [{', '.join(AS_JSON[:n])}]",
-    "OpenAI": lambda n: f"[{', '.join(OF_OPENAI[:n])}]",
-    "OpenAI, a message": lambda n: (
-        f'{{"content": null, "tool_calls": [{",".join(OF_OPENAI[:n])}]}}'
-    ),
-    "OpenAI in lines": lambda n: "\n".join(OF_OPENAI[:n]),
-    "JSON list": lambda n: f"[{', '.join(AS_JSON[:n])}]",
-    "JSON lines": lambda n: "\n".join(AS_JSON[:n]),
-    "JSON separated by commas": lambda n: ", ".join(AS_JSON[:n]),
-    "JSON in a fence": lambda n: f"```json\n[{', '.join(AS_JSON[:n])}]\n```",
-    "JSON in a fence without language": lambda n: "```\n" + "\n".join(AS_JSON[:n]) + "\n```",
-    "JSON in fences": lambda n: "\n".join(f"```json\n{t}\n```" for t in AS_JSON[:n]),
-    "JSON in a fence that does not end": lambda n: "```json\n" + "\n".join(AS_JSON[:n]),
-    "JSON in other tags": lambda n: "\n".join(f"<tools>\n{t}\n</tools>" for t in AS_JSON[:n]),
-    "Python lines": lambda n: "\n".join(IN_PYTHON[:n]),
-    "Python list": lambda n: f"[{', '.join(IN_PYTHON[:n])}]",
-    "Python in a fence": lambda n: "```python\n" + "\n".join(IN_PYTHON[:n]) + "\n```",
-    "Gemma's tool_code": lambda n: "```tool_code\n" + "\n".join(IN_PYTHON[:n]) + "\n```",
-    "Python in one line of a fence": lambda n: f"```[{', '.join(IN_PYTHON[:n])}]```",
-    "Python separated by semicolons": lambda n: "; ".join(IN_PYTHON[:n]),
-    "Python in backticks": lambda n: f"`[{', '.join(IN_PYTHON[:n])}]`",
+NAMED = [f"{name}[ARGS]{json.dumps(given)}" for name, given in TWO]
+IDENTIFIED = [text.replace("[ARGS]", "[CALL_ID]a1B2[ARGS]") for text in NAMED]
+BARE = [text.replace("[ARGS]", "") for text in NAMED]
+OF_GLAIVE = [f'{{"name": "{name}", "arguments": \'{json.dumps(given)}\'}}' for name, given in TWO]
+CUSTOM = [f"<function={name}>{json.dumps(given)}</function>" for name, given in TWO]
+
+FORMS: dict[str, tuple[list[str], str, str, str]] = {
+    # the calls, and what stands before the first, between two, and after the last
+    "Hermes, Qwen": (AS_JSON, "<tool_call>\n", "\n</tool_call>\n<tool_call>\n", "\n</tool_call>"),
+    "Qwen in one line": (AS_JSON, "<tool_call>", "</tool_call><tool_call>", "</tool_call>"),
+    "Qwen, the last one not closed": (AS_JSON, "<tool_call>\n", "\n<tool_call>\n", ""),
+    "Llama 3.1": (OF_LLAMA, "", "; ", ""),
+    "Llama 3.1 with its mark": (OF_LLAMA, "<|python_tag|>", "; ", "<|eom_id|>"),
+    "Llama 3.1, in Python": (IN_PYTHON, "<|python_tag|>", "; ", ""),
+    "Llama 3.1, custom": (CUSTOM, "", "", ""),
+    "Llama 3.2": (IN_PYTHON, "[", ", ", "]<|eot_id|>"),
+    "Mistral": (AS_JSON, "[TOOL_CALLS][", ", ", "]</s>"),
+    "Mistral with a blank": (AS_JSON, "[TOOL_CALLS] [", ", ", "]"),
+    "Mistral's later form": (NAMED, "[TOOL_CALLS]", "[TOOL_CALLS]", ""),
+    "Mistral's later form, identified": (IDENTIFIED, "[TOOL_CALLS]", "[TOOL_CALLS]", ""),
+    "Mistral's later form without marks": (BARE, "", "", ""),
+    "OpenAI": (OF_OPENAI, "[", ", ", "]"),
+    "OpenAI, a message": (OF_OPENAI, '{"content": "", "tool_calls": [', ", ", "]}"),
+    "OpenAI in lines": (OF_OPENAI, "", "\n", ""),
+    "glaive": (OF_GLAIVE, "<functioncall> ", " <functioncall> ", " <|endoftext|>"),
+    "glaive, an object": (AS_JSON, "<functioncall> ", " <functioncall> ", " <|endoftext|>"),
+    "JSON list": (AS_JSON, "[", ", ", "]"),
+    "JSON lines": (AS_JSON, "", "\n", ""),
+    "JSON separated by commas": (AS_JSON, "", ", ", ""),
+    "JSON in a fence": (AS_JSON, "```json\n[", ", ", "]\n```"),
+    "JSON in a fence without language": (AS_JSON, "```\n", "\n", "\n```"),
+    "JSON in fences": (AS_JSON, "```json\n", "\n```\nand\n```json\n", "\n```"),
+    "JSON in a fence that does not end": (AS_JSON, "```json\n", "\n", ""),
+    "JSON in other tags": (AS_JSON, "<tools>\n", "\n</tools>\n<tools>\n", "\n</tools>"),
+    "Python lines": (IN_PYTHON, "", "\n", ""),
+    "Python list": (IN_PYTHON, "[", ", ", "]"),
+    "Python in a fence": (IN_PYTHON, "```python\n", "\n", "\n```"),
+    "Python in one line of a fence": (IN_PYTHON, "```[", ", ", "]```"),
+    "Python separated by semicolons": (IN_PYTHON, "", "; ", ""),
+    "Python in backticks": (IN_PYTHON, "`[", ", ", "]`"),
+    "Gemma's tool_code": (IN_PYTHON, "```tool_code\n", "\n", "\n```"),
 }
-NAMED = [f"{name}[ARGS]{json.dumps(arguments)}" for name, arguments in TWO]
-FORMS |= {
-    "Mistral's later form": lambda n: "".join(f"[TOOL_CALLS]{text}" for text in NAMED[:n]),
-    "Mistral's later form, identified": lambda n: "".join(
-        f"[TOOL_CALLS]{text.replace('[ARGS]', '[CALL_ID]a1B2[ARGS]')}" for text in NAMED[:n]
-    ),
-    "Mistral's later form without marks": lambda n: "".join(NAMED[:n]).replace("[ARGS]", ""),
-    "glaive": lambda n: (
-        " ".join(
-            f"<functioncall> {json.dumps({'name': name})[:-1]}, \"arguments\": '{json.dumps(given)}'}}"
-            for name, given in TWO[:n]
-        )
-        + " <|endoftext|>"
-    ),
-    "glaive, an object": lambda n: " ".join(f"<functioncall> {text}" for text in AS_JSON[:n]),
-    "Llama 3.1, custom": lambda n: "".join(
-        f"<function={name}>{json.dumps(given)}</function>" for name, given in TWO[:n]
-    ),
-}
-OF_QWEN_CODER = [
+OF_CODER = [
     "<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"
     "</parameter>\n</function>",
     "<function=math.gcd>\n<parameter=a>\n12\n</parameter>\n<parameter=b>\n-8\n</parameter>\n"
     "</function>",
 ]
 FORMS_OF_TEXTS = {
-    "Qwen3-Coder": lambda n: "\n".join(
-        f"<tool_call>\n{text}\n</tool_call>" for text in OF_QWEN_CODER[:n]
+    "Qwen3-Coder": (
+        OF_CODER,
+        "<tool_call>\n",
+        "\n</tool_call>\n<tool_call>\n",
+        "</tool_call>",
     ),
-    "Qwen3-Coder in one tag": lambda n: f"<tool_call>{''.join(OF_QWEN_CODER[:n])}</tool_call>",
-    "Qwen3-Coder without the tag": lambda n: "\n".join(OF_QWEN_CODER[:n]),
-    "Qwen3-Coder, the end left out": lambda n: "\n".join(OF_QWEN_CODER[:n]).removesuffix(
-        "</function>"
-    ),
+    "Qwen3-Coder in one tag": (OF_CODER, "<tool_call>", "\n", "</tool_call>"),
+    "Qwen3-Coder without the tag": (OF_CODER, "", "\n", ""),
 }
+WITHOUT_TEXT_AROUND = (
+    "Qwen, the last one not closed",
+    "Llama 3.1, in Python",  # everything after the mark is Python
+    "Mistral's later form without marks",
+    "JSON in a fence that does not end",
+    "Python separated by semicolons",  # lines of their own are looked for
+    "Python in one line of a fence",
+)
 FORMS_WITH_TEXT_AROUND = [
-    name
-    for name in (*FORMS, *FORMS_OF_TEXTS)
-    if "in Python" not in name  # everything after the mark is Python
-    and name not in ("Python list", "Python in backticks")  # shown below on a line of their own
-    and "without marks" not in name
-    and "does not end" not in name
-    and "separated by semicolons" not in name
-    and "one line of a fence" not in name
+    name for name in (*FORMS, *FORMS_OF_TEXTS) if name not in WITHOUT_TEXT_AROUND
 ]
 
 
@@ -107,10 +98,12 @@ def pairs(text: str) -> list[tuple[str, dict[str, Any]]] | None:
 
 def written(form: str, count: int) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
     """A text in this form and its calls; the values of some forms are texts."""
+    texts, before, between, after = (FORMS | FORMS_OF_TEXTS)[form]
+    text = before + between.join(texts[:count]) + after
     if form in FORMS:
-        return FORMS[form](count), TWO[:count]
-    texts = [(name, {key: str(value) for key, value in given.items()}) for name, given in TWO]
-    return FORMS_OF_TEXTS[form](count), texts[:count]
+        return text, TWO[:count]
+    calls = [(name, {key: str(value) for key, value in given.items()}) for name, given in TWO]
+    return text, calls[:count]
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -125,10 +118,10 @@ def test_each_form_is_read_with_one_and_with_two_calls(form: str, count: int) ->
 @pytest.mark.parametrize("form", FORMS_WITH_TEXT_AROUND)
 def test_text_before_and_after_changes_nothing(form: str, count: int) -> None:
     text, calls = written(form, count)
-    ended = text.removesuffix("<|eom_id|>").removesuffix("<|eot_id|>").removesuffix("</s>")
-    closed = not any(part in form for part in ("not closed", "left out"))
-    after = "\n\nI have called it." if closed else ""
-    assert pairs(f"Sure, I can look that up.\n{ended.strip()}{after}") == calls
+    for end in ENDS:
+        text = text.removesuffix(end)
+    around = f"Sure, I can look that up.\n{text}\n\nI have called it."
+    assert pairs(around) == calls
 
 
 VALUES: list[Any] = [
@@ -201,7 +194,8 @@ NO_CALL = [
     "hello",
     "5",
     '"get_weather"',
-    "Here is a program:\n```python\ndef area(b, h):\n    return b * h / 2\n\nprint(area(1, 5))\n```",
+    "Run this:\n```python\ndef area(b, h):\n    return b * h\n\nprint(area(1, 5))\n```",
+    "```python\n# nothing to call\n```",
     'The result is {"area": 25, "unit": "cm"}.',
     'She is {"name": "Ada", "age": 36}, or {"age": 36, name}.',
     "[1, 2] and {3}",
