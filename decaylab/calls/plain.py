@@ -14,24 +14,21 @@ from decaylab.calls.values import Call, Malformed
 _LANGUAGE = re.compile(r"[\w+-]*+(?=\s)")
 _OBJECT = re.compile(r'\{\s*+"|\[\s*+\{')
 _CALL = re.compile(r"\[?\s*+[A-Za-z_][\w.]*+\(")
+_NAME = re.compile(r'(?:\[\s*+)?\{\s*+"name"\s*+:')
 _ATTEMPT = re.compile(r"\{|\[\s*+\{|" + _CALL.pattern)
 OBJECTS = 200
 """How many openings of objects are tried in prose: each failure costs time in what precedes it."""
 
 
 def plain_calls(text: str) -> list[Call]:
-    """The calls of a text without marks; none for prose.
+    """The calls in a text without marks that are not all of it; none for prose.
 
     Raises:
-        Malformed: the text begins as calls do, but none can be read.
+        Malformed: the text begins as calls do, but none can be read; or an object in it does.
     """
-    text = text.strip().strip("`").strip() if text.count("`") == 2 else text.strip()
-    whole = _whole(text)
-    if whole is not None:
-        return whole
     parts = text.split("```")
     blocks = [_without_language(block) for block in parts[1::2]]
-    calls = [call for block in blocks for call in _whole(block) or ()]
+    calls = [call for block in blocks for call in whole_calls(block) or ()]
     prose = "\n".join(parts[::2]).strip()
     calls = calls or _objects(prose) or _lines(prose)
     if not calls and _ATTEMPT.match(prose or "".join(blocks[:1])):
@@ -39,8 +36,10 @@ def plain_calls(text: str) -> list[Call]:
     return calls
 
 
-def _whole(text: str) -> list[Call] | None:
-    """The calls of a text that holds nothing else; None for other texts."""
+def whole_calls(text: str) -> list[Call] | None:
+    """The calls of a text that holds nothing else, perhaps in backticks; None for other texts."""
+    text = text.strip()
+    text = text.strip("`") if text.count("`") == 2 else text
     for read in (_json, python_calls, _named):
         with suppress(Malformed):
             return read(text)
@@ -70,7 +69,11 @@ def _without_language(block: str) -> str:
 
 
 def _objects(prose: str) -> list[Call]:
-    """JSON objects and lists that are calls; others are passed over."""
+    """JSON objects and lists that are calls; others are passed over.
+
+    Raises:
+        Malformed: one begins with a name and cannot be read.
+    """
     calls: list[Call] = []
     at = 0
     for _ in range(OBJECTS):
@@ -80,6 +83,8 @@ def _objects(prose: str) -> list[Call]:
         try:
             value, at = value_at(prose, opening.start())
         except Malformed as error:
+            if _NAME.match(prose, opening.start()):
+                raise
             at = error.place
             continue
         with suppress(Malformed):

@@ -44,6 +44,8 @@ def _expressions(source: str) -> list[ast.expr]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on an unusual escape in a string
         statements = ast.parse(source.strip()).body
+    if not statements:
+        raise Malformed("nothing but comments")
     found: list[ast.expr] = []
     for statement in statements:
         if not isinstance(statement, ast.Expr):

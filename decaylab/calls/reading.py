@@ -33,7 +33,7 @@ NaN, Infinity; a key or argument given twice                        read: equal 
 from __future__ import annotations
 
 from decaylab.calls.marked import MARK, marked_calls
-from decaylab.calls.plain import plain_calls
+from decaylab.calls.plain import plain_calls, whole_calls
 from decaylab.calls.values import Call, Malformed
 
 __all__ = ["Call", "calls_of", "read_calls"]
@@ -57,7 +57,10 @@ def calls_of(text: str) -> list[Call]:
     Raises:
         Malformed: why it cannot be read.
     """
-    text = text[: _end(text)]
+    text = text[: _end(text)].strip()
+    calls = whole_calls(text)
+    if calls is not None:
+        return calls
     return marked_calls(text) if MARK.search(text) else plain_calls(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import shutil
@@ -189,6 +190,20 @@ def test_rollout_files(results: Path, capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     _, texts, ids = json.loads(text[text.index("\n{\n") :])["rows"]
     assert (texts["rollouts"], ids["rollouts"]) == (module.TOY, module.TOY // 2)
+
+
+def test_function_calls(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = run("function_calls", results)
+    text = capsys.readouterr().out
+    result = json.loads(text[text.index("{") :])
+    assert result["certain"] == module.TOY_CASES * len(module.CERTAIN)
+    assert result["uncertain"] == [] and result.get("unexplained", []) == []
+    lenient = functools.partial(module.judge, "name")  # a judge that looks at names only
+    monkeypatch.setattr(module, "judge", lambda rule, text, problem: lenient(text, problem))
+    with pytest.raises(SystemExit, match="verdicts differ"):
+        module.main(["--toy"])
 
 
 def test_the_bound_by_the_students_ids_is_exact_with_the_whole_vocabulary() -> None:
