@@ -33,7 +33,7 @@ from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.skewed_cells import NEAR_AN_END, near_an_end
 from decaylab.runs.vocabulary import ALL, FRACTION, FROZEN, NATS
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.categories import Categories
 from decaylab.tokens.pieces import visible
 from decaylab.tokens.token_table import Scored, check_edges
 
@@ -84,7 +84,7 @@ class Cells:
 
 
 def measure(
-    scored: Sequence[Scored], settings: Settings, rules: CategoryRules, end_ids: Collection[int]
+    scored: Sequence[Scored], settings: Settings, rules: Categories, end_ids: Collection[int]
 ) -> pd.DataFrame:
     """Every measurement that the token statistics allow.
 
@@ -116,7 +116,7 @@ class _Checkpoint:
     """One checkpoint over one set of rollouts."""
 
     def __init__(
-        self, scored: Scored, settings: Settings, rules: CategoryRules, end_ids: Collection[int]
+        self, scored: Scored, settings: Settings, rules: Categories, end_ids: Collection[int]
     ) -> None:
         table = self.table = scored.tokens
         self.settings, self.rules = settings, rules

@@ -38,7 +38,7 @@ from decaylab.analyses import behaviour, category_kl, position_kl, signals, subm
 from decaylab.problems.answers import ANSWER_RULES
 from decaylab.runs import store
 from decaylab.tokens import score_store
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.scoring import Rollout
 from decaylab.tokens.token_table import COLUMNS, Scored

@@ -32,8 +32,7 @@ from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollouts.engines import Engines
 from decaylab.runs import measurements, records, sources, store, students
-from decaylab.tokens import viewed
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens import task_categories, viewed
 
 # How a run was computed: what can be changed without another run being meant.
 COMPUTED = (
@@ -79,7 +78,8 @@ def diagnose(
     options = replace(
         chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact"
     )
-    rules = CategoryRules.load(Path(options.categories) if options.categories else None)
+    own = Path(options.categories) if options.categories else None
+    rules = task_categories.load("mathematics", own)
     check_rollouts(command, options)
     advising.check_folders(options.evidence)
     folder = store.RunFolder(results_folders.folder(command, options, chosen))

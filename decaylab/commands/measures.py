@@ -18,7 +18,7 @@ from decaylab.pair.prepare import Setup
 from decaylab.problems.grading import Grader
 from decaylab.runs import outcomes
 from decaylab.runs.vocabulary import BASE
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.categories import Categories
 from decaylab.tokens.noise_floor import with_noise_floor
 
 ALL_TOKENS = 10**9
@@ -30,7 +30,7 @@ class Context:
 
     options: DiagnosticOptions
     setup: Setup[DiagnosticOptions]
-    rules: CategoryRules
+    rules: Categories
     folder: Path
     chosen: targets.Targets
     plan: checkpoint_rules.Plan

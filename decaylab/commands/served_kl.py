@@ -34,8 +34,7 @@ from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.runs import sources, store
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT
-from decaylab.tokens import served_scores
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens import served_scores, task_categories
 from decaylab.tokens.score_store import PART_TOKENS, ScoreKey
 from decaylab.tokens.scoring import Rollout
 from decaylab.tokens.served_scores import COLUMNS, TOKENS, ServedScorer
@@ -72,7 +71,9 @@ def served_kl(
         with folder.lock():
             scores = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
             setup = diagnose.opened(COMMAND, setup, chosen, folder, spoken, scores=scores)
-            study = ServedStudy(setup, chosen, grader, reporter, CategoryRules.load(None), engines)
+            study = ServedStudy(
+                setup, chosen, grader, reporter, task_categories.load("mathematics", None), engines
+            )
             with closing(study):
                 material = study.gather(tokens=True, rollouts=False)
             route = "; ".join(study.routes)

@@ -31,7 +31,7 @@ from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
 from decaylab.runs import graded, sources, store
 from decaylab.runs.vocabulary import BASE, STUDENT, TEACHER
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.categories import Categories
 from decaylab.tokens.token_table import Scored
 
 
@@ -62,7 +62,7 @@ class StudyRollouts:
         targets: Targets,
         grader: Grader,
         reporter: Reporter,
-        rules: CategoryRules,
+        rules: Categories,
         engines: Engines,
     ) -> None:
         """rules: the categories of viewed tokens."""

@@ -1,68 +1,50 @@
-r"""Token categories: the kind of text of a token, independent of the tokenizer.
+"""Token categories: the kind of text of a token, independent of the tokenizer.
 
-    rules = CategoryRules.load(None)  # the rules of arXiv 2605.27028, data/categories.toml
-    codes = rules.classify(table["token"], table.lengths, ends)
-    rules.names[codes[0]]
+    categories = task_categories.load("code", None)
+    codes = categories.classify(table["token"], table.lengths, ends)
+    categories.names[codes[0]]
 
-``Therefore`` is planning as one token and as ``There`` and ``fore``; ``\(`` is a delimiter as one
-token or two.
+Each kind of text has a module that finds the category of each character: the rules of a file
+(`category_rules`), Python code (`code_categories`) and function calls (`call_categories`). From
+characters to tokens the way is the same for all, and here.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decaylab.errors import UserError
 from decaylab.maths.clusters import Ints
 
 END_OF_TURN = "end_of_turn"
-KEYS = {"name": str, "words": list, "pattern": str, "white_space": bool, "rest": bool}
-MOST = 100  # codes are 8 bits
 TOKENS_AT_A_TIME = 1 << 18
 LAST_SPACE = 0x3000
 # Whether each character is white space: an entry up to the last one, and one for all others.
 SPACES = np.array([chr(code).isspace() for code in range(LAST_SPACE + 2)])
 Codes = NDArray[np.int8]
+Span = tuple[int, int, int]  # first character, the one behind the last, code of the category
 
 
 @dataclass(frozen=True)
-class CategoryRules:
-    """Categories of text, in order of precedence.
+class Categories(ABC):
+    """Categories of text.
 
-    names: the categories in the order of the file, then ``end_of_turn``. patterns: pairs of a
-    category's code (its place in names) and its pattern; the first match decides. white_space,
-    rest: codes of these categories.
+    names: the categories in their order, then ``end_of_turn``. rest: code (place in names) of the
+    category of a token without any character of its own.
     """
 
     names: tuple[str, ...]
-    patterns: tuple[tuple[int, re.Pattern[str]], ...]
-    white_space: int
     rest: int
 
-    @classmethod
-    def load(cls, path: Path | None) -> CategoryRules:
-        """Reads a category file; None is the library's own.
-
-        Raises:
-            UserError: the file is missing or not TOML, or a key is unknown, missing or invalid.
-        """
-        file = path or resources.files("decaylab.data") / "categories.toml"
-        try:
-            return _rules(tomllib.loads(file.read_text(encoding="utf-8")))
-        except OSError as error:
-            raise UserError(f"cannot read the category file {path}: {error.strerror}") from None
-        except ValueError as error:  # invalid TOML, UTF-8 or key
-            raise UserError(f"category file {path}: {error}") from None
+    @abstractmethod
+    def of_characters(self, texts: Sequence[str]) -> Codes:
+        """Category of each character of concatenated texts, [characters]."""
 
     def classify(
         self,
@@ -72,9 +54,9 @@ class CategoryRules:
     ) -> Codes:
         """Category of each token, [tokens], as its place in ``names``.
 
-        A token takes the category of its first character that is not white space. Without such a
-        character it is white space. A token that is only part of a character takes the category of
-        the next character.
+        A token takes the category of its first character that is not white space; without such a
+        character, that of its first character. A token that is only part of a character takes the
+        category of the next character.
 
         Args:
             pieces: text of each token [tokens]; a rollout's pieces concatenate to its text.
@@ -90,26 +72,44 @@ class CategoryRules:
             codes[ends] = len(self.names) - 1
         return codes
 
-    def of_characters(self, texts: Sequence[str]) -> Codes:
-        """Category of each character of concatenated texts, [characters]."""
-        text_ends = np.cumsum([len(text) for text in texts])
-        codes = np.full(text_ends[-1], self.rest, dtype=np.int8)
-        for code, pattern in reversed(self.patterns):
-            codes[_matched(pattern, texts, text_ends)] = code
-        codes[_is_space("".join(texts))] = self.white_space
-        return codes
-
     def _of_tokens(self, pieces: list[str], until: Ints) -> Codes:
         """until: where the tokens of each rollout end."""
         texts = ["".join(pieces[start:stop]) for start, stop in pairwise([0, *until])]
         stops = np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)))
         starts = np.append(0, stops[:-1])
-        visible = np.append(np.flatnonzero(~_is_space("".join(texts))), stops[-1])
+        visible = np.append(np.flatnonzero(~is_space("".join(texts))), stops[-1])
         first_visible = visible[np.searchsorted(visible, starts)]
         at = np.where(first_visible < stops, first_visible, starts)
         text_ends = np.repeat(stops[until - 1], np.diff(until, prepend=0))
         codes = np.append(self.of_characters(texts), np.int8(self.rest))
         return np.where(at < text_ends, codes[at], self.rest).astype(np.int8)
+
+
+class Scanned(Categories):
+    """Categories that a scanner finds, text by text."""
+
+    @abstractmethod
+    def spans(self, text: str) -> Iterator[Span]:
+        """Stretches of a text with their category; what none covers is the rest."""
+
+    def of_characters(self, texts: Sequence[str]) -> Codes:
+        return np.concatenate([self._of_text(text) for text in texts])
+
+    def classify(
+        self,
+        pieces: Sequence[str] | NDArray[Any],
+        lengths: Ints,
+        ends: NDArray[np.bool_] | None = None,
+    ) -> Codes:
+        if ends is not None:  # a scanner would take "```<|im_end|>" for no fence
+            pieces = np.where(ends, "", np.asarray(pieces, dtype=object))
+        return super().classify(pieces, lengths, ends)
+
+    def _of_text(self, text: str) -> Codes:
+        codes = np.full(len(text), self.rest, dtype=np.int8)
+        for start, stop, code in self.spans(text):
+            codes[start:stop] = code
+        return codes
 
 
 def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
@@ -122,88 +122,7 @@ def _chunks(until: Ints) -> Iterator[tuple[int, int]]:
         first = last
 
 
-def _is_space(text: str) -> NDArray[np.bool_]:
+def is_space(text: str) -> NDArray[np.bool_]:
     """Whether each character is white space by `str.isspace`, [characters]."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     return np.asarray(SPACES[np.minimum(points, LAST_SPACE + 1)])
-
-
-def _matched(pattern: re.Pattern[str], texts: Sequence[str], text_ends: Ints) -> NDArray[np.bool_]:
-    """Whether a match covers each character of concatenated texts, [characters]."""
-    spans = []
-    for text, begin in zip(texts, text_ends - np.diff(text_ends, prepend=0), strict=True):
-        matches = [match.span() for match in pattern.finditer(text)]
-        spans.append(np.array(matches, dtype=np.int64).reshape(-1, 2) + begin)
-    starts, stops = np.concatenate(spans).T
-    # Matches begin at different places, but an empty one may precede another.
-    covers = starts < stops
-    steps = np.zeros(text_ends[-1] + 1, dtype=np.int8)
-    steps[starts[covers]] += 1
-    steps[stops[covers]] -= 1
-    return np.asarray(np.cumsum(steps, dtype=np.int8)[:-1] > 0)
-
-
-def _rules(document: Mapping[str, Any]) -> CategoryRules:
-    """Raises ValueError naming the invalid key."""
-    tables = document.get("category")
-    is_list = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-    if list(document) != ["category"] or tables is None or not is_list:
-        raise ValueError(
-            f"contains {', '.join(document) or 'nothing'}; only [[category]] tables are allowed"
-        )
-    if len(tables) > MOST:
-        raise ValueError(f"contains {len(tables)} categories; at most {MOST} are allowed")
-    names: list[str] = []
-    patterns: list[tuple[int, re.Pattern[str]]] = []
-    for code, table in enumerate(tables):
-        _check(table, names)
-        names.append(table["name"])
-        patterns += [(code, pattern) for pattern in _patterns(table)]
-    rest = [code for code, table in enumerate(tables) if table.get("rest")]
-    spaces = [code for code, table in enumerate(tables) if table.get("white_space")]
-    if len(rest) != 1:
-        raise ValueError(f"key rest: exactly one category must have rest = true, got {len(rest)}")
-    if len(spaces) > 1:
-        raise ValueError(
-            f"key white_space: at most one category may have white_space = true, got {len(spaces)}"
-        )
-    return CategoryRules((*names, END_OF_TURN), tuple(patterns), (spaces or rest)[0], rest[0])
-
-
-def _check(table: Mapping[str, Any], names: Sequence[str]) -> None:
-    name = table.get("name")
-    if not isinstance(name, str) or not name:
-        raise ValueError("key name: every [[category]] needs a name, a string")
-    for key, value in table.items():
-        if key not in KEYS:
-            raise ValueError(
-                f"category {name!r}: unknown key {key!r}; allowed are {', '.join(KEYS)}"
-            )
-        if not isinstance(value, KEYS[key]):
-            raise ValueError(
-                f"category {name!r}, key {key}: expected {KEYS[key].__name__}, got {value!r}"
-            )
-    if name in names:
-        raise ValueError(f"key name: {name!r} appears twice")
-    if name == END_OF_TURN:
-        raise ValueError(f"key name: {name!r} is reserved")
-    if ("words" in table or "pattern" in table) == bool(table.get("rest")):
-        raise ValueError(
-            f"category {name!r}: needs either words or pattern (or both), or rest = true"
-        )
-
-
-def _patterns(table: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
-    if "words" in table:
-        words = table["words"]
-        if not words or not all(isinstance(word, str) and word for word in words):
-            raise ValueError(
-                f"category {table['name']!r}, key words: expected a list of words, got {words!r}"
-            )
-        # The lookbehind comes last: a pattern that begins with a letter is several times faster.
-        yield re.compile("|".join(rf"{word}(?<!\w{word})(?!\w)" for word in map(re.escape, words)))
-    if "pattern" in table:
-        try:
-            yield re.compile(table["pattern"])
-        except re.error as error:
-            raise ValueError(f"category {table['name']!r}, key pattern: {error}") from None

@@ -28,7 +28,7 @@ from decaylab.problems.tasks import MATHEMATICS, Task
 from decaylab.runs import store
 from decaylab.runs.step_verdicts import in_tokens
 from decaylab.runs.vocabulary import BASE, STUDENT, STUDENT_PREFIX, TEACHER
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.categories import Categories
 from decaylab.tokens.pieces import token_bytes, token_text
 from decaylab.tokens.token_table import COLUMN_TYPES, REAL, WHOLE
 
@@ -97,7 +97,7 @@ class Scenery:
 
     tokenizer: Any
     end_ids: frozenset[int]
-    categories: CategoryRules
+    categories: Categories
     problems: Mapping[str, Problem]
     answer_rule: str
     task: Task = MATHEMATICS

@@ -17,7 +17,7 @@ from decaylab.analyses.category_kl import ALIKE, NO_KL, Settings, measure
 from decaylab.paper import publication
 from decaylab.runs.measurements import COLUMNS
 from decaylab.runs.skewed_cells import NO_TOKENS, NOT_FINITE, RARE_PROBLEMS
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.noise_floor import KEY, with_noise_floor
 from decaylab.tokens.token_table import Scored, TokenTable
 

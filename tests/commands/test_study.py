@@ -36,7 +36,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs import store
 from decaylab.tokens import scoring
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.tokens.token_table import Scored

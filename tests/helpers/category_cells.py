@@ -9,7 +9,7 @@ import pandas as pd
 
 from decaylab.analyses.category_kl import Settings, measure
 from decaylab.runs import measurements as table
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.token_table import Scored, TokenTable
 
 PIECES = [

