@@ -22,7 +22,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from decaylab import printing
-from decaylab.problems.tasks import measure_name
 from decaylab.runs import vocabulary
 from decaylab.runs.vocabulary import (
     ALL,
@@ -231,7 +230,9 @@ def _samples(alone: pd.Series) -> int:
 
 def _avg(alone: pd.Series) -> str:
     """What the accuracies are called: avg@k where every problem has k samples."""
-    return measure_name(alone.answer_rule, _samples(alone)) if _samples(alone) else ACCURACY
+    return (
+        vocabulary.measure_name(alone.answer_rule, _samples(alone)) if _samples(alone) else ACCURACY
+    )
 
 
 def _filled(template: str, alone: pd.Series, **fields: Any) -> str:

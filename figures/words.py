@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.printing import percent, rounded
-from decaylab.problems.tasks import measure_name
-from decaylab.runs.vocabulary import ALL, BASE, select
+from decaylab.runs.vocabulary import ALL, BASE, measure_name, select
 
 from .colours import looks
 

@@ -113,8 +113,7 @@ def prefix_decay(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -289,8 +288,7 @@ def position_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -472,8 +470,7 @@ def category_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -650,8 +647,7 @@ def submode(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -830,8 +826,7 @@ def signals(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -1015,8 +1010,7 @@ def served_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -1177,8 +1171,7 @@ def behaviour(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -1338,8 +1331,7 @@ def evaluate(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -1963,8 +1955,7 @@ def plan(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -2125,8 +2116,7 @@ def preflight(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
@@ -2229,8 +2219,7 @@ def read_rollouts(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:simple_python, bfcl:multiple, bfcl:parallel,
-            bfcl:parallel_multiple, bfcl:irrelevance, glaive, a .jsonl, .json or .parquet file,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.

@@ -79,7 +79,7 @@ def diagnose(
         chosen.options.resolved(), scores="none" if command in ON_ROLLOUTS else "exact"
     )
     own = Path(options.categories) if options.categories else None
-    rules = task_categories.load("mathematics", own)
+    rules = task_categories.load(options.task.categories, own)
     check_rollouts(command, options)
     advising.check_folders(options.evidence)
     folder = store.RunFolder(results_folders.folder(command, options, chosen))

@@ -71,9 +71,8 @@ def served_kl(
         with folder.lock():
             scores = {"kind": "approximation: a lower bound", "top_ids": options.top_ids}
             setup = diagnose.opened(COMMAND, setup, chosen, folder, spoken, scores=scores)
-            study = ServedStudy(
-                setup, chosen, grader, reporter, task_categories.load("mathematics", None), engines
-            )
+            rules = task_categories.load(options.task.categories, None)
+            study = ServedStudy(setup, chosen, grader, reporter, rules, engines)
             with closing(study):
                 material = study.gather(tokens=True, rollouts=False)
             route = "; ".join(study.routes)

@@ -236,7 +236,7 @@ class PairOptions:
         False,
         place=3,
         without=("rollouts", "plan"),
-        identity=NEVER,  # the record of the grades says so
+        identity=(TRAINED,),  # elsewhere the record of the grades says so
     )
     level: Share = option(
         "The measurement",

@@ -45,13 +45,13 @@ def own(row: Mapping[str, Any], where: str) -> Problem:
 
 
 def glaive(row: Mapping[str, Any], where: str) -> Problem | None:
-    """A training prompt; None for a row without functions."""
-    read = glaive_rows.prompt(row, where)
-    if read is None:
+    """A training prompt; None for a row without functions, or whose first turn is not readable."""
+    read = glaive_rows.prompts([(where, row)]).prompts
+    if not read:
         return None
-    messages, functions = read
-    question, turns = asked(messages, where, "chat")
-    return Problem("", question, None, messages=turns, tools=_tools(functions))
+    (prompt,) = read
+    question, turns = asked(prompt.messages, where, "chat")
+    return Problem("", question, None, messages=turns, tools=_tools(prompt.functions))
 
 
 def _tools(functions: Sequence[dict[str, Any]]) -> str:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from decaylab.calls.sets import CATEGORIES
 from decaylab.errors import UserError
 from decaylab.plugins import loading, origins
 
@@ -41,8 +40,7 @@ class OwnSet:
 BUILT_IN = (
     *("abacus", "abacus-train", "math500", "gsm8k"),
     *("humaneval", "humaneval+", "mbpp", "mbpp+", "codeultrafeedback"),
-    *(f"bfcl:{category}" for category in CATEGORIES),
-    "glaive",
+    *("bfcl:CATEGORY", "glaive"),
 )
 SETS: dict[str, OwnSet | None] = dict.fromkeys(BUILT_IN)
 """Every set with a name; decaylab's own are loaded in `decaylab.problems.sets`."""

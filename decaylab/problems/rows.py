@@ -65,7 +65,7 @@ def parsed_by(
         raise UserError(f"{source} has no row that can be used, of {len(rows)}")
     notes = ids.notes()
     if left := len(rows) - len(problems):
-        notes.append(f"{left} of {len(rows)} rows offer no functions, left out")
+        notes.append(f"{left} of {len(rows)} rows offer no functions that can be read, left out")
     notes += _about(problems, len(questions), halves)
     return problems, notes
 

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decaylab.problems.tasks import measure_name as measure_name
+
 # Policies and arms that serve as references
 BASE = "base"  # the student before training
 TEACHER = "teacher"

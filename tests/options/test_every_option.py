@@ -53,7 +53,7 @@ APART = {"engine", "adapters", "tensor_parallel", "top_ids"}
 MACHINE = {"device", "batch_rows", "out", "overwrite", "paper", "plugin"} | {
     *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")
 }
-GRADED = {"answer_rule", "thought_marks"}
+GRADED = {"answer_rule", "thought_marks", "no_sandbox", "verdicts"}
 RESUMES: dict[str, tuple[Any, set[str]]] = {
     declared.DECAY: (Options, MACHINE | GRADED | {"level"}),
     declared.DIAGNOSTIC: (
@@ -319,6 +319,6 @@ def test_the_reference_marks_the_options_that_make_another_run(command: str) -> 
 
 
 def test_words_of_a_command_leave_defaults_out_and_spell_switches() -> None:
-    values = {"score_end": False, "samples": 4, "columns": {"id": "x"}, "bins": (0, 5)}
+    values = {"score_end": False, "lora_rank": 32, "columns": {"id": "x"}, "bins": (0, 5)}
     words = declared.as_words(TrainOptions, values)
     assert words == ["--no-score-end", flag("columns"), "id=x", "--bins", "0,5"]

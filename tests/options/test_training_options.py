@@ -10,7 +10,6 @@ import pytest
 
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
-from decaylab.options.diagnosing import position_bins
 from decaylab.options.folder_names import LONGEST_NAME
 from decaylab.options.training import (
     DIVERGENCES,
@@ -19,6 +18,7 @@ from decaylab.options.training import (
     PAPER_PRESET,
     TrainOptions,
 )
+from decaylab.problems.tasks import EMBEDDED_LENGTHS, MATHEMATICS
 
 HUB = {"teacher": "owner/teacher", "student": "owner/student", "problems": "numina.jsonl"}
 STOPPING = ("prefix", "after-teacher-prefix", "progressive")
@@ -53,7 +53,7 @@ def test_the_embedded_pair_has_its_own_preset_and_hub_models_the_papers() -> Non
     assert (own.teacher, own.student) == ("abacus-teacher", "abacus-student")
     assert (own.problems, own.test_problems, own.max_tokens) == ("abacus-train", "abacus", 320)
     assert (hub.problems, hub.test_problems, hub.max_tokens) == ("numina.jsonl", "math500", 2048)
-    assert own.bins == position_bins(True) and hub.bins == position_bins(False)
+    assert own.bins == EMBEDDED_LENGTHS.bins and hub.bins == MATHEMATICS.lengths.bins
     for found, preset in ((own, EMBEDDED_PRESET), (hub, PAPER_PRESET)):
         assert found.steps == preset["steps"] and found.learning_rate == preset["learning_rate"]
         assert found.rollout_length == preset["rollout_length"] and found.budget == int(

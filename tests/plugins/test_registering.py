@@ -235,11 +235,11 @@ def test_an_unknown_name_lists_the_registered_ones_and_says_how_to_add_one(tmp_p
     TrainOptions(plugin=str(write_plugin(tmp_path)))  # type: ignore[arg-type]
     for given, words in (
         ({"selector": "nine"}, "rising, last-half-weights, got nine; .* needs --plugin FILE.py"),
-        ({"answer_rule": "nine"}, "gsm8k, last_word, odd_length, got nine; .*--plugin FILE.py"),
+        ({"answer_rule": "nine"}, "parse, last_word, odd_length, got nine; .*--plugin FILE.py"),
     ):
         with pytest.raises(UserError, match=words):
             TrainOptions(**given)
-    with pytest.raises(UserError, match="gsm8k, little-sums, gym:TASK.*with --plugin"):
+    with pytest.raises(UserError, match="glaive, little-sums, gym:TASK.*with --plugin"):
         load_problems("nine")
 
 
@@ -300,7 +300,7 @@ def test_an_installed_package_registers_by_its_entry_point(
     named = [(origins.SELECTOR, "last-half-weights"), (origins.ANSWER_RULE, "last_word")]
     assert TrainOptions(selector=named[0][1], answer_rule=named[1][1]).own_parts()[:2] == named
     assert "rising, last-half-weights." in declared.options_of(TrainOptions)["selector"].help
-    assert "gsm8k, little-sums, a .jsonl" in declared.options_of(Options)["problems"].help
+    assert "glaive, little-sums, a .jsonl" in declared.options_of(Options)["problems"].help
     found = origins.identity(named)["plugins"]["answer rule last_word"]
     assert (found["distribution"], found["module"]) == ("beads-parts 1.3", "my_beads.parts")
     assert found["file"] == "parts.py" and len(found["sha256"]) == 64

@@ -30,11 +30,11 @@ from tiny_models import byte_tokenizer
 import decaylab as dl
 from decaylab.errors import UserError
 from decaylab.maths import token_means
-from decaylab.options.diagnosing import position_bins
 from decaylab.policies import loading
 from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import Policy
 from decaylab.probing.probe import Probe
+from decaylab.problems.tasks import EMBEDDED_LENGTHS
 from decaylab.runs import found_runs
 from decaylab.runs.skewed_cells import NO_TOKENS
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, row, select
@@ -135,7 +135,7 @@ def test_a_teacher_by_name_is_the_one_that_other_runs_of_the_pair_have(tmp_path:
     hashed = pair[1].identity.content_hash
     assert found.pair == found_runs.Pair("abacus-student", "abacus-teacher", "", hashed)
     bins = select(found.measurements, what="reverse_kl", view=FRESH)["position_low"].tolist()
-    assert bins == list(position_bins(embedded=True))
+    assert bins == list(EMBEDDED_LENGTHS.bins)
 
 
 def test_measuring_again_replaces_a_step_and_drops_the_later_ones(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 
 from decaylab.analyses import behaviour, evaluation, prefix_decay
 from decaylab.errors import UserError
-from decaylab.pair import prepare
+from decaylab.pair import gradable
 from decaylab.problems import applicable
 from decaylab.problems.answers import applies
 from decaylab.problems.grading import Grader, Verdict
-from decaylab.problems.problem import Problem
+from decaylab.problems.problem import Problem, problem_set
 
 RULES = ("last_boxed", "gsm8k")
 
@@ -136,10 +136,13 @@ def test_gsm8k_judges_numbers_and_nothing_else() -> None:
 
 def test_a_reported_rule_that_applies_to_too_few_is_refused_and_another_is_told() -> None:
     asked = [Problem(f"p{number}", "?", "12" if number else r"\frac{1}{2}") for number in range(3)]
-    with pytest.raises(
-        UserError, match="--answer-rule gsm8k applies to 2 of 3 gold answers of mine"
-    ):
-        prepare.rule_notes("gsm8k", "mine", asked)
-    (note,) = prepare.rule_notes("last_boxed", "mine", asked)
+    mine = problem_set("mine", "", asked, ())
+    with Grader() as grader:
+        with pytest.raises(
+            UserError, match="--answer-rule gsm8k applies to 2 of 3 gold answers of mine"
+        ):
+            gradable.problems(mine, grader, "gsm8k")
+        _, (note,) = gradable.problems(mine, grader, "last_boxed")
+        _, notes = gradable.problems(problem_set("mine", "", asked[1:2], ()), grader, "gsm8k")
     assert note == "gsm8k applies to 2 of 3 gold answers of mine, the plain numbers: not shown"
-    assert prepare.rule_notes("gsm8k", "mine", asked[1:]) == ()
+    assert notes == ()

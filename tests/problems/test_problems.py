@@ -636,7 +636,7 @@ def test_a_missing_column_says_what_was_found_wanted_and_how_to_map(tmp_path: Pa
 
 
 def test_unknown_sets_and_files_are_refused_with_what_there_is(tmp_path: Path) -> None:
-    assert "did you mean math500? give abacus, abacus-train, math500, gsm8k, gym:TASK" in refusal(
+    assert "did you mean math500? give abacus, abacus-train, math500, gsm8k, humaneval" in refusal(
         "math5000"
     )
     assert refusal(str(tmp_path / "no.jsonl")).startswith("no such file")
