@@ -22,6 +22,7 @@ from decaylab.policies.embedded import EMBEDDED, short_name
 from decaylab.policies.identity import PolicyIdentity, hash_folder
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
+from decaylab.problems import tasks
 from decaylab.rollout_files import files
 from decaylab.runs.store import RunFolder
 from decaylab.runs.vocabulary import BASE, TEACHER
@@ -91,6 +92,8 @@ def resolve(options: DiagnosticOptions) -> Targets:
     # A run with rollouts is their source; every other name is a checkpoint.
     names = [one.name for one in given if not one.holds_rollouts]
     known = _together(given, options)
+    if not runs and tasks.of_set(options.problems or known.get("problems")).temperature == 0:
+        known.pop("temperature", None)  # training samples, but such a task is measured greedily
     pair = _pair(options, known, names)
     chosen = dataclasses.replace(options, **{**_taken_over(known, options), **pair})
     _check_sampling(chosen, sampled)

@@ -9,6 +9,7 @@ Where the file does not exist, the command writes it, with the rollouts and an e
 
 from __future__ import annotations
 
+import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ class GivenVerdicts:
         if self.path.suffix == ".parquet":
             content = frame.to_parquet(index=False)
         elif self.path.suffix == ".csv":
-            content = frame.to_csv(index=False).encode()
+            content = frame.to_csv(index=False, quoting=csv.QUOTE_ALL).encode()
         else:
             content = frame.to_json(orient="records", lines=True, force_ascii=False).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from decaylab.claims import one_run
 from decaylab.printing import UNDEFINED
+from decaylab.problems.judges import PROGRAMS
 from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
@@ -448,8 +449,9 @@ def _evaluate(source: Source, options: Options) -> Parts:
     names = {what: what.replace("_at_", "@") for what in quantities}
     names[average] = label
     title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
-    levels = [shown(what, name) for what, name in names.items()]
-    yield Table.of(title, _labelled(source, by_model(source, levels, condition=rule)))
+    levels = [shown(what, name, at=(("condition", rule),)) for what, name in names.items()]
+    levels += _named_measures(source, average, options["samples"])
+    yield Table.of(title, _labelled(source, by_model(source, levels)))
     for other, words in OTHERS.items():
         rows: list[Row] = []
         for what, name in names.items():
@@ -485,6 +487,14 @@ def _labelled(source: Source, rows: list[Row]) -> list[Row]:
         label = f"{row[MODEL_NAME]} ({', '.join(rules)})" if rules else row[MODEL_NAME]
         labelled.append({**row, MODEL_NAME: label})
     return labelled
+
+
+def _named_measures(source: Source, average: str, samples: int) -> Iterator[Column]:
+    """The mean correctness under every other rule for which it has a name, such as a parse rate."""
+    for rule in source.values(average, "condition")[1:]:
+        name = measure_name(rule, samples)
+        if name != f"avg@{samples}" and rule not in PROGRAMS:
+            yield shown(average, name, at=(("condition", rule),))
 
 
 def _of_rules(source: Source, options: Options) -> str:
