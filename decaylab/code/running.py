@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import IO
 
 from decaylab.code.inside import judge, plain, program
 from decaylab.code.inside.limits import Limits
@@ -58,7 +59,7 @@ VERDICTS = ("passed", "failed", "error", "timed_out", "out_of_memory", "no_code"
 
 
 class Interrupted(Exception):
-    """The run was ended from outside."""
+    """All runs are being ended."""
 
 
 @dataclass
@@ -108,32 +109,33 @@ class Runner:
     ) -> Iterator[Process]:
         """One side's process, which is killed at the end."""
         with ExitStack() as stack:
-            handle = stack.enter_context(tempfile.TemporaryFile())
-            handle.write(given)
-            handle.seek(0)
-            command, descriptors = self._command(stack, side, incoming, outgoing)
-            folder = None if self.sandbox else stack.enter_context(tempfile.TemporaryDirectory())
-            process = subprocess.Popen(
-                command,
-                stdin=handle,
-                stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[incoming, outgoing, *descriptors],
-                env=ENVIRONMENT,
-                cwd=folder,
-                start_new_session=self.sandbox is None,
-            )
+            process = self._start(stack, side, given, incoming, outgoing)
             self.alive.add(process)
             try:
                 if self.is_stopped:
                     raise Interrupted
                 yield process
             finally:
-                _kill(process)
-                process.wait()
+                _end(process)
                 self.alive.discard(process)
-                if process.stdout:
-                    process.stdout.close()
+
+    def _start(
+        self, stack: ExitStack, side: ModuleType, given: bytes, incoming: int, outgoing: int
+    ) -> Process:
+        """Starts one side; it reads what it is given from its standard input."""
+        handle = stack.enter_context(_file(given))
+        command, descriptors = self._command(stack, side, incoming, outgoing)
+        folder = None if self.sandbox else stack.enter_context(tempfile.TemporaryDirectory())
+        return subprocess.Popen(
+            command,
+            stdin=handle,
+            stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[incoming, outgoing, *descriptors],
+            env=ENVIRONMENT,
+            cwd=folder,
+            start_new_session=self.sandbox is None,
+        )
 
     def _command(
         self, stack: ExitStack, side: ModuleType, incoming: int, outgoing: int
@@ -180,6 +182,15 @@ def _pipe() -> Iterator[_Pipe]:
         pipe.close()
 
 
+@contextmanager
+def _file(content: bytes) -> Iterator[IO[bytes]]:
+    """A file without a name, at its beginning."""
+    with tempfile.TemporaryFile() as handle:
+        handle.write(content)
+        handle.seek(0)
+        yield handle
+
+
 def _kill(process: Process) -> None:
     """Kills a process; the sandbox around it dies with it, or its session without a sandbox."""
     try:
@@ -188,6 +199,14 @@ def _kill(process: Process) -> None:
     except ProcessLookupError:
         pass
     process.kill()
+
+
+def _end(process: Process) -> None:
+    """Kills a process and waits for its end."""
+    _kill(process)
+    process.wait()
+    if process.stdout:
+        process.stdout.close()
 
 
 def _verdict(judge: Process, deadline: float) -> bytes | None:

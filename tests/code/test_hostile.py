@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,12 @@ import pytest
 from code_problems import needs_sandbox, sums
 from hostile_programs import (
     NOBODY,
+    PATIENCE_SECONDS,
     ROOT,
     SECRET,
+    SHORT_SECONDS,
     VARIABLE,
+    alive,
     left_alive,
     outcomes,
     table,
@@ -70,7 +74,7 @@ def assert_harmless(found: dict[str, tuple[str, str]], bait: Bait) -> None:
     assert [path.name for path in bait.folder.iterdir()] == ["secret"]
     for folder in (ROOT, Path(sysconfig.get_path("stdlib"))):
         assert not list(folder.glob("left_by_a_program*"))
-    assert not left_alive()
+    assert not left_alive(PATIENCE_SECONDS, SHORT_SECONDS)
     assert judge([("whole", sums().reference, sums().text())])[0].verdict == "passed"
 
 
@@ -106,3 +110,24 @@ def test_the_secret_can_be_found_without_a_sandbox(bait: Bait) -> None:
     assert os.environ[VARIABLE] == (bait.folder / "secret").read_text() == SECRET
     with socket.create_connection(("127.0.0.1", bait.port)) as connection:
         assert connection.recv(100).decode() == SECRET
+
+
+SLEEPING = """
+from code_problems import sums
+from decaylab.code.grading import judge
+judge([("whole", "import time; time.sleep(60)", sums().text())], timeout_seconds=61)
+"""
+
+
+def test_a_grader_that_is_killed_leaves_nothing_alive() -> None:
+    path = os.pathsep.join(filter(None, sys.path))
+    grader = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING], env=os.environ | {"PYTHONPATH": path}
+    )
+    deadline = time.monotonic() + 30
+    while not alive([61]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive([61])
+    grader.kill()
+    grader.wait()
+    assert not left_alive(61)

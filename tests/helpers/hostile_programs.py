@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +58,11 @@ def outcomes(folder: Path, port: int) -> dict[str, tuple[str, str]]:
     return found
 
 
-def alive() -> list[str]:
-    """Command lines of the processes of such a run that are still there."""
+def alive(timeouts: Sequence[float]) -> list[str]:
+    """Command lines of the processes that are still there of runs with these time-outs, in s."""
     from decaylab.code.running import MEMORY_BYTES
 
-    limits = [f"\0{MEMORY_BYTES}\0{int(end) + 2}\0" for end in (PATIENCE_SECONDS, SHORT_SECONDS)]
+    limits = [f"\0{MEMORY_BYTES}\0{int(timeout) + 2}\0" for timeout in timeouts]
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -72,22 +73,22 @@ def alive() -> list[str]:
     return found
 
 
-def left_alive(seconds: float = 5.0) -> list[str]:
+def left_alive(*timeouts: float, patience_seconds: float = 5.0) -> list[str]:
     """What is still alive after some time: the kernel needs a moment to end a namespace."""
-    deadline = time.monotonic() + seconds
-    while alive() and time.monotonic() < deadline:
+    deadline = time.monotonic() + patience_seconds
+    while alive(timeouts) and time.monotonic() < deadline:
         time.sleep(0.05)
-    return alive()
+    return alive(timeouts)
 
 
 def words_as_nobody(folder: Path, port: int) -> list[str]:
     """A command that judges the table as nobody, who is shown the folders that Python needs."""
-    from decaylab.code.sandbox import bubblewrap
+    from decaylab.code.sandbox import bubblewraps
 
     shown = {Path(sys.base_prefix), Path(sys.prefix), ROOT, folder}
     shown |= {Path(path) for path in sys.path if os.path.isdir(path)}
     hidden = {_private(path) for path in shown} - {None}
-    words = [str(bubblewrap()), "--dev-bind", "/", "/"]
+    words = [bubblewraps()[0], "--dev-bind", "/", "/"]
     words += [word for path in sorted(map(str, hidden)) for word in ("--tmpfs", path)]
     for path in sorted(path for path in shown if _private(path)):
         above = [parent for parent in reversed(path.parents) if _private(path) in parent.parents]
