@@ -37,7 +37,7 @@ from decaylab.code.sets import CodeProblem, humaneval, mbpp
 
 PARTS = ("references", "mutants", "speed", "start", "hung")
 MUTANTS, PROGRAMS, REPEATS, WORKERS, SEED = 2000, 500, 50, 2, 0
-TIMEOUT_SECONDS, PEER_SECONDS = 10.0, 5.0
+TIMEOUT_SECONDS = 10.0
 TOY = [
     {
         "task_id": 11,
@@ -120,7 +120,7 @@ def _one_peer(checks: list[dict[str, str]]) -> list[bool]:
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         file.write("\n".join(map(json.dumps, checks)))
         file.flush()
-        words = [sys.executable, peer.__file__, file.name, str(PEER_SECONDS)]
+        words = [sys.executable, peer.__file__, file.name, str(TIMEOUT_SECONDS)]
         done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

