@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import IO
@@ -92,13 +92,20 @@ class Runner:
             words = _verdict(ours, deadline)
             if words is None:
                 return self._timed_out()
-            return _outcome(words, theirs)
+            return _outcome(words, theirs if self.sandbox else None)
 
     def stop(self) -> None:
         """Kills every process; runs in other threads end soon, without a verdict."""
         self.is_stopped = True
         for process in list(self.alive):
-            _kill(process)
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        """Kills a process and the sandbox around it; without a sandbox, all of its session."""
+        if self.sandbox is None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
     def _timed_out(self) -> Outcome:
         return Outcome("timed_out", f"no verdict after {self.timeout_seconds:g} s")
@@ -116,8 +123,11 @@ class Runner:
                     raise Interrupted
                 yield process
             finally:
-                _end(process)
+                self._kill(process)
+                process.wait()
                 self.alive.discard(process)
+                if process.stdout:
+                    process.stdout.close()
 
     def _start(
         self, stack: ExitStack, side: ModuleType, given: bytes, incoming: int, outgoing: int
@@ -191,24 +201,6 @@ def _file(content: bytes) -> Iterator[IO[bytes]]:
         yield handle
 
 
-def _kill(process: Process) -> None:
-    """Kills a process; the sandbox around it dies with it, or its session without a sandbox."""
-    try:
-        if os.getsid(process.pid) == process.pid:
-            os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.kill()
-
-
-def _end(process: Process) -> None:
-    """Kills a process and waits for its end."""
-    _kill(process)
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
-
-
 def _verdict(judge: Process, deadline: float) -> bytes | None:
     """What the judge writes until it ends; None if the deadline comes first."""
     assert judge.stdout is not None
@@ -225,14 +217,17 @@ def _verdict(judge: Process, deadline: float) -> bytes | None:
     return None
 
 
-def _outcome(words: bytes, program: Process) -> Outcome:
-    """The judge's verdict; if the program is gone, by the signal that ended it."""
+def _outcome(words: bytes, program: Process | None) -> Outcome:
+    """The judge's verdict; if the program is gone, by the signal that ended it.
+
+    program: None without a sandbox, whose group is killed while its number is still its own.
+    """
     try:
         verdict, message = plain.decode(words)
     except plain.Malformed:
         return Outcome("error", "the judge ended without a verdict")
     if verdict == _ENDED:
-        return _of_ending(_ending(program), message)
+        return _of_ending(_ending(program) if program else None, message)
     return Outcome(verdict, visible(message)[:200])
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from code_problems import ENCODED, SUMS, asserting, encoded, needs_sandbox, sums, tree
+from code_problems import ENCODED, SUMS, TREE, asserting, encoded, needs_sandbox, sums, tree
 
 from decaylab.code import blocks, grading
 from decaylab.code.grading import check_references, judge
@@ -150,6 +150,15 @@ def test_tests_that_need_the_programs_objects_compare_plain_data() -> None:
     wrong = tree().reference.replace("return 1 +", "return 2 +")
     asked = [("whole", code, tree().text()) for code in (tree().reference, equal, wrong)]
     assert [one.verdict for one in judge(asked)] == ["passed", "failed", "failed"]
+
+
+def test_a_program_cannot_replace_what_asserts() -> None:
+    tests = ["def assertion(out, exp):\n    assert out == exp", "assertion(height(Node(1)), 1)"]
+    problem = mbpp({**TREE, "test_list": tests})
+    wrong = problem.reference.replace("return 1 +", "return 2 +")
+    cheat = f"def assertion(*given): pass\n{wrong}"
+    asked = [("whole", code, problem.text()) for code in (problem.reference, cheat)]
+    assert [one.verdict for one in judge(asked)] == ["passed", "failed"]
 
 
 PLUS = """

@@ -114,8 +114,12 @@ def test_the_judge_runs_the_prompt_and_asks_only_for_the_function() -> None:
 
 
 def test_imports_of_the_reference_are_there_for_the_tests() -> None:
-    row = {**SUMS, "code": "import sys\ndef added(a, b): return a + b"}
-    assert mbpp(row).prepared().before == ["import sys"]
+    row = {**SUMS, "code": "import sys, re\nimport os.path as p\ndef added(a, b): return a + b"}
+    assert mbpp(row).prepared().before == []
+    row["test_list"] = ["assert added(1, 2) == sys.maxsize"]
+    assert mbpp(row).prepared().before == ["import sys, re"]
+    row["test_list"] = ["assert added(1, 2) == len(p.sep)"]
+    assert mbpp(row).prepared().before == ["import os.path as p"]
 
 
 def test_a_second_function_of_the_reference_is_asked_for_too() -> None:
@@ -135,3 +139,26 @@ def test_only_statements_that_need_the_programs_objects_go_to_it() -> None:
         f"assert {EVALUATE}('height(Node(7))') == 1",
     ]
     assert TREE["test_list"][0] in tree().tests, "the problem keeps its own tests"
+
+
+def test_an_assertion_is_never_made_beside_the_program() -> None:
+    """A program could define `assertion` itself."""
+    tests = [
+        "def assertion(out, exp):\n    assert out == exp",
+        "found = height(root)",
+        "assertion(set([height(root.left)]), {2})",
+        "assertion(found, max(3, len('abc')))",
+        "root.grow(1)",
+        "for node in [root]:\n    assertion(node, 1)",
+    ]
+    prepared = mbpp({**TREE, "test_list": tests}).prepared()
+    assert prepared.tests.splitlines()[3:] == [
+        "def assertion(out, exp):",
+        "    assert out == exp",
+        f"{EXECUTE}('found = height(root)')",
+        f"assertion(set([{EVALUATE}('height(root.left)')]), {{2}})",
+        f"assertion({EVALUATE}('found'), max(3, len('abc')))",
+        f"{EVALUATE}('root.grow(1)')",
+        f"for node in [{EVALUATE}('root')]:",
+        "    assertion(node, 1)",
+    ]
