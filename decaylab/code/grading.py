@@ -13,10 +13,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from decaylab.code import blocks, sandbox
-from decaylab.code.running import Outcome, Runner
+from decaylab.code.running import VERDICTS, Outcome, Runner
 from decaylab.code.sets import CodeProblem
 from decaylab.errors import UserError
 
+__all__ = ["VERDICTS", "Outcome", "check_references", "judge"]
 TIMEOUT_SECONDS = 10.0
 """Wall time of one program, with the start of Python."""
 WORKERS = 2

@@ -1,21 +1,20 @@
 """Prepares a problem's tests for the judge: what it runs itself, and what it asks the program for.
 
-The judge runs the prompt's helper functions, the imports of the reference solution and the tests.
-The function under test and other functions of the reference that the tests call are asked for by
-name. Tests that need objects of the program's own, as MBPP 367, 601 and 927 do (``Node(1)``),
-cannot be run so: their statements and calls that name such a class are evaluated beside the
-program, by their text, and only the values come back. The comparison stays with the judge in either
-case.
+The judge runs the prompt's helper functions, the tests, and those imports of the reference solution
+that the tests rely on. The function under test and other functions of the reference that the tests
+call are asked for by name. Tests that need objects of the program's own, as MBPP 367, 601 and 927
+do (``Node(1)``), cannot be run so: assignments and calls that name such an object are evaluated
+beside the program, by their text, and only values come back. Assertions stay with the judge.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
-EVALUATE, EXECUTE = "_evaluated_by_the_program", "_executed_by_the_program"
+EVALUATE, EXECUTE = "_in_program", "_run_in_program"
 """Names of the two functions that prepared tests may call."""
 
 
@@ -31,7 +30,7 @@ class Prepared:
     before: list[str]
     functions: list[str]
     tests: str
-    shares_objects: bool = field(default=False)
+    shares_objects: bool
 
     def message(self) -> dict[str, object]:
         return {
@@ -48,16 +47,16 @@ def prepared(prompt: str, entry_point: str, tests: str, reference: str) -> Prepa
     """The tests of a problem, ready for the judge.
 
     Raises:
-        SyntaxError: the tests or the prompt cannot be parsed.
+        SyntaxError: the tests cannot be parsed.
     """
     tree, names = ast.parse(tests), defined(reference)
     needed = free_names(tree)
     classes = needed & names.classes
-    functions = sorted({entry_point} | needed & names.functions - defined(prompt).functions)
-    before = [source for source in (prompt, names.imports) if source.strip()]
-    if not classes:
-        return Prepared(before, functions, tests)
-    return Prepared(before, functions, _moved(tree, classes), shares_objects=True)
+    functions = {entry_point} | needed & names.functions - defined(prompt).functions
+    before = [source for source in (prompt, *names.imports_of(needed)) if source.strip()]
+    if classes:
+        tests = _moved(tree, classes, functions)
+    return Prepared(before, sorted(functions), tests, shares_objects=bool(classes))
 
 
 # Names
@@ -65,11 +64,19 @@ def prepared(prompt: str, entry_point: str, tests: str, reference: str) -> Prepa
 
 @dataclass(frozen=True)
 class Names:
-    """The names that a source defines at its top level. imports: its import statements."""
+    """The names that a source defines at its top level, and its import statements."""
 
     functions: set[str]
     classes: set[str]
-    imports: str
+    imports: list[ast.Import | ast.ImportFrom]
+
+    def imports_of(self, needed: set[str]) -> list[str]:
+        """The import statements that bind one of these names."""
+        return [ast.unparse(node) for node in self.imports if needed & _imported(node)]
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
 
 
 def defined(source: str) -> Names:
@@ -80,8 +87,8 @@ def defined(source: str) -> Names:
         body = []
     functions = {node.name for node in body if isinstance(node, ast.FunctionDef)}
     classes = {node.name for node in body if isinstance(node, ast.ClassDef)}
-    imports = [ast.unparse(node) for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
-    return Names(functions, classes, "\n".join(imports))
+    imports = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return Names(functions, classes, imports)
 
 
 def free_names(tree: ast.AST) -> set[str]:
@@ -106,20 +113,26 @@ def entry_point(tests: str, reference: str) -> str | None:
     return next(iter(own or [name for name in names if not hasattr(builtins, name)]), None)
 
 
-# Statements that need the program's objects
+# Tests that need the program's objects
 
 
-def _moved(tree: ast.Module, theirs: set[str]) -> str:
-    """Tests whose statements and calls that touch the program's objects are evaluated beside it."""
+def _moved(tree: ast.Module, theirs: set[str], functions: set[str]) -> str:
+    """Tests of which the parts that touch the program's objects are evaluated beside it.
+
+    Assignments are executed there, and what they bind is the program's from then on. Elsewhere
+    only expressions move, so that an assertion, or a function that makes one, stays with the judge.
+
+    theirs: names of the program's objects.
+    """
     theirs, moved = set(theirs), []
     for statement in tree.body:
         if not free_names(statement) & theirs:
             moved.append(ast.unparse(statement))
-        elif isinstance(statement, ast.Assert):
-            moved.append(ast.unparse(_Moving(theirs).visit(statement)))
-        else:
+        elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
             theirs |= _bound(statement)
             moved.append(f"{EXECUTE}({ast.unparse(statement)!r})")
+        else:
+            moved.append(ast.unparse(_Moving(theirs, functions).visit(statement)))
     return "\n".join(moved)
 
 
@@ -129,13 +142,31 @@ def _bound(statement: ast.stmt) -> set[str]:
 
 
 class _Moving(ast.NodeTransformer):
-    """Replaces each outermost call that names one of the program's objects by its value there."""
+    """Replaces what the program has to evaluate by its value there: its objects with their
+    attributes, and calls of its functions, classes and methods that name one of its objects."""
 
-    def __init__(self, theirs: set[str]) -> None:
-        self.theirs = theirs
+    def __init__(self, theirs: set[str], functions: set[str]) -> None:
+        self.theirs, self.functions = theirs, functions
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        if not free_names(node) & self.theirs:
-            return node
-        text = ast.Constant(ast.unparse(node))
-        return ast.Call(ast.Name(EVALUATE, ast.Load()), [text], [])
+        is_theirs = _root(node.func) in self.theirs | self.functions
+        if is_theirs and free_names(node) & self.theirs:
+            return _evaluated(node)
+        return self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        return _evaluated(node) if _root(node) in self.theirs else self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return _evaluated(node) if node.id in self.theirs else node
+
+
+def _root(node: ast.AST) -> str:
+    """The name with which an expression such as ``tree.root.left`` begins; "" if it has none."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _evaluated(node: ast.expr) -> ast.Call:
+    return ast.Call(ast.Name(EVALUATE, ast.Load()), [ast.Constant(ast.unparse(node))], [])

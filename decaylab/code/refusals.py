@@ -21,7 +21,7 @@ _CONTAINER = (
     "this container allows no namespaces ({}); start it with --security-opt seccomp=unconfined "
     "--cap-add SYS_ADMIN"
 )
-_OTHER = "bubblewrap failed ({}); see that bwrap --ro-bind / / true runs"
+_OTHER = "bubblewrap failed ({}); see that bwrap --ro-bind / / true runs, in version 0.8 or later"
 _MARKS = (".dockerenv", "run/.containerenv", "run/systemd/container")
 
 

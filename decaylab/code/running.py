@@ -16,9 +16,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import IO
 
 from decaylab.code.inside import judge, plain, program
 from decaylab.code.inside.limits import Limits
@@ -58,7 +59,7 @@ VERDICTS = ("passed", "failed", "error", "timed_out", "out_of_memory", "no_code"
 
 
 class Interrupted(Exception):
-    """The run was ended from outside."""
+    """All runs are being ended."""
 
 
 @dataclass
@@ -91,13 +92,20 @@ class Runner:
             words = _verdict(ours, deadline)
             if words is None:
                 return self._timed_out()
-            return _outcome(words, theirs)
+            return _outcome(words, theirs if self.sandbox else None)
 
     def stop(self) -> None:
         """Kills every process; runs in other threads end soon, without a verdict."""
         self.is_stopped = True
         for process in list(self.alive):
-            _kill(process)
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        """Kills a process and the sandbox around it; without a sandbox, all of its session."""
+        if self.sandbox is None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
 
     def _timed_out(self) -> Outcome:
         return Outcome("timed_out", f"no verdict after {self.timeout_seconds:g} s")
@@ -108,32 +116,36 @@ class Runner:
     ) -> Iterator[Process]:
         """One side's process, which is killed at the end."""
         with ExitStack() as stack:
-            handle = stack.enter_context(tempfile.TemporaryFile())
-            handle.write(given)
-            handle.seek(0)
-            command, descriptors = self._command(stack, side, incoming, outgoing)
-            folder = None if self.sandbox else stack.enter_context(tempfile.TemporaryDirectory())
-            process = subprocess.Popen(
-                command,
-                stdin=handle,
-                stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[incoming, outgoing, *descriptors],
-                env=ENVIRONMENT,
-                cwd=folder,
-                start_new_session=self.sandbox is None,
-            )
+            process = self._start(stack, side, given, incoming, outgoing)
             self.alive.add(process)
             try:
                 if self.is_stopped:
                     raise Interrupted
                 yield process
             finally:
-                _kill(process)
+                self._kill(process)
                 process.wait()
                 self.alive.discard(process)
                 if process.stdout:
                     process.stdout.close()
+
+    def _start(
+        self, stack: ExitStack, side: ModuleType, given: bytes, incoming: int, outgoing: int
+    ) -> Process:
+        """Starts one side; it reads what it is given from its standard input."""
+        handle = stack.enter_context(_file(given))
+        command, descriptors = self._command(stack, side, incoming, outgoing)
+        folder = None if self.sandbox else stack.enter_context(tempfile.TemporaryDirectory())
+        return subprocess.Popen(
+            command,
+            stdin=handle,
+            stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[incoming, outgoing, *descriptors],
+            env=ENVIRONMENT,
+            cwd=folder,
+            start_new_session=self.sandbox is None,
+        )
 
     def _command(
         self, stack: ExitStack, side: ModuleType, incoming: int, outgoing: int
@@ -180,14 +192,13 @@ def _pipe() -> Iterator[_Pipe]:
         pipe.close()
 
 
-def _kill(process: Process) -> None:
-    """Kills a process; the sandbox around it dies with it, or its session without a sandbox."""
-    try:
-        if os.getsid(process.pid) == process.pid:
-            os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.kill()
+@contextmanager
+def _file(content: bytes) -> Iterator[IO[bytes]]:
+    """A file without a name, at its beginning."""
+    with tempfile.TemporaryFile() as handle:
+        handle.write(content)
+        handle.seek(0)
+        yield handle
 
 
 def _verdict(judge: Process, deadline: float) -> bytes | None:
@@ -206,14 +217,17 @@ def _verdict(judge: Process, deadline: float) -> bytes | None:
     return None
 
 
-def _outcome(words: bytes, program: Process) -> Outcome:
-    """The judge's verdict; if the program is gone, by the signal that ended it."""
+def _outcome(words: bytes, program: Process | None) -> Outcome:
+    """The judge's verdict; if the program is gone, by the signal that ended it.
+
+    program: None without a sandbox, whose group is killed while its number is still its own.
+    """
     try:
         verdict, message = plain.decode(words)
     except plain.Malformed:
         return Outcome("error", "the judge ended without a verdict")
     if verdict == _ENDED:
-        return _of_ending(_ending(program), message)
+        return _of_ending(_ending(program) if program else None, message)
     return Outcome(verdict, visible(message)[:200])
 
 

