@@ -153,8 +153,8 @@ def _item_type(schema: Mapping[str, Any]) -> type | None:
 
 def _is_among(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> bool:
     """Whether a value of an allowed type is one of the alternatives."""
-    expected, written = _TYPES.get(schema.get("type", "")), _type_of(alternatives)
-    as_it_is = type(value) is not expected or written not in (None, expected)
+    expected = _TYPES.get(schema.get("type", ""))
+    as_it_is = _type_of(alternatives) not in (None, expected)
     if as_it_is or expected not in (str, list, dict):
         return value in alternatives
     if expected is str:
