@@ -22,9 +22,7 @@ from decaylab.calls.json_calls import after_blanks, arguments_of, calls_at, valu
 from decaylab.calls.python_calls import python_calls
 from decaylab.calls.values import Call, Malformed, Untyped
 
-MARK = re.compile(
-    r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<functioncall>", re.IGNORECASE
-)
+MARK = re.compile(r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<functioncall>")
 _FUNCTION = re.compile(r"<function=([^<>\s]++)>")
 _PARAMETER = re.compile(r"<parameter=([^<>\s]++)>")
 _NAMED = re.compile(r"([\w.-]++)\s*+(?:\[CALL_ID\][^\[{]*+)?(?:\[ARGS\])?\s*+(?=\{)")
@@ -44,7 +42,7 @@ def marked_calls(text: str) -> list[Call]:
     calls: list[Call] = []
     at = 0
     while mark := MARK.search(text, at):
-        found, at = _READERS[mark.group().lower()](text, mark.end())
+        found, at = _READERS[mark.group()](text, mark.end())
         calls += found
     return calls
 
@@ -116,6 +114,10 @@ def _closed(text: str, at: int, mark: str) -> int:
 
 
 def _llama(text: str, at: int) -> Read:
+    """JSON, or Python to the end of the text."""
+    at = after_blanks(text, at)
+    if text.startswith("{", at):
+        return calls_at(text, at)
     try:
         return calls_at(text, at)
     except Malformed:
@@ -143,6 +145,6 @@ _READERS: dict[str, Callable[[str, int], Read]] = {
     "<tool_call>": _tagged,
     "<function=": _one_function,
     "<|python_tag|>": _llama,
-    "[tool_calls]": _mistral,
+    "[TOOL_CALLS]": _mistral,
     "<functioncall>": _glaive,
 }

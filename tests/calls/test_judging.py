@@ -254,7 +254,11 @@ def test_messages_are_one_short_line_whatever_the_response() -> None:
     for _ in range(200):
         deep = [deep]
     text = json.dumps({"name": "fly\n\n", "arguments": {"to": deep}})
-    problem = CallProblem("x", (TO_CITY,), ({"fly": {"to": ["Oslo"]}},))
-    for response in (text, text.replace("\\n", ""), "f(a='\n" * 1_000):
-        message = judge("full", response, problem.text()).message
-        assert "\n" not in message and len(message) < 250
+    problem = CallProblem("x", (TO_CITY,), ({"fly": {"to": ["Oslo"]}},)).text()
+    long = "x\n" * 10_000
+    named = json.dumps({"name": long, "arguments": {}})
+    argued = json.dumps({"name": "fly", "arguments": {long: 1, "to": 2}})
+    for response in (text, text.replace("\\n", ""), "f(a='\n" * 1_000, named, argued):
+        for rule in RULES:
+            message = judge(rule, response, problem).message
+            assert "\n" not in message and len(message) < 250

@@ -34,6 +34,7 @@ FORMS: dict[str, tuple[list[str], str, str, str]] = {
     "Llama 3.1": (OF_LLAMA, "", "; ", ""),
     "Llama 3.1 with its mark": (OF_LLAMA, "<|python_tag|>", "; ", "<|eom_id|>"),
     "Llama 3.1, in Python": (IN_PYTHON, "<|python_tag|>", "; ", ""),
+    "Llama 3.1, in Python after a blank": (IN_PYTHON, "<|python_tag|> [", ", ", "]"),
     "Llama 3.1, custom": (CUSTOM, "", "", ""),
     "Llama 3.2": (IN_PYTHON, "[", ", ", "]<|eot_id|>"),
     "Mistral": (AS_JSON, "[TOOL_CALLS][", ", ", "]</s>"),
@@ -80,7 +81,8 @@ FORMS_OF_TEXTS = {
 }
 WITHOUT_TEXT_AROUND = (
     "Qwen, the last one not closed",
-    "Llama 3.1, in Python",  # everything after the mark is Python
+    "Llama 3.1, in Python",
+    "Llama 3.1, in Python after a blank",  # everything after the mark is Python
     "Mistral's later form without marks",
     "JSON in a fence that does not end",
     "Python separated by semicolons",  # lines of their own are looked for
@@ -327,6 +329,10 @@ def test_prose_full_of_openings_costs_a_bounded_number_of_attempts(
     monkeypatch.setattr(plain, "value_at", counted)
     assert not read_calls("So: " + part * 5_000)
     assert len(attempts) <= plain.OBJECTS and attempts == sorted(set(attempts))
+
+
+def test_marks_are_found_in_what_python_takes_for_a_comment() -> None:
+    assert pairs(f"# <tool_call>{AS_JSON[0]}</tool_call>") == ONE
 
 
 def test_a_call_is_what_the_reader_hands_over() -> None:
