@@ -57,7 +57,7 @@ def calls_of(text: str) -> list[Call]:
     Raises:
         Malformed: why it cannot be read.
     """
-    text = text[: _end(text)].strip()
+    text = text[: _end(text)]
     calls = whole_calls(text)
     if calls is not None:
         return calls
@@ -66,11 +66,7 @@ def calls_of(text: str) -> list[Call]:
 
 def _end(text: str) -> int:
     """Where a response ends, without blanks and marks of the turn's end."""
-    end, before = len(text), -1
-    while end != before:
-        before = end
-        while end and text[end - 1].isspace():
-            end -= 1
-        ended = [mark for mark in ENDS if text.endswith(mark, 0, end)]
-        end -= len(ended[0]) if ended else 0
+    end = len(text)
+    while mark := next((one for one in (*ENDS, " ", "\n") if text.endswith(one, 0, end)), ""):
+        end -= len(mark)
     return end

@@ -221,6 +221,7 @@ MALFORMED = [
     '<tool_call>{"name": "f", "arguments": {}} // done</tool_call>',
     '<tool_call>{"name": "f"}</tool_call>',
     '<tool_call>{"name": "", "arguments": {}}</tool_call>',
+    '<tool_call>{"name": " ", "arguments": {}}</tool_call>',
     '<tool_call>{"arguments": {}}</tool_call>',
     '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
     '<tool_call>{"name": "f", "arguments": null}</tool_call>',
@@ -329,6 +330,13 @@ def test_prose_full_of_openings_costs_a_bounded_number_of_attempts(
     monkeypatch.setattr(plain, "value_at", counted)
     assert not read_calls("So: " + part * 5_000)
     assert len(attempts) <= plain.OBJECTS and attempts == sorted(set(attempts))
+
+
+def test_marks_of_the_turns_end_are_no_part_of_a_response() -> None:
+    ends = " \n".join(ENDS)
+    assert pairs(f"{AS_JSON[0]}{ends}\n") == ONE
+    assert pairs(f"{IN_PYTHON[0]} {ends} {ends}") == ONE
+    assert read_calls(f"It is 5.{ends}") == [] == read_calls(ends)
 
 
 def test_marks_are_found_in_what_python_takes_for_a_comment() -> None:
