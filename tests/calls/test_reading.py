@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,18 @@ def test_marks_of_the_turns_end_are_no_part_of_a_response() -> None:
 
 def test_marks_are_found_in_what_python_takes_for_a_comment() -> None:
     assert pairs(f"# <tool_call>{AS_JSON[0]}</tool_call>") == ONE
+
+
+def test_damaged_texts_are_read_or_not_but_raise_nothing() -> None:
+    rng = random.Random(0)
+    known = [written(form, 2)[0] for form in (*FORMS, *FORMS_OF_TEXTS)] + NO_CALL + MALFORMED
+    found = []
+    for _ in range(1_500):
+        first, second = rng.choices(known, k=2)
+        damaged = first[: rng.randint(0, len(first))] + second[rng.randint(0, len(second)) :]
+        found.append(read_calls(damaged))
+    assert found.count(None) > 200 and found.count([]) > 200
+    assert sum(bool(calls) for calls in found) > 100
 
 
 def test_a_call_is_what_the_reader_hands_over() -> None:
