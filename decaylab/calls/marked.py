@@ -25,6 +25,7 @@ from decaylab.calls.values import Call, Malformed, Untyped
 MARK = re.compile(r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<functioncall>")
 _FUNCTION = re.compile(r"<function=([^<>\s]++)>")
 _PARAMETER = re.compile(r"<parameter=([^<>\s]++)>")
+_VALUE = re.compile(r"\n?(.*?)\n?</parameter>", re.DOTALL)
 _NAMED = re.compile(r"([\w.-]++)\s*+(?:\[CALL_ID\][^\[{]*+)?(?:\[ARGS\])?\s*+(?=\{)")
 _GLAIVE = re.compile(r'\s*+\{\s*+"name"\s*+:\s*+"([^"\\]++)"\s*+,\s*+"arguments"\s*+:\s*+\'')
 _GLAIVE_END = re.compile(r"\s*+'\s*+\}")
@@ -90,12 +91,11 @@ def _parameters(text: str, at: int) -> tuple[dict[str, Any], int]:
     """Values between <parameter=...> marks, without the line breaks beside the marks."""
     arguments: dict[str, Any] = {}
     while opening := _PARAMETER.match(text, after_blanks(text, at)):
-        end = text.find("</parameter>", opening.end())
-        if end < 0:
+        value = _VALUE.match(text, opening.end())
+        if value is None:
             raise Malformed("<parameter= without its end", len(text))
-        value = text[opening.end() : end].removeprefix("\n").removesuffix("\n")
-        arguments[opening.group(1)] = Untyped(value)
-        at = end + len("</parameter>")
+        arguments[opening.group(1)] = Untyped(value.group(1))
+        at = value.end()
     return arguments, at
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from decaylab.calls import json_calls, plain
-from decaylab.calls.reading import ENDS, Call, read_calls
+from decaylab.calls.reading import ENDS, Call, calls_of, read_calls
+from decaylab.calls.values import Malformed
 
 ONE = [("get_weather", {"city": "Paris", "days": 3})]
 TWO = [*ONE, ("math.gcd", {"a": 12, "b": -8})]
@@ -78,6 +79,12 @@ FORMS_OF_TEXTS = {
         "</tool_call>",
     ),
     "Qwen3-Coder in one tag": (OF_CODER, "<tool_call>", "\n", "</tool_call>"),
+    "Qwen3-Coder, functions not closed": (
+        [text.removesuffix("</function>") for text in OF_CODER],
+        "<tool_call>",
+        "</tool_call>\n<tool_call>",
+        "</tool_call>",
+    ),
     "Qwen3-Coder without the tag": (OF_CODER, "", "\n", ""),
 }
 WITHOUT_TEXT_AROUND = (
@@ -202,6 +209,7 @@ NO_CALL = [
     'The result is {"area": 25, "unit": "cm"}.',
     'She is {"name": "Ada", "age": 36}, or {"age": 36, name}.',
     "[1, 2] and {3}",
+    'set{"a": 1} is a set',
     "You could call `get_weather`, but it has no hours.",
     "I would need x = get_weather(city='Paris') first.",
 ]
@@ -331,6 +339,30 @@ def test_prose_full_of_openings_costs_a_bounded_number_of_attempts(
     monkeypatch.setattr(plain, "value_at", counted)
     assert not read_calls("So: " + part * 5_000)
     assert len(attempts) <= plain.OBJECTS and attempts == sorted(set(attempts))
+
+
+def test_why_a_text_is_malformed_is_that_of_its_form() -> None:
+    whys = {
+        '<|python_tag|>{"name": "f", ': "not JSON",
+        "<|python_tag|>f(a=": "not Python's call syntax",
+        "<function=f><parameter=a>1": "<parameter= without its end",
+        "<tool_call>{}": "a JSON object without the name of a function",
+        "f(a=1": "begins as a call, but cannot be read",
+    }
+    for text, why in whys.items():
+        with pytest.raises(Malformed, match=why):
+            calls_of(text)
+
+
+def test_lines_of_prose_may_be_indented_and_commented() -> None:
+    text = f"I call two:\n\n    {IN_PYTHON[0]}\n  `{IN_PYTHON[1]}`\n  # both\nDone (twice)."
+    assert pairs(text) == TWO
+    assert pairs(f"So:\n{IN_PYTHON[0]}  # three days") == ONE
+
+
+def test_a_value_between_marks_loses_one_line_break_on_each_side() -> None:
+    text = "<function=f><parameter=a>\n\n x \n\n</parameter><parameter=b></parameter></function>"
+    assert pairs(text) == [("f", {"a": "\n x \n", "b": ""})]
 
 
 def test_marks_of_the_turns_end_are_no_part_of_a_response() -> None:
