@@ -36,7 +36,7 @@ def value_at(text: str, start: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
-        raise Malformed(f"not JSON ({error.msg})", max(error.pos, start + 1)) from error
+        raise Malformed(f"not JSON ({error.msg})", error.pos) from error
     except ValueError as error:  # an integer of thousands of digits
         raise Malformed("not JSON (a number is too long)", len(text)) from error
     except RecursionError as error:
@@ -84,7 +84,7 @@ def _call(item: Any) -> Call:
     given = [inner[key] for key in _ARGUMENTS if key in inner]
     if not given:
         raise Malformed("a JSON object with a name but no arguments")
-    return Call(name.strip(), arguments_of(given[0]))
+    return Call(name, arguments_of(given[0]))
 
 
 def arguments_of(value: Any) -> dict[str, Any]:

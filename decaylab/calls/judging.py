@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from decaylab.calls.matching import fault, same_name
+from decaylab.calls.matching import fault, same_name, shown
 from decaylab.calls.reading import Call, calls_of
 from decaylab.calls.schemas import Function
 from decaylab.calls.values import Malformed
@@ -164,7 +164,7 @@ def _names_fault(calls: tuple[Call, ...], problem: CallProblem) -> str:
     for call in calls:
         fitting = [name for name in expected if expected[name] and same_name(call.name, name)]
         if not fitting:
-            return f"{call.name!r} is called, {', '.join(+expected)} expected"
+            return f"{shown(call.name)} is called, {', '.join(+expected)} expected"
         expected[fitting[0]] -= 1
     return ""
 

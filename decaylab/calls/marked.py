@@ -22,11 +22,10 @@ from decaylab.calls.json_calls import after_blanks, arguments_of, calls_at, valu
 from decaylab.calls.python_calls import python_calls
 from decaylab.calls.values import Call, Malformed, Untyped
 
-MARK = re.compile(
-    r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<functioncall>", re.IGNORECASE
-)
+MARK = re.compile(r"<tool_call>|<function=|<\|python_tag\|>|\[TOOL_CALLS\]|<functioncall>")
 _FUNCTION = re.compile(r"<function=([^<>\s]++)>")
 _PARAMETER = re.compile(r"<parameter=([^<>\s]++)>")
+_VALUE = re.compile(r"\n?(.*?)\n?</parameter>", re.DOTALL)
 _NAMED = re.compile(r"([\w.-]++)\s*+(?:\[CALL_ID\][^\[{]*+)?(?:\[ARGS\])?\s*+(?=\{)")
 _GLAIVE = re.compile(r'\s*+\{\s*+"name"\s*+:\s*+"([^"\\]++)"\s*+,\s*+"arguments"\s*+:\s*+\'')
 _GLAIVE_END = re.compile(r"\s*+'\s*+\}")
@@ -44,7 +43,7 @@ def marked_calls(text: str) -> list[Call]:
     calls: list[Call] = []
     at = 0
     while mark := MARK.search(text, at):
-        found, at = _READERS[mark.group().lower()](text, mark.end())
+        found, at = _READERS[mark.group()](text, mark.end())
         calls += found
     return calls
 
@@ -92,12 +91,11 @@ def _parameters(text: str, at: int) -> tuple[dict[str, Any], int]:
     """Values between <parameter=...> marks, without the line breaks beside the marks."""
     arguments: dict[str, Any] = {}
     while opening := _PARAMETER.match(text, after_blanks(text, at)):
-        end = text.find("</parameter>", opening.end())
-        if end < 0:
+        value = _VALUE.match(text, opening.end())
+        if value is None:
             raise Malformed("<parameter= without its end", len(text))
-        value = text[opening.end() : end].removeprefix("\n").removesuffix("\n")
-        arguments[opening.group(1)] = Untyped(value)
-        at = end + len("</parameter>")
+        arguments[opening.group(1)] = Untyped(value.group(1))
+        at = value.end()
     return arguments, at
 
 
@@ -116,6 +114,10 @@ def _closed(text: str, at: int, mark: str) -> int:
 
 
 def _llama(text: str, at: int) -> Read:
+    """JSON, or Python to the end of the text."""
+    at = after_blanks(text, at)
+    if text.startswith("{", at):
+        return calls_at(text, at)
     try:
         return calls_at(text, at)
     except Malformed:
@@ -143,6 +145,6 @@ _READERS: dict[str, Callable[[str, int], Read]] = {
     "<tool_call>": _tagged,
     "<function=": _one_function,
     "<|python_tag|>": _llama,
-    "[tool_calls]": _mistral,
+    "[TOOL_CALLS]": _mistral,
     "<functioncall>": _glaive,
 }

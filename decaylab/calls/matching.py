@@ -52,6 +52,8 @@ _IGNORED = re.compile(r"[ ,./\-_*^]")
 _WORDS = {"True": True, "False": False, "None": None}
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = 60
+shown = _SHOWN.repr
+"""A value for a message: in one line, and not too long."""
 
 
 def same_name(called: str, expected: str) -> bool:
@@ -67,14 +69,14 @@ def fault(call: Call, function: Mapping[str, Any], expected: Mapping[str, Sequen
     """
     name, given = function["name"], call.arguments
     if not same_name(call.name, name):
-        return f"{call.name!r} is called, {name!r} is expected"
+        return f"{shown(call.name)} is called, {name!r} is expected"
     for required in function["parameters"]["required"]:
         if required not in given:
             return f"{name}: {required!r} is missing"
     properties = function["parameters"]["properties"]
     for argument, value in given.items():
         if argument not in properties or argument not in expected:
-            return f"{name}: {argument!r} is not expected"
+            return f"{name}: {shown(argument)} is not expected"
         if why := _value_fault(value, properties[argument], expected[argument]):
             return f"{name}: {argument!r} {why}"
     for argument, alternatives in expected.items():
@@ -86,10 +88,10 @@ def fault(call: Call, function: Mapping[str, Any], expected: Mapping[str, Sequen
 def _value_fault(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> str:
     value = _converted(value, schema.get("type"))
     if not _has_type(value, schema, alternatives):
-        return f"is {type(value).__name__} {_SHOWN.repr(value)}, not {schema.get('type')}"
+        return f"is {type(value).__name__} {shown(value)}, not {schema.get('type')}"
     if _is_among(value, schema, alternatives):
         return ""
-    return f"is {_SHOWN.repr(value)}, not one of {_SHOWN.repr(list(alternatives))}"
+    return f"is {shown(value)}, not one of {shown(list(alternatives))}"
 
 
 def _converted(value: Any, kind: Any) -> Any:
@@ -153,8 +155,8 @@ def _item_type(schema: Mapping[str, Any]) -> type | None:
 
 def _is_among(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> bool:
     """Whether a value of an allowed type is one of the alternatives."""
-    expected, written = _TYPES.get(schema.get("type", "")), _type_of(alternatives)
-    as_it_is = type(value) is not expected or written not in (None, expected)
+    expected = _TYPES.get(schema.get("type", ""))
+    as_it_is = _type_of(alternatives) not in (None, expected)
     if as_it_is or expected not in (str, list, dict):
         return value in alternatives
     if expected is str:

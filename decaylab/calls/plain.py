@@ -37,9 +37,7 @@ def plain_calls(text: str) -> list[Call]:
 
 
 def whole_calls(text: str) -> list[Call] | None:
-    """The calls of a text that holds nothing else, perhaps in backticks; None for other texts."""
-    text = text.strip()
-    text = text.strip("`") if text.count("`") == 2 else text
+    """The calls of a text that holds nothing else; None for other texts."""
     for read in (_json, python_calls, _named):
         with suppress(Malformed):
             return read(text)
@@ -56,7 +54,7 @@ def _named(text: str) -> list[Call]:
 
 def _alone(read: Callable[[str, int], tuple[list[Call], int]], text: str) -> list[Call]:
     calls, end = read(text, 0)
-    if text[end:].strip():
+    if end != len(text):
         raise Malformed("other text after the calls", end)
     return calls
 
@@ -97,7 +95,7 @@ def _lines(prose: str) -> list[Call]:
     calls: list[Call] = []
     for line in prose.splitlines():
         bare = line.strip().strip("`")
-        if _CALL.match(bare) and bare.endswith((")", "]")):
+        if _CALL.match(bare):
             with suppress(Malformed):
                 calls += python_calls(bare)
     return calls

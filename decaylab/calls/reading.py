@@ -7,27 +7,27 @@
 Thoughts are removed before. Nothing in a response is ever evaluated.
 
 ==================================================================  ==============================
-response                                                            read as
+response, the first row that applies                                read as
 ==================================================================  ==============================
+the whole text is JSON, a Python call or list of calls, or          the calls
+Mistral's ``name{...}``
 a mark (``<tool_call>``, ``<function=``, ``<|python_tag|>``,        the calls after the marks;
 ``[TOOL_CALLS]``, ``<functioncall>``), with any text around         malformed if one of them cannot
                                                                     be read
-the whole text, or a fenced block with text around, is JSON, a      the calls
-Python call or list of calls, or Mistral's ``name{...}``
-no fence with calls: JSON objects or lists of calls in prose        the calls
-neither: lines of prose that are Python calls                       the calls
-an empty list (``[]``), alone or after a mark                       no call
-an empty text; prose; fenced programs and other data in prose       no call
+fenced blocks that are such a text, with any text around            the calls
+JSON objects or lists of calls in prose                             the calls; malformed if one
+                                                                    begins with ``{"name":`` and
+                                                                    cannot be read
+lines of prose that are Python calls                                the calls
 a text that begins as a call (``{``, ``[{``, ``f(``, ``[f(``)       malformed
-and holds none that can be read
-JSON with single quotes, trailing commas, comments or line breaks   malformed, as for the
-inside strings                                                      leaderboard's strict readers
-an object without name, or without arguments (or parameters);       malformed
-arguments that are neither an object nor its JSON text
-anything nested too deeply for Python's parsers                     malformed
-NaN, Infinity; a key or argument given twice                        read: equal to nothing; the last
-                                                                    value counts
+anything else: prose, fenced programs, other data, nothing          no call
 ==================================================================  ==============================
+
+An empty list (``[]``), alone or after a mark, is no call. These are malformed: JSON with single
+quotes, trailing commas, comments or line breaks inside strings; an object without a name, or
+without arguments (or parameters); arguments that are neither an object nor its JSON text; what is
+nested too deeply for Python's parsers. NaN and Infinity are read, and equal nothing. Of a key or an
+argument given twice the last value counts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def calls_of(text: str) -> list[Call]:
     Raises:
         Malformed: why it cannot be read.
     """
-    text = text[: _end(text)].strip()
+    text = text[: _end(text)]
     calls = whole_calls(text)
     if calls is not None:
         return calls
@@ -66,11 +66,7 @@ def calls_of(text: str) -> list[Call]:
 
 def _end(text: str) -> int:
     """Where a response ends, without blanks and marks of the turn's end."""
-    end, before = len(text), -1
-    while end != before:
-        before = end
-        while end and text[end - 1].isspace():
-            end -= 1
-        ended = [mark for mark in ENDS if text.endswith(mark, 0, end)]
-        end -= len(ended[0]) if ended else 0
+    end = len(text)
+    while mark := next((one for one in (*ENDS, " ", "\n") if text.endswith(one, 0, end)), ""):
+        end -= len(mark)
     return end

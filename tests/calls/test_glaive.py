@@ -61,6 +61,7 @@ def test_rows_without_functions_and_broken_ones_are_counted() -> None:
     broken = [row(ACCESS + RATE[:-3]), *hellos]
     nameless = row(ACCESS + '{"description": "News"}')
     read = prompts([row(), none, none, *broken, nameless])
+    assert read.unreadable[1].startswith("train:7: column 'chat' does not begin with USER:, got 'A")
     assert (len(read.prompts), read.without_functions, len(read.unreadable)) == (1, 2, 4)
     note = read.note()
     assert note.startswith("2 of 7 rows offer no functions, left out; 4 of 7 rows cannot be read")
@@ -76,6 +77,15 @@ def test_another_system_text_stays_and_a_list_of_functions_is_read() -> None:
     assert [one["name"] for one in prompt.functions] == ["get_news"]
 
 
+def test_only_the_words_of_the_first_turn_are_the_question() -> None:
+    system = f"SYSTEM:\n{NEWS}"
+    for chat in ("USER: Hi, news? <|endoftext|>\n\n\nASSISTANT: No.", "USER:  Hi, news? \n\n"):
+        (prompt,) = prompts([row(system, chat)]).prompts
+        assert prompt.messages == [{"role": "user", "content": "Hi, news?"}]
+    read = prompts([row(), row(chat="Hello")])
+    assert read.unreadable == ["train:7: column 'chat' does not begin with USER:, got 'Hello'"]
+
+
 def test_the_calls_of_its_answers_can_be_read() -> None:
     assert read_calls(f"{CALL} <|endoftext|>") == [
         Call("get_exchange_rate", {"base": "USD", "target": "EUR"})
@@ -87,3 +97,5 @@ def test_other_columns_and_a_set_without_prompts_are_refused() -> None:
         prompts([("mine:1", {"system": ACCESS, "conversations": []})])
     with pytest.raises(UserError, match="1 of 1 rows offer no functions"):
         prompts([row(HELPFUL)])
+    with pytest.raises(UserError, match="no row has functions and a question; there are none"):
+        prompts([])

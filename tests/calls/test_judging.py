@@ -75,9 +75,13 @@ ONE_ARGUMENT = [
     ("string", ["it's"], ["'it\"s'", '"IT\'S"'], ["'its'"]),
     ("string", ["Oslo", ""], ["'Oslo'", "''", "' '"], ["'Bergen'"]),
     ("string", [True, ""], ["True", "''"], ["'True'", "'true'"]),
+    ("string", [5, "Oslo"], ["5", "'Oslo'"], ["'oslo'", "'5'", "5.0"]),
+    ({"type": "string", "items": {"type": "integer"}}, ["Oslo"], ["'oslo'"], ["['Oslo']"]),
     ("any", ["my_data"], ["my_data", "'My data'"], ["5", "[1]"]),
     (list_of("integer"), [[1, 2]], ["[1, 2]"], ["[2, 1]", "[1]", "[1, 2.0]", "(1, 2)"]),
     (list_of("integer"), [[1]], ["[1]"], ["[True]", "1"]),
+    ({"type": "array"}, [[1, "a"]], ["[1, 'A']"], ["['a', 1]", "'1a'"]),
+    (list_of("string", "tuple"), [["a", "b"]], ["('a', 'B')"], ["'ab'"]),
     (list_of("float"), [[1.0, 2.5]], ["[1.0, 2.5]"], ["[1, 2.5]"]),
     (list_of("float"), [[1, 2.5]], ["[1, 2.5]", "[1.0, 2.5]"], ["['1', 2.5]"]),
     (list_of("string"), [["A-b", "c"]], ["['a B', 'C']"], ["['c', 'a b']", "'ab'", "[]"]),
@@ -97,7 +101,7 @@ ONE_ARGUMENT = [
         list_of("dict"),
         [[{"a": [1]}, {"b": ["X", ""]}]],
         ["[{'a': 1}, {'b': 'x'}]", "[{'a': 1}, {}]"],
-        ["[{'b': 'x'}, {'a': 1}]", "[{'a': 1}]", "[{'a': 1}, 5]", "{'a': 1}"],
+        ["['x', 'y']", "[{'b': 'x'}, {'a': 1}]", "[{'a': 1}]", "[{'a': 1}, 5]", "{'a': 1}"],
     ),
 ]
 
@@ -130,8 +134,17 @@ def test_arguments_are_required_optional_or_unexpected() -> None:
     found = {text: judge("full", text, problem.text()) for text in messages}
     assert {text: outcome.message for text, outcome in found.items()} == messages
     assert [outcome.verdict for outcome in found.values()] == ["correct"] * 3 + ["wrong"] * 7
+    unknown = CallProblem("multiple", (GCD,), ({"math.gcd": {**OF_GCD["math.gcd"], "c": [1, ""]}},))
+    assert verdict("math.gcd(a=12, b=8)", unknown) == "correct"
+    assert verdict("math.gcd(a=12, b=8, c=1)", unknown) == "wrong", "offered by no function"
     needed = one_argument("string", ["always"])
     assert judge("full", "f()", needed.text()) == Outcome("wrong", "f: 'x' is missing")
+
+
+def test_a_list_of_dictionaries_that_a_set_writes_otherwise_fits_nothing() -> None:
+    problem = one_argument(list_of("dict"), [["x"]])
+    for text in ("['x']", "[{}]", "[{'x': 1}]"):
+        assert verdict(f"f(x={text})", problem) == "wrong"
 
 
 def test_parallel_calls_have_no_order_and_each_expected_one_takes_a_call_of_its_own() -> None:
@@ -157,6 +170,8 @@ def test_values_without_a_type_take_the_one_of_the_schema() -> None:
         ("float", "5", 5.0),
         ("boolean", "true", True),
         ("boolean", "True", True),
+        ("boolean", "False", False),
+        ("float", "None", None),
         (list_of("integer"), "[1, 2]", [1, 2]),
         ("dict", '{"a": 1}', {"a": [1]}),
         ("any", "null", "null"),
@@ -202,7 +217,12 @@ def test_what_is_no_call_and_what_cannot_be_read_are_told_apart() -> None:
         found = {text: tuple(verdict(text, problem, rule) for rule in RULES) for text in texts}
         assert found == texts
     assert judge("full", "", PARALLEL.text()) == Outcome("no_answer", "no call")
-    assert judge("full", "{", PARALLEL.text()).message.startswith("malformed: ")
+    for problem in (PARALLEL, IRRELEVANT):
+        for rule in RULES:
+            assert judge(rule, "{", problem.text()).message.startswith("malformed: ")
+            assert judge(rule, "None fits.", problem.text()).message == "no call"
+    found = judge("full", "fly()", IRRELEVANT.text())
+    assert found == Outcome("wrong", "1 call where none is expected")
 
 
 def test_a_correct_response_is_correct_by_name_and_parses() -> None:
@@ -234,7 +254,11 @@ def test_messages_are_one_short_line_whatever_the_response() -> None:
     for _ in range(200):
         deep = [deep]
     text = json.dumps({"name": "fly\n\n", "arguments": {"to": deep}})
-    problem = CallProblem("x", (TO_CITY,), ({"fly": {"to": ["Oslo"]}},))
-    for response in (text, text.replace("\\n", ""), "f(a='\n" * 1_000):
-        message = judge("full", response, problem.text()).message
-        assert "\n" not in message and len(message) < 250
+    problem = CallProblem("x", (TO_CITY,), ({"fly": {"to": ["Oslo"]}},)).text()
+    long = "x\n" * 10_000
+    named = json.dumps({"name": long, "arguments": {}})
+    argued = json.dumps({"name": "fly", "arguments": {long: 1, "to": 2}})
+    for response in (text, text.replace("\\n", ""), "f(a='\n" * 1_000, named, argued):
+        for rule in RULES:
+            message = judge(rule, response, problem).message
+            assert "\n" not in message and len(message) < 250

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from decaylab.calls import json_calls, plain
-from decaylab.calls.reading import ENDS, Call, read_calls
+from decaylab.calls.reading import ENDS, Call, calls_of, read_calls
+from decaylab.calls.values import Malformed
 
 ONE = [("get_weather", {"city": "Paris", "days": 3})]
 TWO = [*ONE, ("math.gcd", {"a": 12, "b": -8})]
@@ -34,6 +36,7 @@ FORMS: dict[str, tuple[list[str], str, str, str]] = {
     "Llama 3.1": (OF_LLAMA, "", "; ", ""),
     "Llama 3.1 with its mark": (OF_LLAMA, "<|python_tag|>", "; ", "<|eom_id|>"),
     "Llama 3.1, in Python": (IN_PYTHON, "<|python_tag|>", "; ", ""),
+    "Llama 3.1, in Python after a blank": (IN_PYTHON, "<|python_tag|> [", ", ", "]"),
     "Llama 3.1, custom": (CUSTOM, "", "", ""),
     "Llama 3.2": (IN_PYTHON, "[", ", ", "]<|eot_id|>"),
     "Mistral": (AS_JSON, "[TOOL_CALLS][", ", ", "]</s>"),
@@ -76,11 +79,18 @@ FORMS_OF_TEXTS = {
         "</tool_call>",
     ),
     "Qwen3-Coder in one tag": (OF_CODER, "<tool_call>", "\n", "</tool_call>"),
+    "Qwen3-Coder, functions not closed": (
+        [text.removesuffix("</function>") for text in OF_CODER],
+        "<tool_call>",
+        "</tool_call>\n<tool_call>",
+        "</tool_call>",
+    ),
     "Qwen3-Coder without the tag": (OF_CODER, "", "\n", ""),
 }
 WITHOUT_TEXT_AROUND = (
     "Qwen, the last one not closed",
-    "Llama 3.1, in Python",  # everything after the mark is Python
+    "Llama 3.1, in Python",
+    "Llama 3.1, in Python after a blank",  # everything after the mark is Python
     "Mistral's later form without marks",
     "JSON in a fence that does not end",
     "Python separated by semicolons",  # lines of their own are looked for
@@ -199,6 +209,7 @@ NO_CALL = [
     'The result is {"area": 25, "unit": "cm"}.',
     'She is {"name": "Ada", "age": 36}, or {"age": 36, name}.',
     "[1, 2] and {3}",
+    'set{"a": 1} is a set',
     "You could call `get_weather`, but it has no hours.",
     "I would need x = get_weather(city='Paris') first.",
 ]
@@ -219,6 +230,7 @@ MALFORMED = [
     '<tool_call>{"name": "f", "arguments": {}} // done</tool_call>',
     '<tool_call>{"name": "f"}</tool_call>',
     '<tool_call>{"name": "", "arguments": {}}</tool_call>',
+    '<tool_call>{"name": " ", "arguments": {}}</tool_call>',
     '<tool_call>{"arguments": {}}</tool_call>',
     '<tool_call>{"name": "f", "arguments": [1]}</tool_call>',
     '<tool_call>{"name": "f", "arguments": null}</tool_call>',
@@ -327,6 +339,53 @@ def test_prose_full_of_openings_costs_a_bounded_number_of_attempts(
     monkeypatch.setattr(plain, "value_at", counted)
     assert not read_calls("So: " + part * 5_000)
     assert len(attempts) <= plain.OBJECTS and attempts == sorted(set(attempts))
+
+
+def test_why_a_text_is_malformed_is_that_of_its_form() -> None:
+    whys = {
+        '<|python_tag|>{"name": "f", ': "not JSON",
+        "<|python_tag|>f(a=": "not Python's call syntax",
+        "<function=f><parameter=a>1": "<parameter= without its end",
+        "<tool_call>{}": "a JSON object without the name of a function",
+        "f(a=1": "begins as a call, but cannot be read",
+    }
+    for text, why in whys.items():
+        with pytest.raises(Malformed, match=why):
+            calls_of(text)
+
+
+def test_lines_of_prose_may_be_indented_and_commented() -> None:
+    text = f"I call two:\n\n    {IN_PYTHON[0]}\n  `{IN_PYTHON[1]}`\n  # both\nDone (twice)."
+    assert pairs(text) == TWO
+    assert pairs(f"So:\n{IN_PYTHON[0]}  # three days") == ONE
+
+
+def test_a_value_between_marks_loses_one_line_break_on_each_side() -> None:
+    text = "<function=f><parameter=a>\n\n x \n\n</parameter><parameter=b></parameter></function>"
+    assert pairs(text) == [("f", {"a": "\n x \n", "b": ""})]
+
+
+def test_marks_of_the_turns_end_are_no_part_of_a_response() -> None:
+    ends = " \n".join(ENDS)
+    assert pairs(f"{AS_JSON[0]}{ends}\n") == ONE
+    assert pairs(f"{IN_PYTHON[0]} {ends} {ends}") == ONE
+    assert read_calls(f"It is 5.{ends}") == [] == read_calls(ends)
+
+
+def test_marks_are_found_in_what_python_takes_for_a_comment() -> None:
+    assert pairs(f"# <tool_call>{AS_JSON[0]}</tool_call>") == ONE
+
+
+def test_damaged_texts_are_read_or_not_but_raise_nothing() -> None:
+    rng = random.Random(0)
+    known = [written(form, 2)[0] for form in (*FORMS, *FORMS_OF_TEXTS)] + NO_CALL + MALFORMED
+    found = []
+    for _ in range(1_500):
+        first, second = rng.choices(known, k=2)
+        damaged = first[: rng.randint(0, len(first))] + second[rng.randint(0, len(second)) :]
+        found.append(read_calls(damaged))
+    assert found.count(None) > 200 and found.count([]) > 200
+    assert sum(bool(calls) for calls in found) > 100
 
 
 def test_a_call_is_what_the_reader_hands_over() -> None:

@@ -16,7 +16,7 @@ PROPERTIES = {
     "rows": {"type": "array", "items": {"type": "dict", "properties": {"x": {"type": "any"}}}},
     "any": {"type": "any", "description": "Whatever."},
     "unit": {"type": "string", "enum": ["dict", "float"], "default": "tuple"},
-    "either": {"type": ["string", "null"]},
+    "either": {"type": ["string", "null"], "items": True},
 }
 GIVEN = {
     "name": "math.f",
@@ -29,7 +29,7 @@ AS_JSON_SCHEMA = {
     "rows": {"type": "array", "items": {"type": "object", "properties": {"x": {}}}},
     "any": {"description": "Whatever."},
     "unit": {"type": "string", "enum": ["dict", "float"], "default": "tuple"},
-    "either": {"type": ["string", "null"]},
+    "either": {"type": ["string", "null"], "items": True},
 }
 
 
@@ -78,6 +78,8 @@ def test_a_function_may_have_no_parameters(parameters: Any) -> None:
         ("[" * 100_000, "as JSON"),
         ([GIVEN, "f"], "row 1, function 2: must be an object with a name and parameters, got 'f'"),
         ([{"parameters": {}}], "row 1, function 1: name must be text, got None"),
+        ([{"name": " ", "parameters": {}}], "row 1, function 1: name must be text, got ' '"),
+        ([{"name": "f", "parameters": {"required": [1]}}], "required must be a list of names"),
         ([{"name": "f", "parameters": [1]}], r"function 1 \(f\): parameters must be .*got \[1\]"),
         ([{"name": "f", "parameters": {"properties": {"a": "int"}}}], "schema for each parameter"),
         ([{"name": "f", "parameters": {"properties": ["a"]}}], "schema for each parameter"),

@@ -86,6 +86,7 @@ def test_a_question_is_a_turn_its_messages_or_a_text(value: Any) -> None:
         ({"question": []}, ANSWER, "column 'question' must hold messages"),
         ({"question": [[]]}, ANSWER, "column 'question' must hold messages"),
         ({"question": [[{"role": "user"}]]}, ANSWER, "column 'question' must hold messages"),
+        ({"question": [["To Oslo."]]}, ANSWER, "column 'question' must hold messages"),
         ({"question": None}, ANSWER, "column 'question' must hold messages"),
         ({"function": "f("}, ANSWER, "row parallel_0: column 'function' must hold .* as JSON"),
         ({"function": None}, ANSWER, "column 'function' must hold a list of function schemas"),
