@@ -36,9 +36,9 @@ CITIES = ("Paris", "New York", 'Saint-"Denis"', "Zürich")
 def modules(*, toy: bool) -> Iterator[tuple[Path, str]]:
     """Modules of the standard library that are UTF-8, with their text."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    for path in sorted(library.rglob("*.py")):
-        wanted = path.parent == library and path.name in TOY_MODULES
-        if "site-packages" in path.parts or (toy and not wanted):
+    paths = [library / name for name in TOY_MODULES] if toy else sorted(library.rglob("*.py"))
+    for path in paths:
+        if "site-packages" in path.parts:
             continue
         try:
             yield path, path.read_bytes().decode("utf-8")

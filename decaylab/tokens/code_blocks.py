@@ -13,6 +13,7 @@ Python is prose. Models that continue a prompt write code without a fence:
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterator
 from itertools import takewhile
@@ -26,7 +27,7 @@ STATEMENT = re.compile(
     @\w
     | (?:async[ ]+)?def\b | class[ ]+\w+[ ]*(?:[:(\[]|$)
     | import[ ]+[\w.]+[ ]*(?:$|,|;|\#|as[ ]) | from[ ]+[\w.]+[ ]*(?:$|import\b)
-    | (?:if|elif|while|with|async|match|case|except)\b.*(?:[:=<>(\[]|$) | for[ ].*[ ]in\b
+    | (?:if|elif|while|with|async|match|case|except)\b.*[:=<>(\[] | for[ ].*[ ]in\b
     | (?:else|try|finally)[ ]*: | (?:pass|break|continue|try|else)[ ]*(?:\#|$)
     | (?:return|yield|raise|assert|del|global|nonlocal)(?:[ ]|$)
     | [A-Za-z_][\w.\[\]'"]*(?:,[ ]?[\w.\[\]'"]+)*(?::[ ]*[\w.\[\], |]+)?
@@ -36,7 +37,8 @@ STATEMENT = re.compile(
     )"""
 )
 INDENTED = re.compile(r"(?: {2,}|\t)[ \t]*(?![-*+\u2022 \t]|\d+[.)])")  # no bullet
-PROSE = re.compile(r"[^\W\d_][\w'\u2019]*[,;]? +[^\W_]|\#{2,} |[*>-] |\d+[.)] ")
+WORDS = "|".join(word for word in keyword.kwlist if word.islower())
+PROSE = re.compile(rf"(?!(?:{WORDS})\b)[^\W\d_][\w'\u2019]*[,;]? +[^\W_]|\#{{2,}} |[*>-] |\d+[.)] ")
 Kind = Literal["code", "fence", "prose"]
 
 

@@ -219,6 +219,11 @@ PARTS = {
     "The answer is x = 3.\n\n- a\n  - b": "prose",
     "  - a list\n  - of things": "prose",
     "Yes": "prose",
+    "if you want to know it": "prose",
+    "when you want to know it": "prose",
+    "    if n": "code",
+    "    This is how it works": "prose",
+    "None of these work.": "prose",
     # a fence with a language does not close a block
     "x = 1\n```python\ny": "code fence code",
     "Use f.\n```\ny": "prose fence code",
