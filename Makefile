@@ -58,12 +58,13 @@ check: $(INSTALLED)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## sampling, scoring, training, aggregation, pages, rollout files and coverage; results go to benchmarks/results/
+bench: $(INSTALLED)  ## sampling, scoring, training, aggregation, categories, pages, rollout files and coverage; results go to benchmarks/results/
 	$(BIN)/python benchmarks/continuations.py --pair abacus
 	$(BIN)/python benchmarks/continuations.py --pair smollm2
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/categories.py
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/rollout_files.py
 	$(BIN)/python benchmarks/coverage.py

@@ -45,13 +45,28 @@ ABOVE = 0.42  # inches: of the heading and the colour bar
 MOST_LINES = 7  # of a panel that stands alone
 COLOURS = sns.blend_palette(["white", style.WINE], as_cmap=True).with_extremes(bad="#d9d9d9")
 DARK = 0.179  # relative luminance below which white is read better than black
-REST = "continuation"  # the category without an underline
+PLAIN = ("continuation", "prose")  # the categories without an underline
 UNDERLINES: dict[str, tuple[str, str]] = {  # colour and pattern, so that colour alone says nothing
+    # of mathematics
     "planning": (style.BLACK, "-"),
     "math_latex": (style.TEACHER, "="),
     "math_operator": (style.STUDENT, ":"),
     "math_number": (style.ESR, "-"),
     "structural": (style.FULL_ROLLOUT, ":"),
+    # of code
+    "keyword": (style.TEACHER, "="),
+    "name": (style.BLACK, "-"),
+    "operator": (style.STUDENT, ":"),
+    "literal": (style.ESR, "-"),
+    "layout": (style.FULL_ROLLOUT, ":"),
+    "comment": (style.ORANGE, "-"),
+    "docstring": (style.ORANGE, "="),
+    # of function calls
+    "function_name": (style.TEACHER, "="),
+    "argument_name": (style.BLACK, "-"),
+    "value": (style.ESR, "-"),
+    "call_syntax": (style.FULL_ROLLOUT, ":"),
+    # of all
     "end_of_turn": (style.BLACK, "="),
 }
 OTHERS = [(style.WINE, pattern) for pattern in "-=:"]  # categories of a user's own file, in turn
@@ -300,7 +315,7 @@ def _most(rows: pd.DataFrame) -> float:
 
 def _looks(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """The underline of each category that has one, the known ones first."""
-    names = set(map(str, rows.category)) - {REST}
+    names = set(map(str, rows.category)) - set(PLAIN)
     looks = {name: look for name, look in UNDERLINES.items() if name in names}
     for i, name in enumerate(sorted(names - UNDERLINES.keys())):
         looks[name] = OTHERS[i % len(OTHERS)]
@@ -331,7 +346,7 @@ def _note(rows: pd.DataFrame) -> str:
     written = {readable(character) for character in set("".join(rows.token))}
     sentences = {
         "Grey numbers: position of the first token of the line.": True,
-        f"Not underlined: {REST}.": (rows.category == REST).any(),
+        **{f"Not underlined: {name}.": (rows.category == name).any() for name in PLAIN},
         "\u21b5: end of a line.": "\u21b5" in written,
         "\u21e5: tab.": "\u21e5" in written,
         "\\u\u2026: code of a character.": any(len(sign) > 1 for sign in written),

@@ -474,7 +474,7 @@ def category_kl(
             math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
             with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
-        categories: A TOML file of token categories that replace the paper's six.
+        categories: A TOML file of token categories, in place of the task's own.
         min_count: Minimum occurrences of a token in the list of highest-KL tokens.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with

@@ -123,8 +123,8 @@ def category_kl(options: DiagnosticOptions, output: Output) -> None:
     """Find the kinds of token that hold the KL.
 
     The KL by token category and position, and the tokens with the highest KL. Categories are read
-    from the decoded text, so that every tokenizer is treated alike: the paper's six, or those of a
-    TOML file (`--categories`).
+    from the decoded text, so that every tokenizer is treated alike: the paper's six for
+    mathematics, others for code and for function calls, or those of a TOML file (`--categories`).
 
     Examples:
         decaylab category-kl  # the student that ships with decaylab, before training

@@ -130,7 +130,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
     )
     categories: PathName | None = option(
         "The measurement",
-        "A TOML file of token categories that replace the paper's six.",
+        "A TOML file of token categories, in place of the task's own.",
         only=("category-kl",),
         common=("category-kl",),
         metavar="FILE",

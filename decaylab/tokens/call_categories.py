@@ -38,7 +38,7 @@ FOUND = re.compile(
       (?: </parameter> | (?= </function | </tool_call | <parameter= ) | \Z )
     | (?P<json> (?:\[\s*+)? \{{\s*+ ["'] (?: (?:{FIRST_KEYS})["']
         | type["']\s*:\s*["']function | id["']\s*:\s*["']call ) )
-    | ^[ \t]*+ (?P<cut> [\[{{] [\s\[{{"']{{0,9}} [a-z_]{{0,13}} \Z )
+    | (?:^|;) [ \t]*+ (?P<cut> [\[{{] [\s\[{{"']{{0,9}} [a-z_]{{0,13}} \Z )
     | (?P<named> (?:\[\s*+)? {CALLED} \s*+ [^\W\d]\w*+ \s* =(?!=) )
     | ^[ \t]*+ (?P<line> (?:\[\s*+)? {CALLED} )
     """

@@ -13,6 +13,7 @@ Python is prose. Models that continue a prompt write code without a fence:
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Iterator
 from itertools import takewhile
@@ -26,16 +27,18 @@ STATEMENT = re.compile(
     @\w
     | (?:async[ ]+)?def\b | class[ ]+\w+[ ]*(?:[:(\[]|$)
     | import[ ]+[\w.]+[ ]*(?:$|,|;|\#|as[ ]) | from[ ]+[\w.]+[ ]*(?:$|import\b)
-    | (?:if|elif|while|with|async|match|case|except)\b.*(?:[:=<>(\[]|$) | for[ ].*[ ]in\b
+    | (?:if|elif|while|with|async|match|case|except)\b.*[:=<>(\[] | for[ ].*[ ]in\b
     | (?:else|try|finally)[ ]*: | (?:pass|break|continue|try|else)[ ]*(?:\#|$)
     | (?:return|yield|raise|assert|del|global|nonlocal)(?:[ ]|$)
-    | [A-Za-z_][\w.,\[\]'" ]*(?::[ ]*[\w.\[\], |]+)?[ ]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)
+    | [A-Za-z_][\w.\[\]'"]*(?:,[ ]?[\w.\[\]'"]+)*(?::[ ]*[\w.\[\], |]+)?
+      [ ]*(?:[-+*/%&|^@]|//|\*\*|<<|>>)?=(?!=)
     | [A-Za-z_][\w.]*\((?:.*\)|[^)]*)[ ]*(?:\#.*)?$
     | (?:[rRbBuUfF]?\"\"\"|''')
     )"""
 )
 INDENTED = re.compile(r"(?: {2,}|\t)[ \t]*(?![-*+\u2022 \t]|\d+[.)])")  # no bullet
-PROSE = re.compile(r"[^\W\d_][\w'\u2019]*[,;]? +[^\W_]|[#*>-]|\d+[.)]")
+WORDS = "|".join(word for word in keyword.kwlist if word.islower())
+PROSE = re.compile(rf"(?!(?:{WORDS})\b)[^\W\d_][\w'\u2019]*[,;]? +[^\W_]|\#{{2,}} |[*>-] |\d+[.)] ")
 Kind = Literal["code", "fence", "prose"]
 
 
@@ -108,10 +111,10 @@ def _begins_in_code(text: str) -> bool:
     """Whether the first line that is neither empty nor a comment is code."""
     lines = [line.rstrip() for line in text.split("\n") if line.strip()]
     comments = list(takewhile(lambda line: line.lstrip().startswith("#"), lines))
-    if any(INDENTED.match(line) for line in [*comments, *lines[:1]]):
+    first = lines[len(comments) : len(comments) + 1]
+    if any(STATEMENT.match(line) for line in first):
         return True
-    decisive = lines[len(comments) : len(comments) + 1]
-    return any(STATEMENT.match(line) for line in decisive)
+    return any(INDENTED.match(line) and not _is_prose(line.lstrip()) for line in lines[:1])
 
 
 def _still_code(text: str, found: list[Region]) -> bool:

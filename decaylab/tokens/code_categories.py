@@ -74,6 +74,8 @@ def of_code(code: str) -> Iterator[Span]:
         solid = [token for token in statement if OF_KIND[token.kind] not in (LAYOUT, COMMENT)]
         words = [code[token.start : token.stop] for token in solid]
         soft = solid[0] if _begins_softly(words) else None
+        if words[-1:] == [";"]:
+            del solid[-1]
         string = documented and {token.kind for token in solid} == {"string"}
         for token in statement:
             yield token.start, token.stop, _category(code, token, soft, string)

@@ -29,9 +29,11 @@ MARKS = r"(?:/tool_call|/function|\|)"  # a string that is not closed ends befor
 BODIES = {
     '"': re.compile(rf'(?s)(?:[^"\\<]|\\.?|<(?!{MARKS}))*+'),
     "'": re.compile(rf"(?s)(?:[^'\\<]|\\.?|<(?!{MARKS}))*+"),
-    '\\"': re.compile(rf'(?s)(?:[^"\\<]|\\\\\\"|\\[^"]|<(?!{MARKS}))*+'),
-    "\\'": re.compile(rf"(?s)(?:[^'\\<]|\\\\\\'|\\[^']|<(?!{MARKS}))*+"),
+    # of a string in a string, where a backslash is two and an escaped quote has three
+    '\\"': re.compile(rf'(?s)(?:[^"\\<]|\\\\(?:\\.|[^\\])?|\\[^"\\]|<(?!{MARKS}))*+'),
+    "\\'": re.compile(rf"(?s)(?:[^'\\<]|\\\\(?:\\.|[^\\])?|\\[^'\\]|<(?!{MARKS}))*+"),
 }
+MOST_LEFT_OPEN = 8  # containers that one bracket closes
 OPENS_OBJECT = re.compile(r"\s*\{")
 
 
@@ -110,9 +112,10 @@ class _Scanner:
 
     def _close(self, sign: str) -> None:
         """Closes the innermost such container, and those inside of it that were left open."""
-        closings = [container.closing for container in self.stack]
-        if sign in closings:
-            del self.stack[len(closings) - 1 - closings[::-1].index(sign) :]
+        for back, container in enumerate(reversed(self.stack[-MOST_LEFT_OPEN:]), start=1):
+            if container.closing == sign:
+                del self.stack[-back:]
+                return
 
     def _quote(self, quote: str, at: int) -> int:
         """A string from its first quote on, or the quote behind arguments in a string."""

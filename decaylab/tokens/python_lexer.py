@@ -61,13 +61,16 @@ TOKEN = re.compile(
     | (?P<other> . )
     """
 )
+NAMED = r"\\N\{[^{}]*\}|"  # a character by its name; a raw f-string has a field there
 # Text of an f-string up to a field, its end, or a brace by itself
 TEXTS = {
-    '"""': re.compile(r'(?s)(?:[^"\\{}]|\\N\{[^{}]*\}|\\[^{}]?|\{\{|\}\}|"(?!""))*+'),
-    "'''": re.compile(r"(?s)(?:[^'\\{}]|\\N\{[^{}]*\}|\\[^{}]?|\{\{|\}\}|'(?!''))*+"),
-    '"': re.compile(r'(?s)(?:[^"\\{}\n]|\\N\{[^{}]*\}|\\[^{}]?|\{\{|\}\})*+'),
-    "'": re.compile(r"(?s)(?:[^'\\{}\n]|\\N\{[^{}]*\}|\\[^{}]?|\{\{|\}\})*+"),
+    '"""': rf'(?s)(?:[^"\\{{}}]|{NAMED}\\[^{{}}]?|\{{\{{|\}}\}}|"(?!""))*+',
+    "'''": rf"(?s)(?:[^'\\{{}}]|{NAMED}\\[^{{}}]?|\{{\{{|\}}\}}|'(?!''))*+",
+    '"': rf'(?s)(?:[^"\\{{}}\n]|{NAMED}\\[^{{}}]?|\{{\{{|\}}\}})*+',
+    "'": rf"(?s)(?:[^'\\{{}}\n]|{NAMED}\\[^{{}}]?|\{{\{{|\}}\}})*+",
 }
+COOKED = {quote: re.compile(text) for quote, text in TEXTS.items()}
+RAW = {quote: re.compile(text.replace(NAMED, "")) for quote, text in TEXTS.items()}
 # A format, up to a field or the end of the field or string
 SPECS = {
     '"""': re.compile(r'(?:[^"{}]|"(?!""))*+'),
@@ -101,9 +104,10 @@ def _next(code: str, at: int, depth: int) -> list[Token]:
 def _f_string(code: str, start: int, at: int, quote: str, depth: int) -> list[Token]:
     """The tokens of an f-string. start: where its prefix is. at: behind its first quotes."""
     tokens: list[Token] = []
+    texts = (RAW if "r" in code[start:at].lower() else COOKED)[quote]
     begin = start  # of the text that has no token yet
     while True:
-        at = _end(TEXTS[quote], code, at)
+        at = _end(texts, code, at)
         if code.startswith("{", at):
             tokens += _text(begin, at)
             tokens += _field(code, at, quote, depth)

@@ -17,6 +17,7 @@ from decaylab.analyses.category_kl import ALIKE, NO_KL, Settings, measure
 from decaylab.paper import publication
 from decaylab.runs.measurements import COLUMNS
 from decaylab.runs.skewed_cells import NO_TOKENS, NOT_FINITE, RARE_PROBLEMS
+from decaylab.tokens import task_categories
 from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.noise_floor import KEY, with_noise_floor
 from decaylab.tokens.token_table import Scored, TokenTable
@@ -373,6 +374,32 @@ def test_the_published_category_table_lies_in_the_same_cells() -> None:
 def test_edges_ascend_from_0(edges: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="edges must ascend from 0"):
         Settings(edges=edges)
+
+
+OF_TASKS = {
+    "code": (
+        [("```\n", 1.0), ("def", 2.0), (" f", 4.0), ("():", 0.5), (" 1", 8.0), ("<end>", 0.25)],
+        {"layout": 1.0, "keyword": 2.0, "name": 4.0, "operator": 0.5, "literal": 8.0},
+    ),
+    "calls": (
+        [('[{"', 1.0), ("name", 3.0), ('": "', 2.0), ("f", 4.0), ('"}]', 2.0), ("<end>", 0.25)],
+        {"call_syntax": 2.0, "function_name": 4.0},
+    ),
+}
+
+
+@pytest.mark.parametrize("task", OF_TASKS)
+def test_code_and_calls_have_a_table_of_their_categories_by_position(task: str) -> None:
+    tokens, means = OF_TASKS[task]
+    rules, settings = task_categories.load(task, None), Settings((0, 2), min_count=1)
+    scored = [Scored("base", "fresh", table([(0, tokens), (1, tokens)], 2))]
+    frame = measure(scored, settings, rules, [END])
+    whole = frame[frame.what == "mean_reverse_kl"].set_index("category")
+    assert tuple(whole.index) == rules.names
+    measured_means = whole.value[whole.tokens > 0].to_dict()
+    assert measured_means == {**means, "end_of_turn": 0.25}
+    early = frame[(frame.what == "reverse_kl") & (frame.position_low == 0)].set_index("category")
+    assert early.tokens.sum() == 4 and early.tokens[next(iter(means))] >= 2
 
 
 def test_a_token_that_is_rare_among_few_rollouts_has_its_noise_floor_too() -> None:

@@ -139,6 +139,14 @@ def test_sizes_of_training_are_those_that_are_asked_for() -> None:
     assert (work.tokens, work.micro_batch) == (77, None)
 
 
+def test_categories(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("categories", results)
+    text = capsys.readouterr().out
+    result = json.loads(text[text.index("{") :])
+    assert result["agreement"]["modules"] == 5 and result["agreement"]["differ"] == 0
+    assert [row["kind"] for row in result["speed"]] == ["mathematics", "code", "calls"]
+
+
 def test_aggregation(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = run("aggregation", results, "--checkpoint")
     text = capsys.readouterr().out

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from decaylab.figures import case_study, running_text, style
 from decaylab.figures.case_study import Case, choose
+from decaylab.tokens import task_categories
 
 TOKENS = [  # text, category, KL in nats
     ("To", "planning", 4.0),
@@ -227,6 +228,14 @@ def test_each_category_has_an_underline_of_its_own_that_the_key_names() -> None:
             looks[category] = look
     assert len(set(looks.values())) == len(looks) == 6
     assert "Not underlined: continuation." in case_study.details(SHORT)
+
+
+@pytest.mark.parametrize(("kind", "count"), [("mathematics", 6), ("code", 8), ("calls", 5)])
+def test_the_categories_of_a_task_have_different_underlines(kind: str, count: int) -> None:
+    names = task_categories.load(kind, None).names
+    figure = case_study.draw(Case(frame_of([(name, name, 1.0) for name in names])))
+    looks = set(map(look_of, figure.legends[0].legend_handles))
+    assert len(figure.legends[0].get_texts()) == len(looks) == count == len(names) - 1
 
 
 def test_categories_of_a_users_own_file_have_underlines_too() -> None:

@@ -48,11 +48,10 @@ def download(packages: Sequence[str], folder: Path) -> list[Path]:
 
 
 def read_tokenizer(folder: Path, gguf_name: str) -> Any:
-    """The tokenizer of a GGUF file, padding on the left."""
+    """The tokenizer of a GGUF file."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_name)
-    tokenizer.padding_side = "left"
     assert tokenizer.chat_template is not None
     return tokenizer
 
