@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from decaylab.probing.probe import Probe as Probe
     from decaylab.problems.answers import answer_rule as answer_rule
     from decaylab.problems.own_sets import problem_set as problem_set
+    from decaylab.problems.tasks import Lengths as Lengths
+    from decaylab.problems.tasks import task as task
     from decaylab.tokens.score_texts import score as score
 
     __version__: str
@@ -79,6 +81,7 @@ HOMES = {
     "decaylab.probing.probe": ("Probe",),
     "decaylab.problems.answers": ("answer_rule",),
     "decaylab.problems.own_sets": ("problem_set",),
+    "decaylab.problems.tasks": ("Lengths", "task"),
     "decaylab.tokens.score_texts": ("score",),
 }
 """The module of each public name, imported on first use."""

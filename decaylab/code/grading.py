@@ -9,7 +9,7 @@ Equal programs for one problem run once, whatever rule found them.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from decaylab.code import blocks, sandbox
@@ -55,11 +55,15 @@ def check_references(
     sandboxed: bool = True,
     workers: int = WORKERS,
     timeout_seconds: float = TIMEOUT_SECONDS,
+    on_done: Callable[[], object] = lambda: None,
 ) -> dict[int, Outcome]:
-    """The problems, by index, whose own reference solution does not pass, with the outcome."""
+    """The problems, by index, whose own reference solution does not pass, with the outcome.
+
+    on_done: called after each distinct problem.
+    """
     works = [(CodeProblem.of_text(text).reference, text) for text in problems]
     distinct = list(dict.fromkeys(works))
-    found = dict(zip(distinct, _run(distinct, sandboxed, workers, timeout_seconds)))
+    found = dict(zip(distinct, _run(distinct, sandboxed, workers, timeout_seconds, on_done)))
     outcomes = {index: found[work] for index, work in enumerate(works)}
     return {index: outcome for index, outcome in outcomes.items() if not outcome.is_correct}
 
@@ -70,7 +74,11 @@ def _work(rule: str, response: str, text: str) -> _Work | None:
 
 
 def _run(
-    works: Sequence[_Work], sandboxed: bool, workers: int, timeout_seconds: float
+    works: Sequence[_Work],
+    sandboxed: bool,
+    workers: int,
+    timeout_seconds: float,
+    on_done: Callable[[], object] = lambda: None,
 ) -> list[Outcome]:
     """The outcomes of different programs; nothing is left running, Ctrl-C included."""
     if not works:
@@ -84,7 +92,11 @@ def _run(
         futures = [
             pool.submit(runner.run, source, CodeProblem.of_text(text)) for source, text in works
         ]
-        return [future.result() for future in futures]
+        outcomes = []
+        for future in futures:
+            outcomes.append(future.result())
+            on_done()
+        return outcomes
     finally:
         runner.stop()
         pool.shutdown(cancel_futures=True)

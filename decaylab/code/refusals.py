@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-OVERRIDE = "--unsandboxed"
+OVERRIDE = "--no-sandbox"
 """The option that runs programs without a sandbox."""
 NOT_LINUX = "it needs Linux, and this is {}; run decaylab in a Linux virtual machine or container"
 NOT_FOUND = (

@@ -114,6 +114,7 @@ def _measured(
         setup.verdicts.check()
     notes = [
         *setup.notes,
+        *_without_steps(setup),
         *given_notes,
         *filter(None, _notes(rollouts, setup.options, collector.judge.rules)),
     ]
@@ -227,6 +228,16 @@ def _notes(rollouts: pa.Table, options: Options, rules: Sequence[str]) -> Iterat
                 f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as "
                 "not correct; another --answer-rule may grade them"
             )
+
+
+def _without_steps(setup: Setup[Options]) -> Iterator[str]:
+    """That a control needs steps which the problems do not have."""
+    known = any(problem.steps for problem in setup.problems)
+    if CORRECT_SO_FAR in setup.options.controls and not known:
+        yield (
+            f"{CORRECT_SO_FAR} needs problems with known steps, and {setup.problem_set.name} has "
+            "none: continuations are told apart by how the rollout ended"
+        )
 
 
 def _not_handed_over(frame: pd.DataFrame, options: Options) -> Iterator[str]:

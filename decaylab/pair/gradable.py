@@ -15,18 +15,23 @@ from decaylab.problems import applicable, judges
 from decaylab.problems.answers import ANSWER_RULES, applies
 from decaylab.problems.grading import Grader
 from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.progress import Reporter
 
 NAMED = 3
 """Problems that a message names."""
 
 
 def problems(
-    problem_set: ProblemSet, grader: Grader, reported: str, leave_out_broken: bool = False
+    problem_set: ProblemSet,
+    grader: Grader,
+    reported: str,
+    leave_out_broken: bool = False,
+    reporter: Reporter | None = None,
 ) -> tuple[tuple[Problem, ...], tuple[str, ...]]:
     """The problems with a gold answer that can be graded, and notes about the others.
 
     reported: the answer rule. leave_out_broken: whether problems whose reference solution fails
-    are left out.
+    are left out. reporter: shows how far the check of reference solutions is.
 
     Raises:
         UserError: no problem is left, the rule applies to too few, a reference solution fails, or
@@ -35,7 +40,7 @@ def problems(
     asked, notes = _with_gold(problem_set)
     rules, more = problem_set.task.answer_rules, list[str]()
     if judges.PROGRAMS.intersection(rules):
-        asked, more = _with_sound_tests(asked, grader, leave_out_broken)
+        asked, more = _with_sound_tests(asked, grader, leave_out_broken, reporter)
     elif set(ANSWER_RULES).intersection(rules):
         asked, more = _parsable(asked, grader, reported)
     if not asked:
@@ -74,19 +79,20 @@ def _parsable(
 
 
 def _with_sound_tests(
-    asked: tuple[Problem, ...], grader: Grader, leave_out_broken: bool
+    asked: tuple[Problem, ...], grader: Grader, leave_out_broken: bool, reporter: Reporter | None
 ) -> tuple[tuple[Problem, ...], list[str]]:
     """The problems whose reference solution passes its own tests."""
-    broken = grader.broken_references([problem.answer or "" for problem in asked])
+    notes = [] if grader.sandboxed else ["programs were run without a sandbox (--no-sandbox)"]
+    broken = grader.broken_references([problem.answer or "" for problem in asked], reporter)
     if not broken:
-        return asked, []
+        return asked, notes
     named = [f"{asked[index].problem_id}: {why}" for index, why in sorted(broken.items())]
     shown = "; ".join(named[:NAMED])
     sentence = f"{len(broken)} of {len(asked)} reference solutions fail their own tests ({shown})"
     if not leave_out_broken:
         raise UserError(f"{sentence}; --leave-out-broken leaves such problems out")
     kept = tuple(problem for index, problem in enumerate(asked) if index not in broken)
-    return kept, [f"{sentence}, left out"]
+    return kept, [*notes, f"{sentence}, left out"]
 
 
 def _rule_notes(

@@ -78,7 +78,9 @@ def prepare(
     problems, notes = problem_set.problems, problem_set.notes
     if verdicts is None:
         rule = options.answer_rule or problem_set.answer_rule
-        problems, notes = gradable.problems(problem_set, grader, rule, options.leave_out_broken)
+        problems, notes = gradable.problems(
+            problem_set, grader, rule, options.leave_out_broken, reporter
+        )
     complete: frozenset[str] = frozenset()
     if theirs is not None and tokenizer is not None:
         problems, more = _with_rollouts(problems, theirs, problem_set, str(options.rollouts))

@@ -42,17 +42,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from decaylab.errors import UserError
 from decaylab.plugins import origins
-from decaylab.problems import judges, own_rules, references, thoughts
+from decaylab.problems import judges, own_rules, thoughts
 from decaylab.problems.answers import ANSWER_RULES, RULES, box_equals, equal, is_readable
 from decaylab.problems.boxes import boxed_answers, boxed_lists
 from decaylab.problems.expressions import comparable, expressions
 from decaylab.problems.plain_numbers import final_number, gold_number, same_rounded, tidy
 from decaylab.problems.symbolic import math_equal
 from decaylab.problems.votes import VOTING_RULES, same_answer
+
+if TYPE_CHECKING:
+    from decaylab.progress import Reporter
 
 CODE = tuple(
     Path(__file__).with_name(f"{name}.py")
@@ -385,13 +388,19 @@ class Grader:
             if not known[_GOLD_CHECK, "", answer].is_correct
         ]
 
-    def broken_references(self, golds: Sequence[str]) -> dict[int, str]:
+    def broken_references(
+        self, golds: Sequence[str], reporter: Reporter | None = None
+    ) -> dict[int, str]:
         """Indices of problems of code whose reference solution fails their tests, and why.
 
         Raises:
             UserError: programs cannot be run here.
         """
-        return references.broken(golds, sandboxed=self.sandboxed, workers=self.workers)
+        from decaylab.problems import references  # with progress bars, which workers do not need
+
+        return references.broken(
+            golds, sandboxed=self.sandboxed, workers=self.workers, reporter=reporter
+        )
 
     def _ask(self, judgements: Iterable[_Judgement]) -> dict[_Judgement, Verdict]:
         with self._lock:

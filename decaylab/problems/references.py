@@ -17,11 +17,14 @@ from pathlib import Path
 
 from decaylab.disk import write_atomically
 from decaylab.problems.judges import files_of
+from decaylab.progress import Reporter
 
 KEPT = "references.json"
 
 
-def broken(golds: Sequence[str], *, sandboxed: bool, workers: int) -> dict[int, str]:
+def broken(
+    golds: Sequence[str], *, sandboxed: bool, workers: int, reporter: Reporter | None
+) -> dict[int, str]:
     """Indices of the problems whose reference solution does not pass, and its outcome.
 
     Raises:
@@ -36,9 +39,14 @@ def broken(golds: Sequence[str], *, sandboxed: bool, workers: int) -> dict[int, 
     new = [index for index, key in enumerate(keys) if key not in passed]
     if not new:
         return {}
-    found = grading.check_references(
-        [golds[index] for index in new], sandboxed=sandboxed, workers=workers
-    )
+    reporter = reporter or Reporter(quiet=True)
+    with reporter.stage("reference solutions", len(new), "programs") as bar:
+        found = grading.check_references(
+            [golds[index] for index in new],
+            sandboxed=sandboxed,
+            workers=workers,
+            on_done=lambda: bar.advance(0, 1),
+        )
     failed = {new[place]: f"{one.verdict}: {one.message}" for place, one in found.items()}
     _remember(passed | {keys[index] for index in new if index not in failed})
     return failed

@@ -147,7 +147,7 @@ def test_the_cause_is_found_in_the_kernels_settings(
     line = refusal(message="setting up uid map", root=system(tmp_path, **settings))
     with pytest.raises(UserError, match=cause):
         raise UserError(line)
-    assert "\n" not in line and "--unsandboxed" in line
+    assert "\n" not in line and "--no-sandbox" in line
 
 
 @pytest.mark.parametrize("mark", [".dockerenv", "run/.containerenv"])

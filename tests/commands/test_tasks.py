@@ -187,8 +187,6 @@ def test_a_broken_reference_is_counted_and_left_out_only_by_flag(world: World) -
 def test_a_template_without_functions_is_named_with_what_to_do(
     world: World, tmp_path: Path
 ) -> None:
-    from tiny_models import byte_tokenizer, save_folder
-
     plain = save_folder(
         tmp_path / "plain", tokenizer=byte_tokenizer(), max_position_embeddings=4096
     )
