@@ -73,7 +73,7 @@ def _spans(text: str, token: Token, stack: list[str]) -> Iterator[Span]:
         sign = text[token.start : token.stop]
         yield token.start, token.stop, SYNTAX if sign in SIGNS else VALUE
     elif token.kind == "name":
-        named = inside == "(" and KEYWORD.match(text, token.stop)
+        named = KEYWORD.match(text, token.stop)
         yield token.start, token.stop, ARGUMENT if named else VALUE
     elif token.kind in ("string", "bytes"):
         is_key = inside == "{" and KEY.match(text, token.stop)

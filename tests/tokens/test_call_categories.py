@@ -54,6 +54,7 @@ FORMS = {
     f"{FIRST}\n{SECOND}": BOTH,
     f"```json\n{FIRST}\n```": PARIS,
     f"```\n[{FIRST},\n {SECOND}]\n```": BOTH,
+    f"```json\n{FIRST}\n```\nand\n```json\n{SECOND}\n```": BOTH._replace(prose=["and"]),
     "{'name': 'get_weather', 'arguments': {'city': 'Paris', 'days': 3}}": PARIS,
     json.dumps(json.loads(FIRST), indent=2): PARIS,
     '{"arguments": {"city": "Paris", "days": 3}, "name": "get_weather"}': Parts(

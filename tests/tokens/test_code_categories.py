@@ -66,7 +66,8 @@ SNIPPETS = {
     "soft keywords": "match = case = type = 1\nmatch(1)\nmatch[0]\nmatch.x\nmatch -1\n"
     "match match:\n    case [case, *_] if match: pass\n    case {'a': (type)}: match = case\n"
     "match (x):\n    case -1 | 2: pass\n    case A(b=_): print(match)\nmatch ...:\n    case _: 1\n"
-    "def f(match, case): return match * case\nmatch: int = 2\ntype(match)\ncase: int\n",
+    "def f(match, case): return match * case\nmatch: int = 2\ntype(match)\ncase: int\n"
+    "case(x[1:2])\ncase -= lambda: 1\nmatch(lambda: 1)\n",
     "layout": "x = (1 +\n\n  2)  # c\nif x: \\\n  y = 1\n\ty\n"
     if False
     else "x = (1 +\n\n  2)  # c\nif x: \\\n  y = 1\n\x0cz = 2\r\nw = 3\n",
@@ -106,6 +107,7 @@ F_STRINGS = {  # by the grammar of Python 3.12, in every version
     "f'{a' + b": "llonlllll",
     "f'a\nb": "lll_n",
     "f'{a\nb": "llon_n",
+    'f"{d[1:2]}"': "llonololool",
     'f"{a.b(1, *c)}"': "llononolo_onool",
 }
 
@@ -224,7 +226,9 @@ PARTS = {
     "    if n": "code",
     "    This is how it works": "prose",
     "None of these work.": "prose",
+    "Call it:\n\nx = f(3)\n\n```\ny\n```": "prose fence code fence",
     # a fence with a language does not close a block
+    "```\nx\n```python\ny\n```\nz": "fence code fence prose",
     "x = 1\n```python\ny": "code fence code",
     "Use f.\n```\ny": "prose fence code",
 }
