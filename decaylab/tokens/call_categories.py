@@ -19,9 +19,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from decaylab.tokens import json_calls, python_calls
-from decaylab.tokens.call_names import ARGUMENT, FUNCTION, NAMES, PROSE, SYNTAX, VALUE
 from decaylab.tokens.categories import END_OF_TURN, Scanned, Span
+from decaylab.tokens.languages import json_calls, python_calls
+from decaylab.tokens.languages.call_names import ARGUMENT, FUNCTION, NAMES, PROSE, SYNTAX, VALUE
 
 MARKS = (
     *("<tool_call>", "</tool_call>", "<tool_calls>", "</tool_calls>", "<functioncall>"),

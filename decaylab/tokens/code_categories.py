@@ -19,8 +19,8 @@ import keyword
 from collections.abc import Iterator, Sequence
 
 from decaylab.tokens.categories import END_OF_TURN, Scanned, Span
-from decaylab.tokens.code_blocks import regions
-from decaylab.tokens.python_lexer import Token, lex
+from decaylab.tokens.languages.code_blocks import regions
+from decaylab.tokens.languages.python_lexer import Token, lex
 
 NAMES = ("keyword", "name", "operator", "literal", "layout", "comment", "docstring", "prose")
 KEYWORD, NAME, OPERATOR, LITERAL, LAYOUT, COMMENT, DOCSTRING, PROSE = range(len(NAMES))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from decaylab.tokens.call_categories import CallCategories
-from decaylab.tokens.call_names import NAMES
 from decaylab.tokens.categories import END_OF_TURN
+from decaylab.tokens.languages.call_names import NAMES
 
 CATEGORIES = CallCategories()
 HOSTILE = "\"'\\{}[]():,;=<>/|`\n\t abn1é\U0001f642"

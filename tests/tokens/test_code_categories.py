@@ -13,8 +13,8 @@ import pytest
 from python_categories import by_the_library
 
 from decaylab.tokens.categories import END_OF_TURN
-from decaylab.tokens.code_blocks import regions
 from decaylab.tokens.code_categories import NAMES, CodeCategories, of_code
+from decaylab.tokens.languages.code_blocks import regions
 
 CATEGORIES = CodeCategories()
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from decaylab.tokens.call_names import ARGUMENT, FUNCTION, SYNTAX, VALUE
 from decaylab.tokens.categories import Span
-from decaylab.tokens.python_lexer import Token, lex
+from decaylab.tokens.languages.call_names import ARGUMENT, FUNCTION, SYNTAX, VALUE
+from decaylab.tokens.languages.python_lexer import Token, lex
 
 CALLED = re.compile(r"[^\W\d]\w*(?:\.\w+)*+(?=\()")
 KEYWORD = re.compile(r"\s*=(?!=)")

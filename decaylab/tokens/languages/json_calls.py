@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from decaylab.tokens.call_names import ARGUMENT, FUNCTION, SYNTAX, VALUE
 from decaylab.tokens.categories import Span
+from decaylab.tokens.languages.call_names import ARGUMENT, FUNCTION, SYNTAX, VALUE
 
 NAME_KEYS = ("name", "function")
 ARGUMENT_KEYS = ("arguments", "parameters")

@@ -1,0 +1,1 @@
+"""Which part of a language each character of a text belongs to: Python, JSON, fences around them."""
