@@ -107,7 +107,7 @@ def diagnose(
                 advice = advising.written(folder, options.evidence, setup)
             elif (folder.record or {}).get("advice"):  # of an earlier day's runs
                 folder.update({"advice": None})
-    record = drawn(folder, command, published=options.paper)
+    record = drawn(folder, command, published=options.beside_published)
     return DiagnosticResult(command, folder.path, record, frame, tuple(record["notes"]), advice)
 
 

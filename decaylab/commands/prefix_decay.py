@@ -77,7 +77,7 @@ def prefix_decay(
         setup = prepare(options, grader, engines.device, reporter)
         with folder.lock():
             frame = _measured(setup, folder, command, grader, engines, reporter)
-    record = drawn(folder, COMMAND, published=options.paper)
+    record = drawn(folder, COMMAND, published=options.beside_published)
     return PrefixDecayResult(folder.path, record, frame, tuple(record["notes"]))
 
 

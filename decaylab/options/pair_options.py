@@ -429,6 +429,11 @@ class PairOptions:
         return EMBEDDED_LENGTHS if self.embedded else self.task.lengths
 
     @property
+    def beside_published(self) -> bool:
+        """Whether the paper's figures, which are of mathematics, are drawn behind these."""
+        return self.paper and self.task is MATHEMATICS
+
+    @property
     def usual_temperature(self) -> float:
         """Default temperature of sampling."""
         return self.task.temperature

@@ -247,7 +247,9 @@ def test_every_kl_gets_a_floor_of_the_size_of_rounding(material: Material) -> No
     assert len(nats) > 50
     assert nats["noise_floor"].between(0, 1e-4).all()
     means = nats[nats["what"].str.startswith("mean_")]
-    assert means["noise_floor"].between(1e-9, 1e-4).all()
+        # One mean may agree to the last digit by chance; which one depends on the processor.
+    assert means["noise_floor"].between(0, 1e-4, inclusive="right").all()
+    assert means["noise_floor"].median() > 1e-9
     assert not means["under_floor"].any()
 
 

@@ -1,1 +1,1 @@
-"""Which part of a language each character of a text belongs to: Python, JSON, fences around them."""
+"""Which part of a language a character belongs to: Python, JSON, the fences around them."""
