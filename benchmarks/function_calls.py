@@ -37,6 +37,7 @@ from timing import Row, keep, parser, show, surroundings
 
 from decaylab.calls import sets
 from decaylab.calls.judging import CallProblem, judge
+from decaylab.problems.sets import load_problems
 
 TOY_CASES, TABLE_CASES, TRIES = 4, 8, 200
 MIXED, FAILED = "only some names with underscores", "the checker ends with an exception"
@@ -165,9 +166,9 @@ def published() -> list[CallProblem]:
     spec = importlib.util.find_spec("bfcl_eval")
     assert spec is not None and spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "data"
-    named = [name for name in sets.CATEGORIES if name != sets.WITHOUT_ANSWERS]
-    loaded = [question for name in named for question in sets.load(folder, name)]
-    return [question.problem for question in loaded]
+    named = [name for name in sets.CATEGORIES if name != "irrelevance"]
+    loaded = [load_problems(f"bfcl:{name}:{folder}").problems for name in named]
+    return [CallProblem.of_text(str(one.answer)) for problems in loaded for one in problems]
 
 
 def table(made: Sequence[Case], ast_checker: Any) -> str:

@@ -14,7 +14,6 @@ from typing import Any
 
 from decaylab.calls import glaive as glaive_rows
 from decaylab.calls import schemas, sets
-from decaylab.errors import UserError
 from decaylab.problems.chat_questions import asked
 from decaylab.problems.problem import Problem
 
@@ -25,10 +24,7 @@ IRRELEVANCE = "irrelevance"
 def bfcl(row: Mapping[str, Any], where: str, category: str) -> Problem:
     """A problem of one category, from a row with its right calls in ``ground_truth``."""
     answer = None if category == IRRELEVANCE else row
-    try:
-        messages, problem = sets.problem(row, answer, category)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+    messages, problem = sets.problem(row, answer, category, where)
     question, turns = asked(messages, where, "question")
     return Problem(
         str(row.get("id") or ""),

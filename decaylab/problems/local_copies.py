@@ -77,10 +77,11 @@ def _has_answers(name: str) -> bool:
 
 
 def _two_files(path: Path, name: str) -> tuple[Path, Path | None]:
-    """The files of questions and of right calls: in a folder, or beside a file of questions."""
+    """The files of questions and of right calls: in a folder, or beside a file of questions. The
+    second need not exist, since rows may hold the right calls themselves."""
     category = name.partition(":")[2]
     if path.is_dir():
-        names = [f"{category}.jsonl", PUBLISHED[name].file, f"BFCL_v4_{category}.json"]
+        names = [f"{category}.jsonl", f"BFCL_v4_{category}.json", PUBLISHED[name].file]
         there = [path / file for file in names if (path / file).is_file()]
         if not there:
             raise UserError(f"{path} has no questions of {category}: none of {', '.join(names)}")
@@ -92,19 +93,16 @@ def _two_files(path: Path, name: str) -> tuple[Path, Path | None]:
         path.with_name(f"{path.stem}_answers{path.suffix}"),
         path.parent / ANSWERS / path.name,
     ]
-    answers = [file for file in beside if file.is_file()]
-    if not answers:
-        raise UserError(
-            f"{path} has no right calls beside it: no {' and no '.join(map(str, beside))}"
-        )
-    return path, answers[0]
+    return path, next((file for file in beside if file.is_file()), beside[0])
 
 
 def _joined(questions: Path, answers: Path | None, name: str) -> Iterator[Row]:
     """The rows of the questions with their right calls as ``ground_truth``."""
-    known = dict(_by_id(read_rows(answers))) if answers else {}
+    known = dict(_by_id(read_rows(answers))) if answers and answers.is_file() else {}
     for where, row in read_rows(questions):
         if answers and "ground_truth" not in row:
+            if not known:
+                raise UserError(f"{where}: no right calls: there is no {answers} beside it")
             identity = str(row.get("id"))
             if identity not in known:
                 raise UserError(f"{where}: {answers} has no right calls of id {identity!r}")

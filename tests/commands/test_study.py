@@ -247,7 +247,7 @@ def test_every_kl_gets_a_floor_of_the_size_of_rounding(material: Material) -> No
     assert len(nats) > 50
     assert nats["noise_floor"].between(0, 1e-4).all()
     means = nats[nats["what"].str.startswith("mean_")]
-        # One mean may agree to the last digit by chance; which one depends on the processor.
+    # One mean may agree to the last digit by chance; which one depends on the processor.
     assert means["noise_floor"].between(0, 1e-4, inclusive="right").all()
     assert means["noise_floor"].median() > 1e-9
     assert not means["under_floor"].any()
@@ -521,7 +521,7 @@ def decay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-RUN_SETS = {"limit": None, "samples": 4, "max_tokens": None}
+RUN_SETS = {"limit": None, "samples": None, "max_tokens": None}
 
 
 def test_the_student_rollouts_of_a_run_are_looked_at(gather: Gather, decay: Path) -> None:
