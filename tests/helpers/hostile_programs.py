@@ -50,7 +50,7 @@ def outcomes(folder: Path, port: int) -> dict[str, tuple[str, str]]:
 
     text = asserting(f"assert answer(1) == {SECRET!r}").text()
     found = {}
-    for slow, timeout, workers in ((False, PATIENCE_SECONDS, 2), (True, SHORT_SECONDS, 6)):
+    for slow, timeout, workers in ((False, PATIENCE_SECONDS, 2), (True, SHORT_SECONDS, 8)):
         programs = [one for one in table() if one.slow == slow]
         asked = [("whole", filled(one.code, folder, port), text) for one in programs]
         judged = judge(asked, timeout_seconds=timeout, workers=workers)
