@@ -184,7 +184,10 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
         return self.training()
 
     def training(self) -> TrainOptions:
-        chosen = self._as(TrainOptions, without=("workers", "ray"), test_problems=NO_PROBLEMS)
+        without: tuple[str, ...] = ("workers", "ray")
+        if self.task.temperature == 0:  # of measuring: training samples
+            without += ("temperature",)
+        chosen = self._as(TrainOptions, without=without, test_problems=NO_PROBLEMS)
         if self.teacher == EMBEDDED_TEACHER and self.problems == "abacus":
             chosen = dataclasses.replace(chosen, problems=None)
         return chosen.resolved()

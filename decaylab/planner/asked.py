@@ -10,9 +10,15 @@ from decaylab.options.planning import PlanOptions
 from decaylab.policies import loading
 from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.problems.published import named
 from decaylab.problems.sets import instruction_of, load_problems
 
-KNOWN_SIZES = {"math500": 500, "gsm8k": 1319}
+KNOWN_SIZES = {
+    **{"math500": 500, "gsm8k": 1319},
+    **{"humaneval": 164, "humaneval+": 164, "mbpp": 500, "mbpp+": 378},
+    **{"bfcl:simple_python": 400, "bfcl:irrelevance": 240},
+    **{f"bfcl:{category}": 200 for category in ("multiple", "parallel", "parallel_multiple")},
+}
 """Number of problems in the named hub sets, which are not fetched to be counted."""
 PROMPT_TOKENS = 256
 """Assumed length of the longest prompt, if it is neither known nor given."""
@@ -71,7 +77,9 @@ def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
         known = ProblemSet("", "", "", "", "last_boxed", theirs, own=True)
         return theirs, instruction_of(options.instruction, known)
     a_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
-    if spec in KNOWN_SIZES or (spec.count("/") == 1 and not a_file):
+    known = named(spec)
+    on_hub = not known[1] if known else spec.count("/") == 1 and not a_file
+    if on_hub:
         return (), ""
     local = load_problems(
         spec, limit=options.limit, columns=options.columns or None, seed=options.seed
