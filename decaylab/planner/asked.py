@@ -77,8 +77,8 @@ def _problems(options: PlanOptions) -> tuple[tuple[Problem, ...], str]:
         known = ProblemSet("", "", "", "", "last_boxed", theirs, own=True)
         return theirs, instruction_of(options.instruction, known)
     a_file = Path(spec).exists() or spec.endswith((".jsonl", ".json", ".parquet"))
-    known = named(spec)
-    on_hub = not known[1] if known else spec.count("/") == 1 and not a_file
+    published = named(spec)
+    on_hub = not published[1] if published else spec.count("/") == 1 and not a_file
     if on_hub:
         return (), ""
     local = load_problems(
