@@ -46,7 +46,7 @@ CAPTION = """Response length, how responses end and repeat, and accuracy under e
 DETAILS = """Rollouts that each model wrote itself ({counts}). (a) Response length in tokens without
     the end-of-turn token: a percentile is the smallest length that this share of the rollouts does
     not exceed. {more} {bound} {theirs} {intervals}"""
-SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally and that hold more than one box;
+SHARES_AND_RULES = """(b) Shares of rollouts that stopped naturally{boxes};
     of the 3-grams of a response those that came before in it, mean over rollouts. (c) Accuracy,
     mean over rollouts, under each answer rule ({rules})."""
 BOUND = "\u2265: rollouts were cut off, so the number is a lower bound."
@@ -71,9 +71,10 @@ def sheet(
     known = looks(measurements)
     shares = series_of(vocabulary.select(measurements, what=[*SHARES]), known, "what")
     accuracy = vocabulary.select(measurements, what="accuracy")
+    measured = {what: name for what, name in SHARES.items() if what in set(measurements.what)}
     panels = [
         lengths_panel(measurements, known),
-        Panel("b", "How responses end and repeat", "share (%)", SHARES, shares),
+        Panel("b", "How responses end and repeat", "share (%)", measured, shares),
         rules_panel("c", "Accuracy by answer rule", series_of(accuracy, known, "condition")),
     ]
     if published is not None:
@@ -93,7 +94,9 @@ def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     """What each panel shows, counts, and how the intervals were made."""
     levels = _levels(measurements)
     rules = dict.fromkeys(vocabulary.select(levels, what="accuracy").condition)
-    more = SHARES_AND_RULES.format(rules=", ".join(rules))
+    boxed = (levels.what == "several_boxes_share").any()
+    boxes = " and that hold more than one box" if boxed else ""
+    more = SHARES_AND_RULES.format(rules=", ".join(rules), boxes=boxes)
     return sentences(levels, published, "d", more)
 
 

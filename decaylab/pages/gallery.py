@@ -189,7 +189,7 @@ def table(entry: Entry, *, published: bool = False) -> Table:
     if entry.item.published and (published or entry.run is None):
         theirs = entry.item.published()
     if entry.run:
-        frame, pair = entry.run.measurements, str(entry.run.pair)
+        frame, pair = entry.run.measurements, entry.run.measured_on
     try:
         return paper_tables.build(entry.item.name, frame, theirs, pair=pair)
     except (ValueError, LookupError) as error:

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.errors import UserError
+from decaylab.problems.tasks import MATHEMATICS, of_set
 from decaylab.runs import measurements, run_json, store, train_results
 
 SWEEPS = {"rollout-length": "sweep rollout-length", "selector": "sweep selector"}
@@ -80,6 +81,12 @@ class FoundRun:
         """The options that are part of the run's identity."""
         options: dict[str, Any] = self.record["identity"]["options"]
         return options
+
+    @property
+    def measured_on(self) -> str:
+        """The pair, and its problem set where that is not of mathematics."""
+        name = str((self.record.get("identity", {}).get("problems") or {}).get("name", ""))
+        return f"{self.pair}" if of_set(name) is MATHEMATICS else f"{self.pair} on {name}"
 
     @property
     def notes(self) -> tuple[str, ...]:
