@@ -24,6 +24,7 @@ from decaylab.commands.drawing import drawn
 from decaylab.commands.sweep_runs import Job
 from decaylab.errors import UserError, keeping
 from decaylab.options import declared
+from decaylab.options.option_values import words
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
@@ -143,12 +144,10 @@ def _measure(jobs: Sequence[Job], options: SweepOptions, name: str) -> pd.DataFr
     evaluated = measurements.read(jobs[0].evaluation / "measurements.parquet")
     rule = options.answer_rule or str(evaluated["answer_rule"].iloc[0])
     common: dict[str, Any] = {"level": options.level, "run": name}
-    reported = tasks.of_set(options.test_problems).reported_first(rule)
+    tested = words(str(jobs[0].options.test_problems))[0]
+    reported = tasks.of_set(tested).reported_first(rule)
     frames: list[pd.DataFrame] = [
-        analysis.measure(
-            runs,
-            analysis.Settings(reported, **common),
-        ),
+        analysis.measure(runs, analysis.Settings(reported, **common)),
         token_selection.measure(runs, token_selection.Settings(**common)),
         stability.measure(runs, stability.Settings(rule, **common)),
         efficiency.measure(runs, efficiency.Settings(note=_beside(jobs, options), **common)),

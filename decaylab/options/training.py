@@ -78,8 +78,8 @@ class TrainFields:
     test_problems: str | None = option(
         "The problems",
         "Problems that trained students will be tested on. Training problems that also occur there "
-        f"are dropped; {NO_PROBLEMS} skips this check. Several are separated by commas. Default: "
-        "abacus with the embedded pair, else math500, or the test sets of the task.",
+        f"are dropped; {NO_PROBLEMS} skips this check. Of several, separated by commas, the first "
+        "is evaluated. Default: abacus with the embedded pair, else math500, or the test sets of the task.",
         only=TRAINS,
         metavar="SET",
     )
@@ -347,8 +347,8 @@ class TrainOptions(TrainFields, PairOptions):
         )
 
     def own_parts(self) -> list[origins.Named]:
-        named = [(origins.SELECTOR, self.selector), (origins.PROBLEM_SET, self.test_problems)]
-        return [*((kind, name) for kind, name in named if name), *super().own_parts()]
+        tested = [(origins.PROBLEM_SET, name) for name in words(self.test_problems or "")]
+        return [(origins.SELECTOR, self.selector), *tested, *super().own_parts()]
 
     def check(self) -> None:
         super().check()

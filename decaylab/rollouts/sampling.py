@@ -47,9 +47,14 @@ class SamplingSettings:
 
 
 def settings_of(options: PairOptions) -> SamplingSettings:
-    """The sampling settings of resolved options."""
-    temperature = float(options.temperature or 0)
-    return SamplingSettings(temperature, options.top_p, options.top_k, options.seed)
+    """The sampling settings of resolved options.
+
+    Raises:
+        ValueError: they are not resolved.
+    """
+    if options.temperature is None:
+        raise ValueError("the options have no temperature: resolve them first")
+    return SamplingSettings(options.temperature, options.top_p, options.top_k, options.seed)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from decaylab.claims import one_run
 from decaylab.options.sweeping import SELECTOR
 from decaylab.printing import percent, rounded
+from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     BASE,
@@ -58,7 +59,8 @@ def _tables(
     for view in views:
         ending = f", {view} checkpoint" if len(views) > 1 else ""
         arms = _arms(source, what, rule, view)
-        yield Table.of(f"Accuracy, {what.replace('_at_', '@')}, %{ending}", arms)
+        measure = measure_name(rule, int(what.rpartition("_")[2]))
+        yield Table.of(f"Accuracy, {measure}, %{ending}", arms)
         differences = _differences(source, what, rule, view)
         yield Table.of(f"Differences on the same problems, points{ending}", differences)
     if by_selector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from decaylab.options import declared
+from decaylab.options.option_values import words
 from decaylab.options.training import NO_PROBLEMS, TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.rollouts.engine_spec import engine_record
@@ -65,7 +66,7 @@ def measured_with(options: TrainOptions) -> dict[str, Any]:
     """The options of the run for a measurement, with the test problems as its problems."""
     measured = {name: getattr(options, name) for name in MEASURED_WITH}
     if options.test_problems != NO_PROBLEMS:
-        measured["problems"] = options.test_problems
+        measured["problems"] = words(str(options.test_problems))[0]
     if options.stop_at:
         measured["rollout_length"] = options.stop_at
     return measured
