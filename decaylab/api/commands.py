@@ -1559,8 +1559,8 @@ def train(
             their number is reported.
         test_problems: Problems that trained students will be tested on. Training problems that also
             occur there are dropped; none skips this check. Of several, separated by commas, the
-            first is evaluated. Default: abacus with the embedded pair, else math500, or the test
-            sets of the task.
+            first is evaluated. Default: abacus with the embedded pair, else math500, or those of
+            the task.
         test_limit: Use only the first N test problems.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
@@ -1760,8 +1760,8 @@ def sweep(
             their number is reported.
         test_problems: Problems that trained students will be tested on. Training problems that also
             occur there are dropped; none skips this check. Of several, separated by commas, the
-            first is evaluated. Default: abacus with the embedded pair, else math500, or the test
-            sets of the task.
+            first is evaluated. Default: abacus with the embedded pair, else math500, or those of
+            the task.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
             behaviour. 0 turns validation off.
         rollout_length: The paper's N: tokens at which rollouts stop, or full. Default: 100 (40 with

@@ -79,7 +79,7 @@ class TrainFields:
         "The problems",
         "Problems that trained students will be tested on. Training problems that also occur there "
         f"are dropped; {NO_PROBLEMS} skips this check. Of several, separated by commas, the first "
-        "is evaluated. Default: abacus with the embedded pair, else math500, or the test sets of the task.",
+        "is evaluated. Default: abacus with the embedded pair, else math500, or those of the task.",
         only=TRAINS,
         metavar="SET",
     )

@@ -247,7 +247,7 @@ def test_the_same_command_again_gives_the_same_numbers(
         ),
         (
             ("--answer-rule", "boxed"),
-            "--answer-rule must be one of last_boxed, first_boxed, anywhere, gsm8k, got boxed",
+            "--answer-rule must be one of last_boxed, first_boxed, anywhere, gsm8k, last_block,",
         ),
         (("--samples", "0"), "--samples must be at least 1, got 0"),
         (("--rollouts", "theirs.jsonl"), "no such option --rollouts of evaluate; prefix-decay,"),

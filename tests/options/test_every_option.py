@@ -66,7 +66,7 @@ RESUMES: dict[str, tuple[Any, set[str]]] = {
     declared.TRAINED: (
         TrainOptions,
         MACHINE
-        | {"track", "level", "samples", "rollouts", "test_limit", "batch_tokens"}
+        | {"track", "level", "samples", "rollouts", "verdicts", "test_limit", "batch_tokens"}
         | {"gradient_checkpointing"},
     ),
     declared.SWEEP: (

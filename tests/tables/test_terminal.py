@@ -102,7 +102,7 @@ def test_every_listed_column_has_a_form_and_a_quantity_or_takes_that_of_its_row(
     listed = Path(terminal.__file__).with_name("columns.csv")
     names = pd.read_csv(listed, keep_default_na=False)["table"].unique()
     for name in names:
-        for column in columns(name, samples=4, what="avg_at_4", name="avg@4"):
+        for column in columns(name, measure="avg@4", what="avg_at_4", name="avg@4"):
             assert column.form in get_args(Form)
             assert "{" not in column.name
     assert columns("no such table") == ()
