@@ -215,7 +215,9 @@ class _Rows:
         groups = {what: name for what, name in names.items() if what in set(rows.what)}
         series = series_of(rows, known, "what")
         by_rule = series_of(self.averages, known, "condition")
-        title = f"{printed(self.average, self.rule)} by answer rule"
+        measures = {printed(self.average, rule) for rule in self.averages.condition}
+        measure = measures.pop() if len(measures) == 1 else "Correct"
+        title = f"{measure} by answer rule"
         return [
             Panel("a", f"Correct by {self.rule}", "%", groups, series),
             replace(rules_panel("b", title, by_rule), axis="%"),

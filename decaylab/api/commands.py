@@ -113,9 +113,9 @@ def prefix_decay(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
             0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
@@ -160,8 +160,8 @@ def prefix_decay(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -171,7 +171,7 @@ def prefix_decay(
         answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
             gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
             parse. All of a task are stored; one of your own (plugin) is stored beside them.
-            Default: the first of the task.
+            Default: the first of the task, and completion of code with prompt_format plain.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         verdicts: Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and
@@ -288,9 +288,9 @@ def position_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         bins: Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has
             no upper end.
@@ -335,8 +335,8 @@ def position_kl(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -470,9 +470,9 @@ def category_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         categories: A TOML file of token categories, in place of the task's own.
         min_count: Minimum occurrences of a token in the list of highest-KL tokens.
@@ -514,8 +514,8 @@ def category_kl(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -647,9 +647,9 @@ def submode(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         share: Share of tokens to analyse, those with the highest KL.
         second_mode: Smallest teacher probability at which its second token counts as a mode.
@@ -691,8 +691,8 @@ def submode(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -826,9 +826,9 @@ def signals(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         rollout_length: The paper's N, in tokens: the cascade is measured after position N, and each
             selector may select N tokens. Default: 40 with abacus-teacher; else 100, 20 of function
@@ -872,8 +872,8 @@ def signals(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1010,9 +1010,9 @@ def served_kl(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
@@ -1054,8 +1054,8 @@ def served_kl(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1171,9 +1171,9 @@ def behaviour(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
@@ -1213,8 +1213,8 @@ def behaviour(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1226,7 +1226,7 @@ def behaviour(
         answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
             gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
             parse. All of a task are stored; one of your own (plugin) is stored beside them.
-            Default: the first of the task.
+            Default: the first of the task, and completion of code with prompt_format plain.
         thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
             tokenizer's and the usual ones. none: grade thoughts too.
         verdicts: Verdicts given elsewhere: a .csv, .jsonl or .parquet file with rollout_id and
@@ -1331,9 +1331,9 @@ def evaluate(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
             validation.csv. Default: every in evaluate, last elsewhere.
@@ -1343,7 +1343,7 @@ def evaluate(
         answer_rule: The answer rule to report: of mathematics last_boxed, first_boxed, anywhere,
             gsm8k, of code last_block, first_block, whole, completion, of function calls full, name,
             parse. All of a task are stored; one of your own (plugin) is stored beside them.
-            Default: the first of the task.
+            Default: the first of the task, and completion of code with prompt_format plain.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training.
         engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
@@ -1376,8 +1376,8 @@ def evaluate(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1549,8 +1549,8 @@ def train(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1750,8 +1750,8 @@ def sweep(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -1957,9 +1957,9 @@ def plan(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
@@ -1995,8 +1995,8 @@ def plan(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         validation_problems: Held-out problems for choosing the best checkpoint and tracking
@@ -2118,9 +2118,9 @@ def preflight(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
             0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
@@ -2156,8 +2156,8 @@ def preflight(
             also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
             response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
@@ -2221,9 +2221,9 @@ def read_rollouts(
         student: The untrained student, named the same way. Default: that of given checkpoints, else
             abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
         problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
-            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file,
-            math500:FILE, a hub data set, gym:TASK, or a set of your own (plugin). Default: abacus
-            with abacus-teacher, math500 with any other teacher.
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
         limit: Use only the first N problems.
         columns: A dict; on the command line The column that holds a ROLE, where files name it
             otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
@@ -2255,8 +2255,8 @@ def read_rollouts(
         revision: Hub branch, tag or commit of the problems.
         split: Split of a hub data set. Default: test.
         instruction: Text added after each question: boxed (reason step by step, answer in
-            \\boxed{}), none, or any other text. Default: boxed for math500, gsm8k and gym tasks,
-            none for abacus and your own problems.
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
         tools: How functions to call reach the models. template: through the chat template. text:
             written ahead of the question.
         plugin: A Python file or module that registers a selector, an answer rule or a problem set

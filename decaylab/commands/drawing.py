@@ -121,7 +121,9 @@ def draw_training(folder: Path, *, full: bool) -> None:
     """
     from decaylab.figures import style, training  # loads matplotlib
 
-    metrics, validation = (pd.read_csv(folder / name) for name in ("metrics.csv", "validation.csv"))
+    metrics, validation = pd.read_csv(folder / "metrics.csv"), pd.DataFrame()
+    if (folder / "validation.csv").exists():
+        validation = pd.read_csv(folder / "validation.csv")
     style.save(training.draw(metrics, validation, full=full), folder / "training")
     text = f"{training.caption(metrics, validation)}\n\n{training.details()}\n"
     write_atomically(folder / "training.txt", text.encode())

@@ -112,6 +112,7 @@ def _measured(
     rollouts = collector.collect(given)
     if setup.verdicts:
         setup.verdicts.check()
+        given_notes += tuple(setup.verdicts.notes())
     notes = [
         *setup.notes,
         *_without_steps(setup),

@@ -60,6 +60,7 @@ class Study(StudyRollouts):
             self._keep(TEACHER, self._sampled(self.setup.teacher, TEACHER, TEACHER))
         if self.setup.verdicts:
             self.setup.verdicts.check()
+            self.material.notes += self.setup.verdicts.notes()
         return self.material
 
     @property

@@ -131,9 +131,9 @@ class PairOptions:
 
     problems: str | None = common(
         "The problems",
-        "{problem_sets}, a .jsonl, .json or .parquet file, math500:FILE, a hub data set, gym:TASK, "
-        "or a set of your own (--plugin). Default: abacus with abacus-teacher, math500 with any "
-        "other teacher.",
+        "{problem_sets}, a .jsonl, .json or .parquet file, a local copy such as math500:FILE or "
+        "bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your own (--plugin). Default: "
+        "abacus with abacus-teacher, math500 with any other teacher.",
         metavar="SET",
     )
     limit: Count | None = common("The problems", "Use only the first N problems.")
@@ -160,9 +160,9 @@ class PairOptions:
     )
     instruction: Text | None = option(
         "The problems",
-        "Text added after each question: boxed (reason step by step, answer in \\boxed{}), none, "
-        "or any other text. Default: boxed for math500, gsm8k and gym tasks, none for abacus and "
-        "your own problems.",
+        "Text added after each question: boxed (reason step by step, answer in \\boxed{}), code "
+        "(answer with one block of Python), none, or any other text. Default: boxed for math500, "
+        "gsm8k and gym tasks, code for sets of code, none for all others.",
     )
     tools: Literal["template", "text"] = option(
         "The problems",
@@ -205,7 +205,8 @@ class PairOptions:
         "The answer rule to report: of mathematics "
         f"{', '.join(MATHEMATICS.answer_rules)}, of code {', '.join(CODE.answer_rules)}, of "
         f"function calls {', '.join(CALLS.answer_rules)}. All of a task are stored; one of your "
-        "own (--plugin) is stored beside them. Default: the first of the task.",
+        "own (--plugin) is stored beside them. Default: the first of the task, and completion of "
+        "code with --prompt-format plain.",
         place=3,
         only=("prefix-decay", "evaluate", "behaviour"),
         common=("evaluate",),
@@ -467,6 +468,11 @@ class PairOptions:
         """Raises UserError if options conflict or cannot be used on this machine."""
         origins.origins(self.own_parts())  # those that no resumed run could import
         self._check_engine()
+        if self.verdicts and self.answer_rule:
+            raise UserError(
+                f"--answer-rule {self.answer_rule} does not apply with --verdicts, which are "
+                "reported: remove one of them"
+            )
         thoughts.of_option(self.thought_marks)
         self._check_prompts()
         _check_device(self.device)

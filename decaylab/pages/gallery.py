@@ -139,7 +139,10 @@ def drawn(entry: Entry, *, published: bool = False) -> DrawnFigure:
         UserError: the measurements cannot be drawn.
     """
     module = importlib.import_module(f"decaylab.figures.{entry.item.module}")
-    theirs = entry.item.published() if published and entry.item.published else None
+    theirs = None
+    # The paper's figures are of mathematics.
+    if published and entry.item.published and (entry.run is None or entry.run.is_mathematics):
+        theirs = entry.item.published()
     try:
         if entry.item.name in _OTHERWISE:
             return _OTHERWISE[entry.item.name](module, entry.run)

@@ -17,6 +17,7 @@ from decaylab.problems.grading import Grader
 from decaylab.problems.problem import Problem, ProblemSet
 from decaylab.progress import Reporter
 
+NO_SANDBOX = "programs were run without a sandbox (--no-sandbox)"
 NAMED = 3
 """Problems that a message names."""
 
@@ -82,7 +83,7 @@ def _with_sound_tests(
     asked: tuple[Problem, ...], grader: Grader, leave_out_broken: bool, reporter: Reporter | None
 ) -> tuple[tuple[Problem, ...], list[str]]:
     """The problems whose reference solution passes its own tests."""
-    notes = [] if grader.sandboxed else ["programs were run without a sandbox (--no-sandbox)"]
+    notes = [] if grader.sandboxed else [NO_SANDBOX]
     broken = grader.broken_references([problem.answer or "" for problem in asked], reporter)
     if not broken:
         return asked, notes
@@ -91,6 +92,8 @@ def _with_sound_tests(
     sentence = f"{len(broken)} of {len(asked)} reference solutions fail their own tests ({shown})"
     if not leave_out_broken:
         raise UserError(f"{sentence}; --leave-out-broken leaves such problems out")
+    if len(broken) == len(asked):
+        raise UserError(f"{sentence}: no problem is left; is the set read in the right columns?")
     kept = tuple(problem for index, problem in enumerate(asked) if index not in broken)
     return kept, [*notes, f"{sentence}, left out"]
 

@@ -92,8 +92,8 @@ def resolve(options: DiagnosticOptions) -> Targets:
     # A run with rollouts is their source; every other name is a checkpoint.
     names = [one.name for one in given if not one.holds_rollouts]
     known = _together(given, options)
-    if not runs and tasks.of_set(options.problems or known.get("problems")).temperature == 0:
-        known.pop("temperature", None)  # training samples, but such a task is measured greedily
+    if not runs:
+        known = _of_this_task(known, options)
     pair = _pair(options, known, names)
     chosen = dataclasses.replace(options, **{**_taken_over(known, options), **pair})
     _check_sampling(chosen, sampled)
@@ -148,6 +148,18 @@ def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, 
                 )
         known = {**one.knows, **known}
     return known
+
+
+def _of_this_task(known: dict[str, Any], options: DiagnosticOptions) -> dict[str, Any]:
+    """What a training records, without the sampling and the prompts of another task."""
+    trained = tasks.of_set(known.get("problems"))
+    asked = tasks.of_set(options.problems) if options.problems else trained
+    left: set[str] = set()
+    if asked is not trained:
+        left = {"temperature", "samples", "max_tokens", "instruction", "tools"}
+    elif asked.temperature == 0:
+        left = {"temperature"}  # training samples, but such a task is measured greedily
+    return {name: value for name, value in known.items() if name not in left}
 
 
 def _pair(

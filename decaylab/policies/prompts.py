@@ -11,6 +11,7 @@ from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import compare_vocabularies
 from decaylab.problems.files import mended
 from decaylab.problems.problem import Problem, ProblemSet
+from decaylab.problems.tasks import MATHEMATICS
 
 Prompts = dict[str, dict[str, tuple[int, ...]]]
 """Prompt ids by role and problem."""
@@ -75,7 +76,7 @@ def of_problems(
     for role, rendered in everything.items():
         prompts[role] = {name: ids for name, ids in rendered.items() if name not in long}
     notes = list(_of_texts(options))
-    own = problem_set.own and not problem_set.instruction
+    own = problem_set.own and not problem_set.instruction and problem_set.task is MATHEMATICS
     if takes_instruction and own and options.instruction is None:
         notes.insert(
             0,

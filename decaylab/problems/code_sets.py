@@ -11,6 +11,7 @@ The last three were written after their published columns and never read here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,6 +28,8 @@ MBPP_SPLITS = {
 }
 """The splits of MBPP, by task_id."""
 ASKED = "Your code should pass these tests:"
+COMPLETE = "Complete this Python function."
+DOCSTRING = re.compile(r'(""" ?|\'\'\' ?)(.*?)(?:"""|\'\'\')', re.DOTALL)
 
 
 def humaneval(row: Mapping[str, Any], where: str) -> Problem:
@@ -63,6 +66,16 @@ def codeultrafeedback(row: Mapping[str, Any], where: str) -> Problem:
     return Problem(str(row.get("id") or ""), question, None)
 
 
+def essence(question: str) -> str:
+    """What is asked, in words: without this library's own, the code around a docstring, and
+    asserts."""
+    asked = question.partition(f"\n{ASKED}")[0]
+    if not asked.startswith(COMPLETE):
+        return asked
+    words = (line for text in DOCSTRING.findall(asked) for line in text[1].splitlines())
+    return "\n".join(line for line in words if ">>>" not in line)
+
+
 def _judged(
     read: Callable[[Mapping[str, Any]], sets.CodeProblem], row: Mapping[str, Any], where: str
 ) -> sets.CodeProblem:
@@ -74,7 +87,7 @@ def _judged(
 
 def _function(row: Mapping[str, Any], problem: sets.CodeProblem) -> Problem:
     """A function to complete."""
-    question = f"Complete this Python function.\n```python\n{problem.prompt.strip()}\n```"
+    question = f"{COMPLETE}\n```python\n{problem.prompt.strip()}\n```"
     name = str(row.get("task_id") or "")
     return Problem(name, question, problem.text(), completion=problem.prompt)
 
@@ -88,4 +101,5 @@ def _sentence(row: Mapping[str, Any], problem: sets.CodeProblem, where: str) -> 
     shown = "\n".join(map(str, tests))
     question = f"{sentence.strip()}\n{ASKED}\n{shown}"
     start = f'"""\n{sentence.strip()}\n{shown}\n"""\n'
-    return Problem(f"MBPP/{row['task_id']}", question, problem.text(), completion=start)
+    name = f"MBPP/{row['task_id']}" if "task_id" in row else ""
+    return Problem(name, question, problem.text(), completion=start)

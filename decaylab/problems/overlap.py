@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from decaylab.problems.code_sets import essence
 from decaylab.problems.problem import Problem
 
 RUN = 13
@@ -26,12 +27,12 @@ def shared(training: Sequence[Problem], tests: Sequence[Problem], in_text: bool)
     tested = {one_form(problem.question) for problem in tests}
     found = {index for index, one in enumerate(training) if one_form(one.question) in tested}
     if in_text:
-        runs = {run for problem in tests for run in _telling(problem.question)}
+        runs = {run for problem in tests for run in _telling(essence(problem.question))}
         lengths = {len(run) for run in runs}
         found |= {
             index
             for index, one in enumerate(training)
-            if any(run in runs for run in _runs(_words(one.question), lengths))
+            if any(run in runs for run in _runs(_words(essence(one.question)), lengths))
         }
     return found
 

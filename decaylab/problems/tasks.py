@@ -178,6 +178,11 @@ def task(
         )
     if not answer_rules or isinstance(answer_rules, str):
         raise UserError(f"task {name!r} needs answer_rules=, a tuple of the names of answer rules")
+    if not isinstance(lengths, Lengths) or temperature < 0 or samples < 1:
+        raise UserError(
+            f"task {name!r}: lengths must be dl.Lengths(...), temperature at least 0, samples at "
+            f"least 1, got {lengths!r:.60}, {temperature} and {samples}"
+        )
     if categories not in BUILT_IN:
         raise UserError(
             f"task {name!r}: categories must be {', '.join(BUILT_IN)}, got {categories!r}"

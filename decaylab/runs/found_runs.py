@@ -85,8 +85,16 @@ class FoundRun:
     @property
     def measured_on(self) -> str:
         """The pair, and its problem set where that is not of mathematics."""
-        name = str((self.record.get("identity", {}).get("problems") or {}).get("name", ""))
-        return f"{self.pair}" if of_set(name) is MATHEMATICS else f"{self.pair} on {name}"
+        return f"{self.pair}" if self.is_mathematics else f"{self.pair} on {self._problems}"
+
+    @property
+    def is_mathematics(self) -> bool:
+        """Whether its problems are of mathematics, as those of the paper's figures."""
+        return of_set(self._problems) is MATHEMATICS
+
+    @property
+    def _problems(self) -> str:
+        return str((self.record.get("identity", {}).get("problems") or {}).get("name", ""))
 
     @property
     def notes(self) -> tuple[str, ...]:

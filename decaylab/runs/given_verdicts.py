@@ -49,6 +49,7 @@ class GivenVerdicts:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.waiting: dict[Place, dict[str, Any]] = {}
+        self.used: set[Place] = set()
         if path.suffix not in SUFFIXES:
             raise UserError(f"--verdicts {path}: the file must end in {', '.join(SUFFIXES)}")
         self.there = path.exists()
@@ -64,7 +65,9 @@ class GivenVerdicts:
         verdicts = []
         for row, answer in zip(rows, gold, strict=True):
             place = whose, str(row[ROLLOUT])
-            found = self.known.get(place) or self.known.get(("", place[1]))
+            named = place if place in self.known else ("", place[1])
+            found = self.known.get(named)
+            self.used.add(named)
             if found is None:
                 self.waiting[place] = {
                     ROLLOUT: place[1],
@@ -76,6 +79,13 @@ class GivenVerdicts:
                 }
             verdicts.append(str(found or Verdict.NOT_APPLICABLE))
         return verdicts
+
+    def notes(self) -> list[str]:
+        """That the file has verdicts of rollouts which were not judged."""
+        others = len(self.known.keys() - self.used)
+        if not self.used or not others:
+            return []
+        return [f"{others} verdicts of {self.path.name} are of other rollouts, not used"]
 
     def check(self) -> None:
         """Raises UserError where rollouts have no verdict, after writing a file that has none."""
@@ -103,8 +113,11 @@ class GivenVerdicts:
             content = frame.to_csv(index=False, quoting=csv.QUOTE_ALL).encode()
         else:
             content = frame.to_json(orient="records", lines=True, force_ascii=False).encode()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, content)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path, content)
+        except OSError as error:
+            raise UserError(f"cannot write --verdicts {self.path}: {error.strerror}") from error
 
     def _read(self) -> dict[Place, Verdict]:
         frame = self._frame()
@@ -115,7 +128,7 @@ class GivenVerdicts:
                     f"{', '.join(map(str, frame.columns))}"
                 )
         whose = frame[CHECKPOINT].fillna("") if CHECKPOINT in frame else [""] * len(frame)
-        known = {}
+        known: dict[Place, Verdict] = {}
         for label, rollout, given in zip(whose, frame[ROLLOUT], frame[VERDICT], strict=True):
             if pd.isna(given) or not str(given).strip():
                 continue
@@ -126,7 +139,12 @@ class GivenVerdicts:
                     f"{', '.join(verdict.value for verdict in Verdict)}, true or false, got "
                     f"{given!r:.40}"
                 )
-            known[str(label), str(rollout)] = WORDS[word]
+            place = str(label), str(rollout)
+            if known.setdefault(place, WORDS[word]) != WORDS[word]:
+                raise UserError(
+                    f"--verdicts {self.path} has two verdicts of {rollout}: "
+                    f"{known[place].value} and {WORDS[word].value}; keep one"
+                )
         return known
 
     def _frame(self) -> pd.DataFrame:

@@ -74,7 +74,11 @@ def base_id(policy: Mapping[str, Any]) -> str:
 
 
 def called(name: str) -> str:
-    """A model or data set as a card names it: a folder by its name, any other as it was given."""
+    """A model or data set as a card names it: a folder by its name, any other as it was given. Of a
+    local copy of a set (``mbpp:/data/mbpp.jsonl``) the path is shortened so."""
+    of_set, colon, path = name.rpartition(":")
+    if colon and _PATH.match(path):
+        return f"{of_set}:{called(path)}"
     parts = PureWindowsPath(name) if "\\" in name else PurePosixPath(name)
     return parts.name if _PATH.match(name) else _USER.sub("", name)
 

@@ -71,6 +71,8 @@ SHAPE: dict[str, Any] = {
 alternatives, ``{}`` is any object, a list of one shape is a list of such."""
 OWN = {"selector": SELECTOR, "answer_rule": ANSWER_RULE}
 """Options that may hold a name of the user's own, with its kind."""
+RESOLVED = ("temperature", "samples")
+"""Options that a run always records with a value, which tables and pages print."""
 CALLED = {dict: "an object", list: "a list", str: "text", NULL: "null", int: "a whole number"}
 
 
@@ -147,8 +149,11 @@ def _wrong_option(identity: Mapping[str, Any]) -> str:
                 continue
             # A name of the user's own need not be registered where the run is read.
             own = f"{OWN.get(name)} {value}" in identity.get(PLUGINS, {})
-            if not _fits(value, kinds[name]) or (
-                part == "training" and not own and not _holds(value, kinds[name])
+            lacking = value is None and name in RESOLVED
+            if (
+                lacking
+                or not _fits(value, kinds[name])
+                or (part == "training" and not own and not _holds(value, kinds[name]))
             ):
                 return f"identity.{part}.{name} is {_shown(value)}"
     return ""

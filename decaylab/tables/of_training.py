@@ -137,7 +137,8 @@ def _checkpoint(source: Source, label: str, view: str) -> str:
 
 
 def _arm(source: Source, average: str, at: dict[str, Any]) -> Row:
-    names = {"what": average, "name": _at_sign(average)}
+    measure = measure_name(at["condition"], _samples(average))
+    names = {"what": average, "name": measure}
     estimand = over_problems_of(source.values(average, "estimand", at))
     seeds = len(source.rows(average, at, estimand=ONE_RUN))
     over_problems, over_seeds = columns("arms", **names), columns("arms-over-seeds", **names)

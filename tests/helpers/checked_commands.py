@@ -27,6 +27,7 @@ ANY_COMMAND = "COMMAND"
 SHELL = ("cd", "export", "git", "apt-get")
 OF_THE_READER = (
     *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "gsm8k_test.jsonl"),
+    "verdicts.jsonl",
     *("completions_00042.parquet", "test.parquet", "report.html", "look.html", "mine.toml"),
 )
 """Files that a reader has, or that a command writes."""

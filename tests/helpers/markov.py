@@ -143,7 +143,7 @@ class MarkovEngine:
 def grade(texts: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
     """Right if the last token is the gold answer; a text without one has no answer."""
     return {
-        RULE: [
+        f"grade_{RULE}": [
             "no_answer" if not text else "correct" if text[-1] == answer else "wrong"
             for text, answer in zip(texts, answers, strict=True)
         ]

@@ -185,9 +185,12 @@ def test_what_is_said_goes_before_what_a_run_knows_where_it_is_the_default_too(
     tmp_path: Path,
 ) -> None:
     run = run_folder(tmp_path / "decay", rollouts=True, samples=2, limit=5)
-    assert named(run, samples=4).options.samples == 2
+    assert named(run, top_k=0).options.samples == 2
     with pytest.raises(UserError, match="--samples 4: the rollouts of the run were sampled with 2"):
-        named(run, samples=4, said=frozenset({"samples"}))
+        named(run, samples=4)
+    with pytest.raises(UserError, match="--top-k 0: the rollouts of the run were sampled with 3"):
+        run = run_folder(tmp_path / "other", rollouts=True, top_k=3)
+        named(run, top_k=0, said=frozenset({"top_k"}))
 
 
 def test_checkpoints_in_a_run_know_what_the_run_knows(tmp_path: Path) -> None:
@@ -370,7 +373,7 @@ def test_two_runs_with_rollouts_are_refused(tmp_path: Path) -> None:
 def test_checkpoints_are_sampled_as_the_rollouts_beside_them_were(
     key: str, value: float, tmp_path: Path
 ) -> None:
-    run = run_folder(tmp_path / "decay", rollouts=True, max_tokens=40)
+    run = run_folder(tmp_path / "decay", rollouts=True, max_tokens=40, temperature=0.7)
     with pytest.raises(
         UserError,
         match=f"--{key.replace('_', '-')} {value}: the rollouts of the run were sampled with",

@@ -455,7 +455,7 @@ def test_rollouts_become_rows_in_the_order_of_the_problems_with_the_files_verdic
     )
     problems = [Problem("a", "4 + 3?", "7"), Problem("b", "4 + 4?", "8")]
     judge = Judge(
-        lambda texts, answers: {rule: ["wrong"] * len(texts) for rule in ANSWER_RULES},
+        lambda texts, answers: {f"grade_{rule}": ["wrong"] * len(texts) for rule in ANSWER_RULES},
         *(ANSWER_RULES, {"a": "7", "b": "8"}, {"student": abacus()}),
     )
     table, said = to_table(found, problems, abacus(), judge, {"a": (5, 6), "b": (5,)})

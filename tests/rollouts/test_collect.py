@@ -513,7 +513,7 @@ def test_prefixes_are_split_by_the_steps_where_the_problem_has_them(tmp_path: Pa
     prompts = {role: {"one": (65,)} for role in ("student", "teacher")}
 
     def wrong(texts: Sequence[str], answers: Sequence[str]) -> dict[str, list[str]]:
-        return {"rule": ["wrong"] * len(texts)}
+        return {"grade_rule": ["wrong"] * len(texts)}
 
     folder, reporter = store.RunFolder(tmp_path), Reporter(quiet=True)
     judge = Judge(

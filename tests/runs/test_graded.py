@@ -231,7 +231,7 @@ def test_a_thought_that_the_prompt_opens_is_closed_by_the_response_or_is_no_answ
     own = policy.encode("7+5=12")
 
     def grade(found: Sequence[str], gold: Sequence[str]) -> dict[str, list[str]]:
-        return {"rule": [f"{one!r}" for one in found]}
+        return {"grade_rule": [f"{one!r}" for one in found]}
 
     marks = (("7+", "=1"),)  # a vocabulary without words: marks that it can write
     judge = graded.Judge(grade, ("rule",), {"p": "2"}, {"student": policy}, marks)

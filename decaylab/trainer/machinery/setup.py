@@ -11,6 +11,7 @@ import numpy as np
 from decaylab.errors import UserError
 from decaylab.options.option_values import words
 from decaylab.options.training import NO_PROBLEMS, TrainOptions
+from decaylab.pair import gradable
 from decaylab.pair.prepare import Setup, pair_notes, settled
 from decaylab.policies import loading, prompts
 from decaylab.policies.policy import Policy, load_settings
@@ -85,6 +86,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
             f"only {len(validation)} problems are held out: no others have a gold answer that can "
             "be graded"
         )
+    if validation and rule in PROGRAMS and options.no_sandbox:
+        notes.append(gradable.NO_SANDBOX)
     if not training:
         raise UserError(
             f"{problem_set.name}: no training problem is left (of {len(problem_set)}, {overlap} "
@@ -105,6 +108,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     fits = rendered["student"].keys()
     training = tuple(problem for problem in training if problem.problem_id in fits)
     validation = tuple(problem for problem in validation if problem.problem_id in fits)
+    if validation and rule in PROGRAMS and options.no_sandbox:
+        notes.append(gradable.NO_SANDBOX)
     if not training:
         raise UserError(f"{problem_set.name}: no training problem is left ({prompt_notes[-1]})")
     pair: Setup[TrainOptions] = Setup(
