@@ -32,6 +32,8 @@ OWN_OPTIONS = (
     *("dtype", "device", "batch_rows", "trust_remote_code"),
 )
 """Options of a run that are not inherited: they describe where and how it was computed."""
+TRAINED_ON = "trained on"
+"""What a record is said to know of the training problems, beside options."""
 SAMPLED = ("temperature", "top_p", "top_k", "max_tokens", "samples", "seed")
 ROLES = {"student": "the student it was trained from", "teacher": "its teacher"}
 """The roles of a pair, each with what a message calls it if a checkpoint does not record it."""
@@ -152,8 +154,8 @@ def _together(given: Sequence[_Given], options: DiagnosticOptions) -> dict[str, 
 
 def _of_this_task(known: dict[str, Any], options: DiagnosticOptions) -> dict[str, Any]:
     """What a training records, without the sampling and the prompts of another task."""
-    trained = tasks.of_set(known.get("problems"))
-    asked = tasks.of_set(options.problems) if options.problems else trained
+    trained = tasks.of_set(known.get(TRAINED_ON) or known.get("problems"))
+    asked = tasks.of_set(options.problems or known.get("problems"))
     left: set[str] = set()
     if asked is not trained:
         left = {"temperature", "samples", "max_tokens", "instruction", "tools"}
@@ -237,6 +239,8 @@ def _knows(path: Path, run: Path | None) -> dict[str, Any]:
         options = (record.get("identity") or {}).get("options") or {}
         fields = {field.name for field in dataclasses.fields(PairOptions)} | {"rollout_length"}
         knows |= {key: value for key, value in options.items() if key in fields}
+        training = (record.get("identity") or {}).get("training") or {}
+        knows[TRAINED_ON] = training.get("problems")
     for key in ROLES:
         if knows.get(key):
             knows[key] = short_name(knows[key])

@@ -151,7 +151,37 @@ def test_a_checkpoint_is_measured_greedily_on_a_greedy_task(world: World) -> Non
     assert "samples at T = 0," in done.out
 
 
+def test_sampling_and_prompts_of_a_training_do_not_leak_into_another_task(world: World) -> None:
+    problems = write_lines(world.folder / "sums.jsonl", {"question": "1 + 1?", "answer": "2"})
+    few = ("--steps", 1, "--problems-per-step", 1, "--rollout-length", 4)
+    trained = decaylab(
+        *("train", "--problems", world.calls, "--test-problems", "none", *world.pair[:4]),
+        *(*few, "--validation-problems", 0, "--instruction", "boxed", "--max-tokens", 8),
+        *("--out", world.folder / "of-calls"),
+    )
+    assert trained.code == 0, trained.err
+    assert "not drawn" not in trained.out  # without held-out problems too
+    given = ("--problems", problems, "--max-tokens", 6, "--checkpoint-rule", "last")
+    done = world.run("evaluate", "other", world.folder / "of-calls", *given)
+    assert done.code == 0, done.err
+    options = json.loads((world.folder / "other" / "run.json").read_text())["identity"]["options"]
+    assert (options["temperature"], options["samples"]) == (0.7, 4)
+    assert options["instruction"] is None
+
+
+def test_two_verdicts_of_one_rollout_are_refused(world: World) -> None:
+    rows = [{"rollout_id": "student/Own/added/0", "verdict": word} for word in ("true", "false")]
+    file = write_lines(world.folder / "twice.jsonl", *rows)
+    given = ("--problems", world.code, "--verdicts", file, "--max-tokens", 8)
+    words = "has two verdicts of student/Own/added/0: correct and wrong; keep one"
+    assert world.run("behaviour", "twice", *given).complaint.endswith(words)
+
+
 BAD = {
+    "a rule beside verdicts": (
+        ["--answer-rule", "whole", "--verdicts", "given.csv"],
+        "--answer-rule whole does not apply with --verdicts",
+    ),
     "another task's rule": (
         ["--answer-rule", "full"],
         "does not grade humaneval: give one of last_",
@@ -176,8 +206,11 @@ def test_a_broken_reference_is_counted_and_left_out_only_by_flag(world: World) -
     rows[1]["canonical_solution"] = "    return a\n"
     problems = f"humaneval:{write_lines(world.folder / 'broken.jsonl', *rows)}"
     given = ("--problems", problems, "--max-tokens", "8")
-    refused = world.run("behaviour", "broken", *given).complaint
-    assert refused.startswith("1 of 3 reference solutions fail their own tests (Own/larger: failed")
+    outcome = world.run("behaviour", "broken", *given)
+    refused = outcome.err.splitlines()[-1].removeprefix("decaylab: ")
+    assert outcome.code == 2 and refused.startswith(
+        "1 of 3 reference solutions fail their own tests (Own/larger: failed"
+    )
     assert refused.endswith("--leave-out-broken leaves such problems out")
     done = world.run("behaviour", "broken", *given, "--leave-out-broken")
     assert done.code == 0 and "1 of 3 reference solutions fail" in done.out.replace("\n", " ")

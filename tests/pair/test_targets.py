@@ -64,7 +64,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_folder(path: Path, *, rollouts: bool = False, **options: Any) -> Path:
     """What a command leaves: run.json with the options it ran with."""
     path.mkdir(parents=True)
-    recorded = asdict(Options(**options))
+    recorded = asdict(Options(**{"temperature": 0.7, "samples": 4} | options))
     (path / "run.json").write_text(json.dumps({"identity": {"options": recorded}}))
     if rollouts:
         (path / "rollouts.parquet").write_bytes(b"")
