@@ -242,7 +242,8 @@ class Probe:
 
     def _sampled(self, student: Policy) -> tuple[list[Rollout], dict[str, Any]]:
         """The student's own rollouts, up to what the teacher can read, and counts of them."""
-        found, chosen = self.prepare(student.weights), self.options
+        found = self.prepare(student.weights)
+        chosen = found.options
         requests = list(found.requests())
         engine = TransformersEngine(
             student, batch_rows=chosen.batch_rows, on_warning=logger.warning
