@@ -215,12 +215,19 @@ TEXTS = {
     "No function fits.": ("no_answer", "no_answer", "no_answer"),
     '<tool_call>{"name": ': ("no_answer", "no_answer", "wrong"),
     "": ("no_answer", "no_answer", "no_answer"),
+    '```python\nprint("hello")\n```': ("no_answer", "no_answer", "no_answer"),
+    "The area is\nf(x)": ("no_answer", "no_answer", "no_answer"),
+    "1. fly(to='Oslo')\n2. n = math.gcd(a=12, b=8)": ("correct", "correct", "correct"),
 }
 WHERE_NONE_IS_EXPECTED = {
     "fly(to='Oslo')": ("wrong", "wrong", "correct"),
     "No function fits.": ("correct", "correct", "correct"),
     '<tool_call>{"name": ': ("correct", "correct", "wrong"),
     "[]": ("correct", "correct", "correct"),
+    '```python\nprint("hello")\n```': ("correct", "correct", "correct"),
+    "The root is\nsqrt(3)": ("correct", "correct", "correct"),
+    "Or not:\n- fly(to='Oslo')": ("wrong", "wrong", "correct"),
+    "math.gcd(a=": ("correct", "correct", "wrong"),
 }
 
 
