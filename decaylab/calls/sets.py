@@ -61,6 +61,8 @@ def _messages(value: Any, where: str) -> Messages:
             f"{where}: column 'question' must hold messages with role and content, got "
             f"{value!r:.60}"
         )
+    if not turn[-1]["content"].strip():
+        raise UserError(f"{where}: column 'question' is empty: the last message has no text")
     return [{"role": one["role"], "content": one["content"]} for one in turn]
 
 

@@ -44,6 +44,8 @@ def test_a_question_is_a_turn_its_messages_or_a_text(value: Any) -> None:
     [
         ({"question": [TURN, TURN]}, ANSWER, "row parallel_0: column 'question' has 2 turns"),
         ({"question": []}, ANSWER, "column 'question' must hold messages"),
+        ({"question": ""}, ANSWER, "row parallel_0: column 'question' is empty"),
+        ({"question": [[{"role": "user", "content": " \n"}]]}, ANSWER, "'question' is empty"),
         ({"question": [[]]}, ANSWER, "column 'question' must hold messages"),
         ({"question": [[{"role": "user"}]]}, ANSWER, "column 'question' must hold messages"),
         ({"question": [["To Oslo."]]}, ANSWER, "column 'question' must hold messages"),
