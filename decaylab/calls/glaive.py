@@ -1,9 +1,7 @@
 """Training prompts from glaiveai/glaive-function-calling-v2: the first turn of each conversation.
 
-    read = prompts([("train:1", {"system": "SYSTEM: ... -\\n{...}", "chat": "USER: ..."})])
-    read.prompts[0].messages      # [{"role": "user", "content": "..."}]
-    read.prompts[0].functions     # the functions of its system text
-    read.note()                   # "1 of 3 rows offer no functions, left out"
+    prompt({"system": "SYSTEM: ... -\\n{...}", "chat": "USER: ..."}, "train:1")
+    # Prompt(messages=[{"role": "user", "content": "..."}], functions=(...,))
 
 A row has two texts: ``system`` introduces functions, one JSON object after another; ``chat`` holds
 turns that begin with USER:, ASSISTANT: or FUNCTION RESPONSE:. The introduction is left out: a chat
@@ -13,7 +11,7 @@ template writes its own. Unverified: the data set was not available; its look is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,72 +34,35 @@ class Prompt:
     functions: tuple[Function, ...]
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """The prompts of rows, and how many rows gave none.
+def prompt(row: Mapping[str, Any], where: str) -> Prompt | None:
+    """The prompt of a row; None if it offers no functions.
 
-    without_functions: rows that offer no functions.
-    unreadable: why, with its place, for each row whose functions or first turn cannot be read.
-    """
-
-    prompts: list[Prompt]
-    without_functions: int
-    unreadable: list[str]
-
-    def note(self) -> str:
-        """What was left out, in one line; empty if nothing was."""
-        rows = len(self.prompts) + self.without_functions + len(self.unreadable)
-        notes = []
-        if self.without_functions:
-            notes.append(f"{self.without_functions} of {rows} rows offer no functions, left out")
-        if self.unreadable:
-            count = f"{len(self.unreadable)} of {rows} rows cannot be read, left out"
-            notes.append(f"{count} (the first: {self.unreadable[0]})")
-        return "; ".join(notes)
-
-
-def prompts(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Prompts:
-    """The training prompts of rows with their places.
+    where: the row's place, for messages.
 
     Raises:
-        UserError: a row without the columns system and chat, or no row that gives a prompt.
+        UserError: a row without the columns, or with functions or a first turn that cannot be read.
     """
-    found: list[Prompt] = []
-    unreadable: list[str] = []
-    without = 0
-    for where, row in rows:
-        _check_columns(row, where)
-        try:
-            prompt = _prompt(row, where)
-        except (Malformed, UserError) as error:
-            unreadable.append(f"{where}: {str(error).removeprefix(f'{where}: ')}")
-            continue
-        without += prompt is None
-        found += [prompt] if prompt else []
-    read = Prompts(found, without, unreadable)
-    if not found:
-        raise UserError(f"no row has functions and a question; {read.note() or 'there are none'}")
-    return read
+    check_columns(row, where)
+    try:
+        introduction, schemas = _offered(row["system"])
+        if not schemas:
+            return None
+        messages = [{"role": "user", "content": _first_turn(row["chat"])}]
+    except Malformed as error:
+        raise UserError(f"{where}: {error}") from error
+    if introduction and not _INTRODUCTION.search(introduction):
+        messages.insert(0, {"role": "system", "content": introduction})
+    return Prompt(messages, functions(schemas, f"{where}: column 'system'"))
 
 
-def _check_columns(row: Mapping[str, Any], where: str) -> None:
+def check_columns(row: Mapping[str, Any], where: str) -> None:
+    """Raises UserError for a row without the data set's columns."""
     for column in COLUMNS:
         if not isinstance(row.get(column), str):
             raise UserError(
                 f"{where}: column {column!r} must hold text, as in glaive-function-calling-v2; got "
                 f"{row.get(column)!r:.60}"
             )
-
-
-def _prompt(row: Mapping[str, Any], where: str) -> Prompt | None:
-    """The prompt of a row; None if it offers no functions."""
-    introduction, schemas = _offered(row["system"])
-    if not schemas:
-        return None
-    messages = [{"role": "user", "content": _first_turn(row["chat"])}]
-    if introduction and not _INTRODUCTION.search(introduction):
-        messages.insert(0, {"role": "system", "content": introduction})
-    return Prompt(messages, functions(schemas, f"{where}: column 'system'"))
 
 
 def _offered(system: str) -> tuple[str, list[Any]]:
@@ -111,7 +72,10 @@ def _offered(system: str) -> tuple[str, list[Any]]:
     introduction = system[:at].strip().removeprefix("SYSTEM:").strip()
     schemas: list[Any] = []
     while at < len(system):
-        value, at = value_at(system, at)
+        try:
+            value, at = value_at(system, at)
+        except Malformed as error:
+            raise Malformed(f"column 'system': {error}") from error
         schemas += value if isinstance(value, list) else [value]
         at = after_blanks(system, at)
     return introduction, schemas

@@ -76,6 +76,8 @@ def calls_in(value: Any) -> list[Call]:
 
 def _call(item: Any) -> Call:
     inner = item.get("function", item) if isinstance(item, dict) else None
+    if isinstance(inner, str):
+        inner = {"name": inner, **item}
     if not isinstance(inner, dict):
         raise Malformed("a JSON value that is not a call")
     name = inner.get("name")

@@ -106,7 +106,8 @@ def judge(rule: str, response: str, problem_text: str) -> Outcome:
     """
     if rule not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}, got {rule!r}")
-    problem, (calls, malformed) = _problem(problem_text), _read(response)
+    problem = _problem(problem_text)
+    calls, malformed = _read(response, frozenset(one["name"] for one in problem.functions))
     if rule == "parse":
         return _parsed(calls, malformed, problem)
     if not problem.expected:
@@ -123,10 +124,10 @@ def _problem(text: str) -> CallProblem:
 
 
 @lru_cache(maxsize=1024)
-def _read(response: str) -> tuple[tuple[Call, ...], str]:
+def _read(response: str, offered: frozenset[str]) -> tuple[tuple[Call, ...], str]:
     """The calls, and why the response is malformed if it is."""
     try:
-        return tuple(calls_of(response)), ""
+        return tuple(calls_of(response, offered)), ""
     except Malformed as error:
         return (), f"malformed: {error}"
 

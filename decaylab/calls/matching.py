@@ -11,7 +11,8 @@ name of the function   as offered, or with ``_`` for ``.``
 required               must be there; no argument may be there that is not expected
 type                   exactly the schema's: ``True`` is no integer, ``1.0`` none either; an
                        integer is a float, but not inside a list; a Python tuple is a tuple's list,
-                       not an array
+                       not an array; of several types (``["string", "null"]``) one must fit, with
+                       the alternatives of that type if there are any
 type of alternatives   a value of the first alternative's type is allowed too, and then compared
                        as it is: sets write variables so
 string                 without case, blanks and ``, . / - _ * ^``; ``'`` is ``"``
@@ -47,6 +48,7 @@ _TYPES: dict[str, type] = {
     "tuple": list,
     "dict": dict,
     "object": dict,
+    "null": type(None),
 }
 _IGNORED = re.compile(r"[ ,./\-_*^]")
 _WORDS = {"True": True, "False": False, "None": None}
@@ -86,6 +88,24 @@ def fault(call: Call, function: Mapping[str, Any], expected: Mapping[str, Sequen
 
 
 def _value_fault(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> str:
+    kinds = schema.get("type")
+    if not isinstance(kinds, list):
+        return _fault_of_type(value, schema, alternatives)
+    for kind in kinds:
+        one = {**schema, "type": kind}
+        if not _fault_of_type(value, one, _of_type(alternatives, kind)):
+            return ""
+    return f"is {shown(value)}, not one of {shown(list(alternatives))}"
+
+
+def _of_type(alternatives: Sequence[Any], kind: str) -> Sequence[Any]:
+    """The alternatives of a type; all of them if there are none."""
+    wanted = _TYPES.get(kind)
+    own = [one for one in alternatives if type(_converted(one, kind)) is wanted]
+    return own or alternatives
+
+
+def _fault_of_type(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> str:
     value = _converted(value, schema.get("type"))
     if not _has_type(value, schema, alternatives):
         return f"is {type(value).__name__} {shown(value)}, not {schema.get('type')}"
@@ -131,26 +151,29 @@ def _type_of(alternatives: Sequence[Any]) -> type | None:
 def _has_type(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> bool:
     if type(value) is not _TYPES.get(schema.get("type", "")):
         return type(value) is _type_of(alternatives)
-    item = _item_type(schema)
-    if item is None:
-        return True
-    return any(_items_fit(value, item, one) for one in alternatives)
+    types = _item_types(schema)
+    return not types or any(_items_fit(value, types, one) for one in alternatives)
 
 
-def _items_fit(values: Any, item: type, alternative: Any) -> bool:
-    """Whether the items of a list have the schema's type, or the type of an alternative's items."""
+def _items_fit(values: Any, types: Sequence[type], alternative: Any) -> bool:
+    """Whether the items of a list have the schema's types, or the type of an alternative's
+    items."""
     if not isinstance(alternative, list):
         return True
-    allowed = (item, _type_of(alternative))
+    allowed = (*types, _type_of(alternative))
     return all(type(value) in allowed for value in values)
 
 
-def _item_type(schema: Mapping[str, Any]) -> type | None:
-    """The type of a list's items; None for other values, and where the schema has none."""
+def _item_types(schema: Mapping[str, Any]) -> list[type]:
+    """The types of a list's items; none for other values, and where the schema allows any."""
     items = schema.get("items")
     if schema.get("type") not in ("array", "tuple") or not isinstance(items, Mapping):
-        return None
-    return _TYPES.get(items.get("type", ""))
+        return []
+    kinds = items.get("type")
+    names = kinds if isinstance(kinds, list) else [kinds or ""]
+    types = [_TYPES.get(name) for name in names]
+    known = [one for one in types if one is not None]
+    return known if len(known) == len(types) else []
 
 
 def _is_among(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]) -> bool:
@@ -163,10 +186,14 @@ def _is_among(value: Any, schema: Mapping[str, Any], alternatives: Sequence[Any]
         texts = [_plain(one) for one in alternatives if isinstance(one, str)]
         return _plain(value) in texts
     if expected is dict:
-        return any(_same_dict(value, one) for one in alternatives if one != "")
-    if _item_type(schema) is dict:
-        return any(_same_dicts(value, one) for one in alternatives)
-    lists = [_plain_items(one) for one in alternatives if isinstance(one, list | str)]
+        return any(_same_dict(value, one) for one in alternatives if isinstance(one, dict))
+    lists = [one for one in alternatives if isinstance(one, list | str)]
+    types = _item_types(schema)
+    if dict in types and any(_same_dicts(value, one) for one in lists):
+        return True
+    if types == [dict]:
+        return False
+    lists = [_plain_items(one) for one in lists]
     return _plain_items(value) in lists
 
 

@@ -29,6 +29,7 @@ JSON_TYPES = {
 }
 """JSON schema's names of the types that function sets call otherwise. None: left out, since a
 schema without a type allows any value."""
+LEVELS = 50
 
 
 def functions(value: Any, where: str) -> tuple[Function, ...]:
@@ -45,9 +46,23 @@ def functions(value: Any, where: str) -> tuple[Function, ...]:
     if isinstance(value, str):
         value = _parsed(value, where)
     items = [value] if isinstance(value, Mapping) else value
+    check_depth(items, where)
     if not isinstance(items, list | tuple):
         raise UserError(f"{where} must hold a list of function schemas, got {value!r:.60}")
     return tuple(_function(item, f"{where}, function {n}") for n, item in enumerate(items, 1))
+
+
+def check_depth(value: Any, where: str) -> None:
+    """Raises UserError for a value that is nested too deeply to be compared and written."""
+    if _is_deeper(value, LEVELS):
+        raise UserError(f"{where} is nested more than {LEVELS} deep")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(items, list | tuple):
+        return False
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in items)
 
 
 def _parsed(text: str, where: str) -> Any:
@@ -87,6 +102,7 @@ def _parameters(value: Any, where: str) -> dict[str, Any]:
             f"{where}: properties must be an object with a schema for each parameter, got "
             f"{properties!r:.60}"
         )
+    _check_types(value, where)
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise UserError(f"{where}: required must be a list of names, got {required!r:.60}")
     kind = {"type": value.get("type", "object")}
@@ -97,6 +113,28 @@ def _are_schemas(properties: Any) -> bool:
     if not isinstance(properties, Mapping):
         return False
     return all(isinstance(schema, Mapping) for schema in properties.values())
+
+
+def types_of(schema: Any) -> frozenset[str]:
+    """The names of a schema's types; none for what is no schema or has no type."""
+    kinds = schema.get("type") if isinstance(schema, Mapping) else None
+    if not kinds:
+        return frozenset()
+    return frozenset(kinds if isinstance(kinds, list) else [kinds])
+
+
+def _check_types(schema: Any, where: str) -> None:
+    """Raises UserError for a type, at any depth, that is neither a name nor a list of names."""
+    if not isinstance(schema, Mapping):
+        return
+    kinds = schema.get("type")
+    names = kinds if isinstance(kinds, list) and kinds else [kinds]
+    if kinds is not None and not all(isinstance(name, str) for name in names):
+        raise UserError(f"{where}: type must be a name or a list of names, got {kinds!r:.60}")
+    _check_types(schema.get("items"), where)
+    if isinstance(inner := schema.get("properties"), Mapping):
+        for name, one in inner.items():
+            _check_types(one, f"{where}, {name:.60}")
 
 
 def as_tools(offered: Iterable[Function]) -> list[dict[str, Any]]:
@@ -117,13 +155,26 @@ def _schema(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     made = dict(schema)
-    kind = schema.get("type")
-    if isinstance(kind, str) and kind.lower() in JSON_TYPES:
-        made["type"] = JSON_TYPES[kind.lower()]
-        if made["type"] is None:
-            del made["type"]
+    _rename_types(made)
     if "items" in schema:
         made["items"] = _schema(schema["items"])
     if isinstance(schema.get("properties"), Mapping):
         made["properties"] = {name: _schema(one) for name, one in schema["properties"].items()}
     return made
+
+
+def _rename_types(schema: dict[str, Any]) -> None:
+    """Gives the type of a schema, or each of several, JSON schema's name; "any" among them leaves
+    none."""
+    kinds = schema.get("type")
+    if isinstance(kinds, str):
+        schema["type"] = _json_type(kinds)
+    elif isinstance(kinds, list):
+        names = [_json_type(kind) for kind in kinds]
+        schema["type"] = None if None in names else list(dict.fromkeys(names))
+    if schema.get("type", "") is None:
+        del schema["type"]
+
+
+def _json_type(kind: str) -> str | None:
+    return JSON_TYPES.get(kind.lower(), kind)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from decaylab.calls.judging import CallProblem, Expected
-from decaylab.calls.schemas import Function, functions
+from decaylab.calls.schemas import Function, check_depth, functions, types_of
 from decaylab.errors import UserError
 
 CATEGORIES = ("simple_python", "multiple", "parallel", "parallel_multiple", "irrelevance")
+_DICTIONARY = frozenset({"dict", "object"})
 Messages = list[dict[str, str]]
 
 
@@ -60,6 +61,8 @@ def _messages(value: Any, where: str) -> Messages:
             f"{where}: column 'question' must hold messages with role and content, got "
             f"{value!r:.60}"
         )
+    if not turn[-1]["content"].strip():
+        raise UserError(f"{where}: column 'question' is empty: the last message has no text")
     return [{"role": one["role"], "content": one["content"]} for one in turn]
 
 
@@ -73,6 +76,7 @@ def _expected(value: Any, offered: tuple[Function, ...], where: str) -> tuple[Ex
     column = f"{where}: column 'ground_truth'"
     if not isinstance(value, list) or not value:
         raise UserError(f"{column} must hold a list of expected calls, got {value!r:.60}")
+    check_depth(value, column)
     names = [function["name"] for function in offered]
     for call in value:
         if not _is_expected(call):
@@ -85,13 +89,39 @@ def _expected(value: Any, offered: tuple[Function, ...], where: str) -> tuple[Ex
                 f"{column} expects {', '.join(call)}, which column 'function' does not offer "
                 f"({', '.join(names):.60})"
             )
+        _check_dictionaries(call, offered, column)
     return tuple(value)
+
+
+def _check_dictionaries(call: Expected, offered: tuple[Function, ...], column: str) -> None:
+    """Raises UserError for a dictionary among the alternatives without lists for its keys."""
+    ((name, arguments),) = call.items()
+    function = next(one for one in offered if one["name"] == name)
+    properties = function["parameters"]["properties"]
+    for argument, alternatives in arguments.items():
+        schema = properties.get(argument, {})
+        if wrong := [one for one in alternatives if not _can_be_compared(one, schema)]:
+            raise UserError(
+                f"{column} must hold a list of alternatives for each key of a dictionary, got "
+                f"{wrong[0]!r:.60} for {argument:.60}"
+            )
+
+
+def _can_be_compared(alternative: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether dictionaries that are compared key by key have lists of alternatives."""
+    dictionaries: list[Any] = []
+    if _DICTIONARY & types_of(schema):
+        dictionaries.append(alternative)
+    if _DICTIONARY & types_of(schema.get("items")) and isinstance(alternative, list):
+        dictionaries += alternative
+    compared = [one for one in dictionaries if isinstance(one, dict)]
+    return all(isinstance(options, list) for one in compared for options in one.values())
 
 
 def _is_expected(call: Any) -> bool:
     if not isinstance(call, Mapping) or len(call) != 1:
         return False
     (arguments,) = call.values()
-    return isinstance(arguments, Mapping) and all(
-        isinstance(alternatives, list) for alternatives in arguments.values()
-    )
+    if not isinstance(arguments, Mapping):
+        return False
+    return all(isinstance(alternatives, list) for alternatives in arguments.values())

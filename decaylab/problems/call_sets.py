@@ -14,6 +14,7 @@ from typing import Any
 
 from decaylab.calls import glaive as glaive_rows
 from decaylab.calls import schemas, sets
+from decaylab.errors import UserError
 from decaylab.problems.chat_questions import asked
 from decaylab.problems.problem import Problem
 
@@ -41,11 +42,18 @@ def own(row: Mapping[str, Any], where: str) -> Problem:
 
 
 def glaive(row: Mapping[str, Any], where: str) -> Problem | None:
-    """A training prompt; None for a row without functions, or whose first turn is not readable."""
-    read = glaive_rows.prompts([(where, row)]).prompts
-    if not read:
+    """A training prompt; None for a row without functions, or one that cannot be read.
+
+    Raises:
+        UserError: a row without the columns.
+    """
+    glaive_rows.check_columns(row, where)
+    try:
+        prompt = glaive_rows.prompt(row, where)
+    except UserError:
         return None
-    (prompt,) = read
+    if prompt is None:
+        return None
     question, turns = asked(prompt.messages, where, "chat")
     return Problem("", question, None, messages=turns, tools=_tools(prompt.functions))
 

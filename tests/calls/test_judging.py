@@ -19,7 +19,7 @@ MIXED = "one name with underscores"
 
 
 def function(name: str, required: list[str], **types: Any) -> dict[str, Any]:
-    kinds = {key: {"type": kind} if isinstance(kind, str) else kind for key, kind in types.items()}
+    kinds = {key: kind if isinstance(kind, dict) else {"type": kind} for key, kind in types.items()}
     parameters = {"type": "dict", "properties": kinds, "required": required}
     return {"name": name, "description": "", "parameters": parameters}
 
@@ -29,7 +29,7 @@ def one_argument(kind: Any, alternatives: list[Any]) -> CallProblem:
     return CallProblem("simple_python", (function("f", [], x=kind),), expected)
 
 
-def list_of(kind: str, outer: str = "array") -> dict[str, Any]:
+def list_of(kind: Any, outer: Any = "array") -> dict[str, Any]:
     return {"type": outer, "items": {"type": kind}}
 
 
@@ -77,6 +77,16 @@ ONE_ARGUMENT = [
     ("string", [True, ""], ["True", "''"], ["'True'", "'true'"]),
     ("string", [5, "Oslo"], ["5", "'Oslo'"], ["'oslo'", "'5'", "5.0"]),
     ({"type": "string", "items": {"type": "integer"}}, ["Oslo"], ["'oslo'"], ["['Oslo']"]),
+    (["string", "null"], ["Oslo", None], ["'oslo'", "None", "null"], ["5", "'None'", "''"]),
+    (["string", "null"], [None, "Oslo"], ["'oslo'", "None"], ["'Rome'"]),
+    (["integer", "string"], [5, "Five"], ["5", "'five'"], ["5.0", "'5'", "None"]),
+    (["number", "null"], [5.0], ["5", "5.0"], ["None", "True", "'5'"]),
+    (["integer", "null"], ["size", ""], ["size", "'size'"], ["'Size'", "None", "5"]),
+    ("null", [None], ["None"], ["0", "''"]),
+    (list_of(["string", "null"]), [["A", None]], ["['a', None]"], ["['a', 5]", "[None, 'a']"]),
+    (list_of("string", ["array", "null"]), [["A"], None], ["['a']", "None"], ["'a'", "[None]"]),
+    (list_of(["dict", "string"]), [[{"a": [1, 2]}], ["X"]], ["[{'a': 2}]", "['x']"], ["[{}]"]),
+    (["dict", "null"], [{"a": [1]}, None], ["{'a': 1}", "None"], ["{'a': 2}", "{'a': [1]}"]),
     ("any", ["my_data"], ["my_data", "'My data'"], ["5", "[1]"]),
     (list_of("integer"), [[1, 2]], ["[1, 2]"], ["[2, 1]", "[1]", "[1, 2.0]", "(1, 2)"]),
     (list_of("integer"), [[1]], ["[1]"], ["[True]", "1"]),
@@ -174,6 +184,8 @@ def test_values_without_a_type_take_the_one_of_the_schema() -> None:
         ("float", "None", None),
         (list_of("integer"), "[1, 2]", [1, 2]),
         ("dict", '{"a": 1}', {"a": [1]}),
+        (["string", "null"], "null", None),
+        (["string", "null"], "5", "5"),
         ("any", "null", "null"),
     ]:
         problem = one_argument(kind, [value])
@@ -203,12 +215,19 @@ TEXTS = {
     "No function fits.": ("no_answer", "no_answer", "no_answer"),
     '<tool_call>{"name": ': ("no_answer", "no_answer", "wrong"),
     "": ("no_answer", "no_answer", "no_answer"),
+    '```python\nprint("hello")\n```': ("no_answer", "no_answer", "no_answer"),
+    "The area is\nf(x)": ("no_answer", "no_answer", "no_answer"),
+    "1. fly(to='Oslo')\n2. n = math.gcd(a=12, b=8)": ("correct", "correct", "correct"),
 }
 WHERE_NONE_IS_EXPECTED = {
     "fly(to='Oslo')": ("wrong", "wrong", "correct"),
     "No function fits.": ("correct", "correct", "correct"),
     '<tool_call>{"name": ': ("correct", "correct", "wrong"),
     "[]": ("correct", "correct", "correct"),
+    '```python\nprint("hello")\n```': ("correct", "correct", "correct"),
+    "The root is\nsqrt(3)": ("correct", "correct", "correct"),
+    "Or not:\n- fly(to='Oslo')": ("wrong", "wrong", "correct"),
+    "math.gcd(a=": ("correct", "correct", "wrong"),
 }
 
 

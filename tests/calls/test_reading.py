@@ -204,7 +204,6 @@ NO_CALL = [
     "hello",
     "5",
     '"get_weather"',
-    "Run this:\n```python\ndef area(b, h):\n    return b * h\n\nprint(area(1, 5))\n```",
     "```python\n# nothing to call\n```",
     'The result is {"area": 25, "unit": "cm"}.',
     'She is {"name": "Ada", "age": 36}, or {"age": 36, name}.',
@@ -218,6 +217,69 @@ NO_CALL = [
 @pytest.mark.parametrize("text", NO_CALL)
 def test_an_answer_without_a_call_is_read_as_no_call(text: str) -> None:
     assert read_calls(text) == []
+
+
+OFFERED = ("add", "math.gcd")
+ADD, GCD = ("add", {"a": 1, "b": 2}), ("math.gcd", {"a": 8})
+WHERE_ADD_AND_GCD_ARE_OFFERED: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    # other functions: only where a text is nothing but calls, and in forms with marks and JSON
+    "[sqrt(x=3)]": [("sqrt", {"x": 3})],
+    "sqrt(x=3)\nadd(a=1, b=2)": [("sqrt", {"x": 3}), ADD],
+    "<|python_tag|>sqrt(x=3)": [("sqrt", {"x": 3})],
+    'So: {"name": "sqrt", "arguments": {"x": 3}}': [("sqrt", {"x": 3})],
+    '```python\nprint("hello")\n```': [],
+    "```python\n[sqrt(x=3)]\n```": [],
+    "It prints 2:\nprint(2)": [],
+    "The root is\nsqrt(3)": [],
+    "The area is\nf(x)": [],
+    "sqrt(3) is about 1.73.": [],
+    "`sqrt(3)` is about 1.73.": [],
+    "- sqrt(3)": [],
+    "x = sqrt(3)": [],
+    "Run this:\n```python\ndef area(b, h):\n    return b * h\n\nprint(area(1, 5))\n```": [],
+    "```python\ndef add(a, b):\n    return a + b\n\nadd(a=1, b=2)\nprint(2)\n```": [],
+    "```python\nfor n in range(3):\n    print(n)\n```": [],
+    # offered functions, dots written as underscores too
+    "```python\nadd(a=1, b=2)\nprint(3)\n```": [ADD],
+    "```python\nimport math\nn = math.gcd(a=8)\nprint(n)\n```": [GCD],
+    "```python\n[sqrt(x=3), add(a=1, b=2)]\n```": [("sqrt", {"x": 3}), ADD],
+    "I call\nmath_gcd(a=8)": [("math_gcd", {"a": 8})],
+    # assigned
+    "result = add(a=1, b=2)": [ADD],
+    "n: int = math.gcd(a=8)": [GCD],
+    "I compute it:\nresult = add(a=1, b=2)\nDone.": [ADD],
+    "x = add(a=1, b=2)\ny = sqrt(x)\nprint(y)": [ADD],
+    "I would need x = add(a=1, b=2) first.": [],
+    # numbered or with bullets
+    "1. add(a=1, b=2)\n2. math.gcd(a=8)": [ADD, GCD],
+    "1) add(a=1, b=2)": [ADD],
+    "- add(a=1, b=2)\n- math.gcd(a=8)": [ADD, GCD],
+    "Two calls:\n* `add(a=1, b=2)`\n* n = math.gcd(a=8)": [ADD, GCD],
+    "\u2022 add(a=1, b=2)": [ADD],
+    "1. `add(a=1, b=2)`: the sum\n2. `math.gcd(a=8)`: the divisor": [ADD, GCD],
+    # inline code
+    "I call `add(a=1, b=2)` and `[math.gcd(a=8)]`.": [ADD, GCD],
+    "The function `add(a, b)` cannot do that, nor `add()`.": [],
+    "Neither `add` nor `sqrt(x=3)` fits.": [],
+    # JSON with the name as "function"
+    '{"function": "add", "arguments": {"a": 1, "b": 2}}': [ADD],
+    '```json\n[{"function": "add", "parameters": {"a": 1, "b": 2}}]\n```': [ADD],
+    'So: {"type": "function", "function": "add", "arguments": {"a": 1, "b": 2}}.': [ADD],
+}
+
+
+@pytest.mark.parametrize("text", WHERE_ADD_AND_GCD_ARE_OFFERED)
+def test_python_counts_where_it_calls_functions_that_are_offered(text: str) -> None:
+    calls = read_calls(text, OFFERED)
+    assert calls is not None
+    assert [(call.name, call.arguments) for call in calls] == WHERE_ADD_AND_GCD_ARE_OFFERED[text]
+
+
+def test_only_a_broken_call_of_an_offered_function_is_malformed() -> None:
+    for text in ("sqrt(3) - 1 is 0.73", "[sqrt(3), 1] are its ends", "[sqrt(3)](its page)"):
+        assert read_calls(text, OFFERED) == [], text
+    for text in ("add(a=1", "```python\nmath_gcd(a=\n```", "add(**x)", "[add(a=1), 5]"):
+        assert read_calls(text, OFFERED) is None, text
 
 
 MALFORMED = [
@@ -251,6 +313,8 @@ MALFORMED = [
     "{}",
     'Sure: {"name": "f", "arguments": {"a": ',
     'I call {"name": "f", "arguments": {}} and [{"name": "g", arguments}].',
+    'Sure: {"function": "f", "arguments": {',
+    '<tool_call>{"function": "f"}</tool_call>',
     '[{"name": "f", "arguments": {}}, 5]',
     '```json\n{"name": "f", "arguments": {\n```',
     "f(a=1",

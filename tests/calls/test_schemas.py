@@ -17,6 +17,8 @@ PROPERTIES = {
     "any": {"type": "any", "description": "Whatever."},
     "unit": {"type": "string", "enum": ["dict", "float"], "default": "tuple"},
     "either": {"type": ["string", "null"], "items": True},
+    "number": {"type": ["float", "int", "double", "null"]},
+    "all": {"type": ["string", "any"]},
 }
 GIVEN = {
     "name": "math.f",
@@ -30,6 +32,8 @@ AS_JSON_SCHEMA = {
     "any": {"description": "Whatever."},
     "unit": {"type": "string", "enum": ["dict", "float"], "default": "tuple"},
     "either": {"type": ["string", "null"], "items": True},
+    "number": {"type": ["number", "integer", "null"]},
+    "all": {},
 }
 
 
@@ -69,6 +73,15 @@ def test_a_function_may_have_no_parameters(parameters: Any) -> None:
     assert "description" not in function
 
 
+def of_type(kind: Any) -> list[dict[str, Any]]:
+    return [{"name": "f", "parameters": {"properties": {"a": {"items": {"type": kind}}}}}]
+
+
+DEEP: list[Any] = []
+for _ in range(60):
+    DEEP = [DEEP]
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -83,6 +96,11 @@ def test_a_function_may_have_no_parameters(parameters: Any) -> None:
         ([{"name": "f", "parameters": [1]}], r"function 1 \(f\): parameters must be .*got \[1\]"),
         ([{"name": "f", "parameters": {"properties": {"a": "int"}}}], "schema for each parameter"),
         ([{"name": "f", "parameters": {"properties": ["a"]}}], "schema for each parameter"),
+        (of_type(5), r"function 1 \(f\), a: type must be a name or a list of names, got 5"),
+        (of_type({}), "type must be a name or a list of names, got {}"),
+        (of_type([]), r"type must be a name or a list of names, got \[\]"),
+        (of_type(["string", ["null"]]), "type must be a name or a list of names, got"),
+        ([{"name": "f", "parameters": {"default": DEEP}}], "row 1 is nested more than 50 deep"),
         ([{"name": "f", "parameters": {"required": "a"}}], "required must be a list of names"),
     ],
 )

@@ -87,6 +87,11 @@ def test_files_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path) -> No
     refused("parallel.jsonl:1: no right calls: .*_answers.jsonl", f"bfcl:parallel:{path}")
     write_lines(tmp_path / "parallel_answers.jsonl", ANSWER)
     refused("parallel.jsonl:1: .* has no right calls of id 'parallel_3'", f"bfcl:parallel:{path}")
+    path = write_lines(tmp_path / "irrelevance.jsonl", question(), question(question=[]))
+    refused("irrelevance.jsonl:2: column 'question' must hold", f"bfcl:irrelevance:{path}")
+    path = write_lines(tmp_path / "irrelevance.jsonl", question(question=""))
+    refused("irrelevance.jsonl:1: column 'question' is empty", f"bfcl:irrelevance:{path}")
+    path = tmp_path / "parallel.jsonl"
     write_lines(tmp_path / "parallel_answers.jsonl", {"id": "parallel_3"})
     refused("answers.jsonl:1: column 'ground_truth' is missing", f"bfcl:parallel:{path}")
 
