@@ -113,6 +113,26 @@ def entry_point(tests: str, reference: str) -> str | None:
     return next(iter(own or [name for name in names if not hasattr(builtins, name)]), None)
 
 
+def names_function(tests: str, entry_point: str) -> bool:
+    """Whether tests name the function that they are about; if not, they cannot fail.
+
+    In HumanEval's form it is the first parameter of ``check``, and a call of ``check`` does not
+    count.
+    """
+    nodes = list(ast.walk(ast.parse(tests)))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and _root(node.func) == "check"]
+    handed = {argument for call in calls for argument in call.args}
+    names = {node.id for node in nodes if isinstance(node, ast.Name) and node not in handed}
+    return bool(names & {entry_point, *_candidates(nodes)})
+
+
+def _candidates(nodes: list[ast.AST]) -> set[str]:
+    """The first parameters of functions called ``check``."""
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef)]
+    given = [node.args.args for node in functions if node.name == "check"]
+    return {arguments[0].arg for arguments in given if arguments}
+
+
 # Tests that need the program's objects
 
 

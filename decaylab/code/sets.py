@@ -63,18 +63,27 @@ class CodeProblem:
         return self.prepared().shares_objects
 
 
+def shares_objects(text: str) -> bool:
+    """Whether the tests of a problem, given as its gold answer, need objects of the program's own.
+
+    Raises:
+        UserError: the text is no code problem.
+    """
+    return CodeProblem.of_text(text).shares_objects
+
+
 def humaneval(row: Row) -> CodeProblem:
     """A row of openai/openai_humaneval.
 
     Raises:
-        UserError: a column is missing or empty, or the tests are no Python.
+        UserError: a column is missing or empty, or the tests are no Python or cannot fail.
     """
     entry_point, prompt = _text(row, "entry_point"), _text(row, "prompt")
     tests = f"{_text(row, 'test')}\n\ncheck({entry_point})"
     problem = CodeProblem(
         HUMANEVAL, prompt, entry_point, tests, prompt + _text(row, "canonical_solution")
     )
-    return _checked(problem, row)
+    return _able_to_fail(_checked(problem, row), row["test"], row)
 
 
 def humaneval_plus(row: Row) -> CodeProblem:
@@ -89,15 +98,15 @@ def mbpp(row: Row) -> CodeProblem:
     Raises:
         UserError: a column is missing or empty, or the tests call no function.
     """
-    setup = row.get("test_setup_code") or "\n".join(row.get("test_imports") or [])
-    return _mbpp(row, "\n".join([setup, *_lines(row, "test_list")]))
+    setup = _source(row, "test_setup_code") or _source(row, "test_imports")
+    return _mbpp(row, f"{setup}\n{_listed(row, 'test_list')}")
 
 
 def mbpp_plus(row: Row) -> CodeProblem:
     """A row of evalplus/mbppplus, whose column ``test`` is a script with all inputs and results."""
-    imports = "\n".join(row.get("test_imports") or [])
-    problem = _mbpp(row, "\n".join(_lines(row, "test_list")))
-    return _checked(replace(problem, tests=f"{imports}\n{_text(row, 'test')}".strip()), row)
+    tests = f"{_source(row, 'test_imports')}\n{_text(row, 'test')}".strip()
+    problem = _mbpp(row, _listed(row, "test_list"))
+    return _able_to_fail(_checked(replace(problem, tests=tests), row), tests, row)
 
 
 def _mbpp(row: Row, tests: str) -> CodeProblem:
@@ -118,6 +127,13 @@ def _checked(problem: CodeProblem, row: Row) -> CodeProblem:
     return problem
 
 
+def _able_to_fail(problem: CodeProblem, tests: str, row: Row) -> CodeProblem:
+    if preparing.names_function(tests, problem.entry_point):
+        return problem
+    found = f"its tests never call {problem.entry_point}, so that every program passes"
+    raise _unusable(row, found, "a test is `def check(candidate): assert candidate(1) == 2`")
+
+
 def _text(row: Row, column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
@@ -125,11 +141,27 @@ def _text(row: Row, column: str) -> str:
     return value
 
 
-def _lines(row: Row, column: str) -> list[str]:
-    value = row.get(column)
-    if value is None or isinstance(value, str) or not len(value):
+def _listed(row: Row, column: str) -> str:
+    """The lines of a column that holds a list of text."""
+    lines = _source(row, column)
+    if isinstance(row.get(column), str) or not lines.strip():
         raise _missing(row, column)
-    return [str(line) for line in value]
+    return lines
+
+
+def _source(row: Row, column: str) -> str:
+    """The lines of a column that may be absent, and holds text or a list of text."""
+    value = row.get(column)
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not _is_list(value) or not all(isinstance(line, str) for line in value):
+        raise _unusable(row, f"{column} is {str(value)[:60]}", "a list of text is needed")
+    return "\n".join(value)
+
+
+def _is_list(value: object) -> bool:
+    """Whether a value is a list, or an array as tables hold it."""
+    return isinstance(value, list | tuple) or type(value).__name__ == "ndarray"
 
 
 def _missing(row: Row, column: str) -> UserError:

@@ -75,6 +75,23 @@ CASES: dict[str, Case] = {
         "def answer(x, kind): return [y for y in x if type(y) is kind]",
         "passed",
     ),
+    "a fraction": (
+        "assert abs(answer(3) - 1 / 3) < 1e-9 and answer(2) == 0.5",
+        "from fractions import Fraction\ndef answer(x): return Fraction(1, x)",
+        "passed",
+    ),
+    "a decimal": (
+        "assert answer('7.5') == 7.5 and answer('0.1') != 0.1",
+        "from decimal import Decimal\ndef answer(x): return Decimal(x)",
+        "passed",
+    ),
+    "a decimal equal to everything": (
+        "assert answer('7.5') == 7",
+        "import decimal\nclass Decimal(decimal.Decimal):\n"
+        "    def __eq__(self, other): return True\n"
+        "decimal.Decimal = Decimal\ndef answer(x): return Decimal(x)",
+        "failed",
+    ),
     "a dataclass inside": (
         "assert answer(1) == 2",
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: 'int'\n"

@@ -8,7 +8,14 @@ import pytest
 from code_problems import ENCODED, SUMS, TREE, encoded, sums, tree
 
 from decaylab.code.preparing import EVALUATE, EXECUTE, entry_point
-from decaylab.code.sets import CodeProblem, humaneval, humaneval_plus, mbpp, mbpp_plus
+from decaylab.code.sets import (
+    CodeProblem,
+    humaneval,
+    humaneval_plus,
+    mbpp,
+    mbpp_plus,
+    shares_objects,
+)
 from decaylab.errors import UserError
 
 
@@ -98,10 +105,54 @@ def test_a_missing_column_of_mbpp_is_named(column: str, value: object) -> None:
 def test_tests_that_cannot_be_used_are_named() -> None:
     with pytest.raises(UserError, match="its tests are no Python"):
         mbpp({**SUMS, "test_list": ["assert added(1, == 3"]})
+    with pytest.raises(UserError, match="test_list is 5; a list of text is needed"):
+        mbpp({**SUMS, "test_list": 5})
     with pytest.raises(UserError, match="its tests call no function"):
         mbpp({**SUMS, "test_list": ["assert 1 == 1"]})
     with pytest.raises(UserError, match="no test; its columns are "):
         mbpp_plus(SUMS)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def check(candidate):\n    pass",
+        "def check(candidate):\n    assert True\n\ncheck(restored)",
+        "def assertion(out, exp):\n    assert out == exp\n\ndef check(candidate): ...",
+        "def check(): ...",
+    ],
+)
+def test_tests_that_cannot_fail_are_refused(test: str) -> None:
+    with pytest.raises(UserError, match="problem HumanEval/38 .* never call restored, so that"):
+        humaneval({**ENCODED, "test": test})
+    with pytest.raises(UserError, match="problem 11 .* never call added, so that"):
+        mbpp_plus({**SUMS, "test": test})
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "def check(f):\n    f('a')",
+        "def check(candidate):\n    assert list(map(candidate, 'ab')) == ['v', 'w']",
+        "def check(_):\n    assert restored('') == ''",
+    ],
+)
+def test_tests_that_can_fail_are_taken(test: str) -> None:
+    assert humaneval({**ENCODED, "test": test}).tests.startswith(test)
+
+
+@pytest.mark.parametrize("column", ["test_setup_code", "test_imports"])
+def test_setup_and_imports_are_text_or_a_list_of_text(column: str) -> None:
+    row = {**SUMS, "test_setup_code": ""}
+    for value in ("import re\nimport os", ["import re", "import os"]):
+        assert mbpp({**row, column: value}).tests.startswith("import re\nimport os\nassert")
+    plus = {**row, "test_imports": "import re", "test": "assert added(1, 2) == 3"}
+    assert mbpp_plus(plus).tests == "import re\nassert added(1, 2) == 3"
+    for wrong in (5, ["import re", 5], {"a": "b"}):
+        with pytest.raises(
+            UserError, match=rf"problem 11 .* {column} is .*; a list of text is needed"
+        ):
+            mbpp({**row, column: wrong})
 
 
 # For the judge
@@ -130,7 +181,8 @@ def test_a_second_function_of_the_reference_is_asked_for_too() -> None:
 
 def test_only_statements_that_need_the_programs_objects_go_to_it() -> None:
     prepared = tree().prepared()
-    assert prepared.shares_objects and tree().shares_objects and not sums().shares_objects
+    assert prepared.shares_objects
+    assert shares_objects(tree().text()) and not shares_objects(sums().text())
     assert prepared.tests.splitlines() == [
         f"{EXECUTE}('root = Node(1)')",
         f"{EXECUTE}('root.left = Node(2)')",

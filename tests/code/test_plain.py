@@ -6,6 +6,9 @@ import math
 import random
 import struct
 from collections import Counter, OrderedDict, namedtuple
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,10 @@ PLAIN = [
     range(3, 9, 2),
     int,
     [list, ValueError],
+    Fraction(-1, 3),
+    Fraction(10**500, 3),
+    [Decimal(text) for text in ("0.10", "-0", "1E+400", "NaN123", "-Infinity")],
+    Decimal(1) / Decimal(7),
 ]
 
 
@@ -110,6 +117,30 @@ def test_another_object_equals_nothing_but_keeps_what_it_yields() -> None:
     assert tuple(yielded) == (3, 4) and yielded != [3, 4]
 
 
+class EqualFraction(Fraction):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = Fraction.__hash__
+
+
+class EqualDecimal(Decimal):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = Decimal.__hash__
+
+
+@pytest.mark.parametrize("value", [EqualFraction(1), EqualDecimal(1), date(2024, 1, 1)], ids=repr)
+def test_subclasses_of_fractions_and_decimals_and_dates_are_opaque(value: Any) -> None:
+    assert type(decode(encode(value))) is Opaque
+
+
+def test_a_class_that_a_program_calls_fraction_does_not_cross() -> None:
+    impostor = type("Fraction", (), {"as_integer_ratio": lambda self: (1, 2)})
+    assert type(decode(encode(impostor()))) is Opaque
+
+
 def test_a_class_of_the_programs_own_does_not_cross_as_a_type() -> None:
     assert type(decode(encode(Point))) is Opaque
     impostor = type("int", (), {})
@@ -139,6 +170,11 @@ def test_data_that_contains_itself_or_nests_deep_is_refused() -> None:
         b"t" + struct.pack("<Q", 4) + b"eval",
         b"O" + bytes(8),
         encode(1) + b"x",
+        b"q" + struct.pack("<Q", 20) + encode(1) + encode(0),
+        b"q" + struct.pack("<Q", 20) + encode(1) + encode(True),
+        b"q" + struct.pack("<Q", 10) + encode(1),
+        b"d" + struct.pack("<Q", 3) + b"1.x",
+        b"d" + struct.pack("<Q", 2) + "½".encode(),
     ],
     ids=repr,
 )
@@ -155,7 +191,8 @@ def exact(value: Any) -> bool:
         return all(map(exact, value))
     if type(value) is dict:
         return all(map(exact, [*value, *value.values()]))
-    return type(value) in (type(None), bool, int, float, complex, str, bytes, range, type)
+    numbers = (bool, int, float, complex, Fraction, Decimal)
+    return type(value) in (type(None), *numbers, str, bytes, range, type)
 
 
 def test_no_bytes_at_all_make_anything_but_plain_data() -> None:
@@ -164,7 +201,7 @@ def test_no_bytes_at_all_make_anything_but_plain_data() -> None:
     for _ in range(3000):
         data = bytearray(whole)
         for _ in range(chance.randint(1, 4)):
-            data[chance.randrange(len(data))] = chance.choice(b"\0\1\2nbifcsyrtLTSZDO\xff")
+            data[chance.randrange(len(data))] = chance.choice(b"\0\1\2nbifcsyrtqdLTSZDO\xff")
         try:
             value = decode(bytes(data))
         except Malformed:

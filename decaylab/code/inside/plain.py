@@ -1,9 +1,10 @@
 """Plain data between the judge and a program: exact built-in types as bytes.
 
-A program may write any bytes. Whatever they are, `decode` returns values of exact built-in types or
-raises `Malformed`: an object with an ``__eq__`` of its own cannot cross. A subclass crosses as the
-built-in type it extends; any other object as `Opaque`, which equals nothing but itself and keeps
-what the object yields, as ``tuple(candidate(x))`` may be asserted of a generator.
+A program may write any bytes. Whatever they are, `decode` returns values of exact built-in types, a
+Fraction or a Decimal, or raises `Malformed`: an object with an ``__eq__`` of its own cannot cross.
+A subclass crosses as the built-in type it extends; any other object as `Opaque`, which equals
+nothing but itself and keeps what the object yields, as ``tuple(candidate(x))`` may be asserted of a
+generator.
 """
 
 from __future__ import annotations
@@ -68,12 +69,21 @@ def _write(value: Any, parts: list[bytes], depth: int) -> None:
         parts.append(tag + struct.pack("<Q", len(members)))
         for member in members:
             _write(member, parts, depth - 1)
+    elif kind is _loaded("fractions", "Fraction"):
+        parts.append(_block(b"q", _integers(*value.as_integer_ratio())))
+    elif kind is _loaded("decimal", "Decimal"):
+        parts.append(_block(b"d", _text(kind.__str__(value))))
     else:
         _write(_reduced(value), parts, depth)
 
 
 def _is_built_in(kind: type) -> bool:
     return getattr(builtins, kind.__name__, None) is kind
+
+
+def _loaded(module: str, name: str) -> Any:
+    """A class of a module, if the module was imported; None if not."""
+    return getattr(sys.modules.get(module), name, None)
 
 
 def _block(tag: bytes, content: bytes) -> bytes:
@@ -88,8 +98,8 @@ def _text(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
 
 
-def _range(value: range) -> bytes:
-    return b"".join(_block(b"i", _integer(part)) for part in (value.start, value.stop, value.step))
+def _integers(*values: int) -> bytes:
+    return b"".join(_block(b"i", _integer(value)) for value in values)
 
 
 def _pairs(value: dict[Any, Any]) -> list[Any]:
@@ -104,7 +114,7 @@ _ATOMS: dict[type, tuple[bytes, Callable[[Any], bytes]]] = {
     complex: (b"c", lambda value: struct.pack("<dd", value.real, value.imag)),
     str: (b"s", _text),
     bytes: (b"y", bytes),
-    range: (b"r", _range),
+    range: (b"r", lambda value: _integers(value.start, value.stop, value.step)),
     type: (b"t", lambda value: _text(value.__name__)),
 }
 _CONTAINERS: dict[type, tuple[bytes, Callable[[Any], Collection[Any]]]] = {
@@ -164,7 +174,7 @@ def decode(data: bytes) -> Any:
     """
     try:
         value, end = _read(data, 0, DEPTH)
-    except (struct.error, ValueError, TypeError, OverflowError, KeyError, IndexError) as error:
+    except (struct.error, ValueError, TypeError, ArithmeticError, KeyError, IndexError) as error:
         raise Malformed(str(error)) from error
     if end != len(data):
         raise Malformed("bytes after the value")
@@ -195,11 +205,23 @@ def _members(data: bytes, at: int, size: int, depth: int) -> tuple[list[Any], in
     return members, at
 
 
-def _read_range(content: bytes) -> range:
-    parts, end = _members(content, 0, 3, 1)
-    if end != len(content):
-        raise Malformed("a range has three numbers")
-    return range(*parts)
+def _read_integers(content: bytes, number: int) -> list[int]:
+    parts, end = _members(content, 0, number, 1)
+    if end != len(content) or any(type(part) is not int for part in parts):
+        raise Malformed(f"not {number} integers")
+    return parts
+
+
+def _fraction(content: bytes) -> Any:
+    from fractions import Fraction  # only where one is sent: it takes as long as Python's start
+
+    return Fraction(*_read_integers(content, 2))
+
+
+def _decimal(content: bytes) -> Any:
+    from decimal import Decimal
+
+    return Decimal(content.decode("ascii"))
 
 
 def _boolean(content: bytes) -> bool:
@@ -230,7 +252,9 @@ _READ: dict[bytes, Callable[[bytes], Any]] = {
     b"c": lambda content: complex(*struct.unpack("<dd", content)),
     b"s": lambda content: content.decode("utf-8", "surrogatepass"),
     b"y": bytes,
-    b"r": _read_range,
+    b"r": lambda content: range(*_read_integers(content, 3)),
+    b"q": _fraction,
+    b"d": _decimal,
     b"t": _built_in,
 }
 _BUILT: dict[bytes, Callable[[list[Any]], Any]] = {
