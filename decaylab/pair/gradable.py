@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from decaylab.code.sets import shares_objects
 from decaylab.errors import UserError
 from decaylab.problems import applicable, judges
 from decaylab.problems.answers import ANSWER_RULES, applies
@@ -84,6 +85,11 @@ def _with_sound_tests(
 ) -> tuple[tuple[Problem, ...], list[str]]:
     """The problems whose reference solution passes its own tests."""
     notes = [] if grader.sandboxed else [NO_SANDBOX]
+    if shared := sum(shares_objects(problem.answer or "") for problem in asked):
+        notes.append(
+            f"the tests of {shared} of {len(asked)} problems need objects of the program's own: "
+            "parts of them are evaluated beside it"
+        )
     broken = grader.broken_references([problem.answer or "" for problem in asked], reporter)
     if not broken:
         return asked, notes

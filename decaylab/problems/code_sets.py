@@ -96,7 +96,7 @@ def _sentence(row: Mapping[str, Any], problem: sets.CodeProblem, where: str) -> 
     """A sentence with its asserts. A base model gets both as the docstring of a file."""
     sentence = row.get("text") or row.get("prompt")
     tests = row.get("test_list")
-    if not isinstance(sentence, str) or not isinstance(tests, list):
+    if not isinstance(sentence, str) or not isinstance(tests, list | tuple):
         raise UserError(f"{where}: columns 'text' (or 'prompt') and 'test_list' must hold the task")
     shown = "\n".join(map(str, tests))
     question = f"{sentence.strip()}\n{ASKED}\n{shown}"

@@ -66,5 +66,5 @@ def files_of(rules: Sequence[str]) -> list[Path]:
         packages.append(decaylab.code)
     if CALLS & set(rules):
         packages.append(decaylab.calls)
-    files = [sorted(Path(str(package.__file__)).parent.glob("*.py")) for package in packages]
+    files = [sorted(Path(str(package.__file__)).parent.rglob("*.py")) for package in packages]
     return [Path(__file__), *sum(files, [])] if files else []
