@@ -13,7 +13,7 @@ import json
 import re
 from typing import Any
 
-from decaylab.calls.values import Call, Malformed
+from decaylab.calls.values import LEVELS_READ, Call, Malformed, is_deeper
 
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"\s*+")
@@ -34,13 +34,16 @@ def value_at(text: str, start: int) -> tuple[Any, int]:
         Malformed: no JSON, or nested too deeply to read.
     """
     try:
-        return _DECODER.raw_decode(text, start)
+        value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:
         raise Malformed(f"not JSON ({error.msg})", error.pos) from error
     except ValueError as error:  # an integer of thousands of digits
         raise Malformed("not JSON (a number is too long)", len(text)) from error
     except RecursionError as error:
         raise Malformed("not JSON (nested too deeply)", len(text)) from error
+    if is_deeper(value, LEVELS_READ):
+        raise Malformed("not JSON (nested too deeply)", end)
+    return value, end
 
 
 def calls_at(text: str, start: int) -> tuple[list[Call], int]:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from decaylab.calls.values import LEVELS, is_deeper
 from decaylab.errors import UserError
 
 Function = dict[str, Any]
@@ -29,7 +30,6 @@ JSON_TYPES = {
 }
 """JSON schema's names of the types that function sets call otherwise. None: left out, since a
 schema without a type allows any value."""
-LEVELS = 50
 
 
 def functions(value: Any, where: str) -> tuple[Function, ...]:
@@ -54,15 +54,8 @@ def functions(value: Any, where: str) -> tuple[Function, ...]:
 
 def check_depth(value: Any, where: str) -> None:
     """Raises UserError for a value that is nested too deeply to be compared and written."""
-    if _is_deeper(value, LEVELS):
+    if is_deeper(value):
         raise UserError(f"{where} is nested more than {LEVELS} deep")
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    items = list(value.values()) if isinstance(value, Mapping) else value
-    if not isinstance(items, list | tuple):
-        return False
-    return levels == 0 or any(_is_deeper(one, levels - 1) for one in items)
 
 
 def _parsed(text: str, where: str) -> Any:

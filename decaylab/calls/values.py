@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+LEVELS = 50
+"""Deepest nesting of schemas and of expected values."""
+LEVELS_READ = 200
+"""Deepest nesting of a value that is read. It does not depend on the limits of the process."""
+
+
+def is_deeper(value: Any, levels: int = LEVELS) -> bool:
+    """Whether lists and objects in a value are nested more than so many levels deep."""
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(items, list | tuple):
+        return False
+    return levels == 0 or any(is_deeper(one, levels - 1) for one in items)
 
 
 @dataclass(frozen=True)

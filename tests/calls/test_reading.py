@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -383,6 +384,15 @@ DEEP = {
 @pytest.mark.parametrize("before", ["", "<tool_call>", "<|python_tag|>", "[TOOL_CALLS]"])
 def test_deep_and_endless_texts_are_malformed(name: str, before: str) -> None:
     assert not read_calls(before + DEEP[name])
+
+
+def test_how_deep_a_value_may_be_does_not_depend_on_the_process() -> None:
+    usual = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(20_000)  # as some libraries do
+        assert not read_calls(DEEP["closed objects"])
+    finally:
+        sys.setrecursionlimit(usual)
 
 
 def test_a_deep_value_that_can_be_read_is_read() -> None:

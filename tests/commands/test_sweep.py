@@ -542,6 +542,9 @@ CHANGED: dict[str, Any] = {
     "template_kwargs": {"effort": "low"},
     "thought_marks": "<a> <b>",
     "leave_out_long": True,
+    "leave_out_broken": True,
+    "no_sandbox": True,
+    "tools": "text",
 }
 ARMS = (
     "over",
