@@ -25,8 +25,9 @@ class Published:
     """A named set.
 
     repo, config: on the hub. question, id: its columns, for sets of a question and an answer. read:
-    reads a row of any other set. file, answers: names of the files, for a set that the hub's card
-    does not describe. splits: ids of the rows of each split, for a file that holds all of them.
+    reads a row of any other set. file: its name, for a set that the hub's card does not describe;
+    answers are in a file of that name in a folder. splits: ids of the rows of each split, for a
+    file that holds all of them.
     """
 
     repo: str

@@ -98,8 +98,3 @@ def pair(folder: Path) -> tuple[str, str]:
             )
         )
     return names[0], names[1]
-
-
-def messages_of(rollouts: Any, rule: str) -> dict[str, str]:
-    """Why each rollout is not right, by problem."""
-    return dict(zip(rollouts["problem_id"], rollouts[f"message_{rule}"], strict=True))
