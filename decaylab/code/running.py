@@ -139,7 +139,7 @@ class Runner:
         return subprocess.Popen(
             command,
             stdin=handle,
-            stdout=subprocess.PIPE if side is judge else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,  # the program's is never read, see `standard_input`
             stderr=subprocess.DEVNULL,
             pass_fds=[incoming, outgoing, *descriptors],
             env=ENVIRONMENT,

@@ -31,6 +31,7 @@ from hostile_programs import (
 )
 
 from decaylab.code.grading import judge
+from decaylab.code.sandbox import INSIDE
 
 pytestmark = needs_sandbox
 
@@ -119,15 +120,40 @@ judge([("whole", "import time; time.sleep(60)", sums().text())], timeout_seconds
 """
 
 
-def test_a_grader_that_is_killed_leaves_nothing_alive() -> None:
+@pytest.mark.parametrize("milliseconds", [0, 5, 10, 500])
+def test_a_grader_that_is_killed_leaves_nothing_alive(milliseconds: int) -> None:
     path = os.pathsep.join(filter(None, sys.path))
     grader = subprocess.Popen(
         [sys.executable, "-c", SLEEPING], env=os.environ | {"PYTHONPATH": path}
     )
     deadline = time.monotonic() + 30
     while not alive([61]) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.001)
     assert alive([61])
+    time.sleep(milliseconds / 1000)
     grader.kill()
     grader.wait()
     assert not left_alive(61)
+
+
+WRITES = """
+import sys
+sys.path.append(sys.argv[1])
+from inside.limits import standard_input
+given = standard_input()
+open(sys.argv[2], "wb").write(given)
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_nothing_is_executed_for_a_grader_that_is_gone(tmp_path: Path, is_there: bool) -> None:
+    """It can be killed before bubblewrap has asked the kernel to be ended with it."""
+    reading, writing = os.pipe()
+    if not is_there:
+        os.close(reading)
+    words = [sys.executable, "-c", WRITES, str(INSIDE.parent), str(tmp_path / "executed")]
+    done = subprocess.run(words, input=b"program", stdout=writing)
+    assert (tmp_path / "executed").exists() == is_there == (done.returncode == 0)
+    os.close(writing)
+    if is_there:
+        os.close(reading)

@@ -73,12 +73,22 @@ def alive(timeouts: Sequence[float]) -> list[str]:
     return found
 
 
-def left_alive(*timeouts: float, patience_seconds: float = 5.0) -> list[str]:
-    """What is still alive after some time: the kernel needs a moment to end a namespace."""
+def left_alive(*timeouts: float, patience_seconds: float = 10.0) -> list[str]:
+    """The Python processes still alive after some time: the kernel needs a moment to end them.
+
+    Not bubblewrap's own: killed in the middle of its start, it can leave a child asleep that waits
+    for it to go on, and has not started anything.
+    """
     deadline = time.monotonic() + patience_seconds
-    while alive(timeouts) and time.monotonic() < deadline:
+    while left := [words for words in alive(timeouts) if not _is_bubblewrap(words)]:
+        if time.monotonic() > deadline:
+            return left
         time.sleep(0.05)
-    return alive(timeouts)
+    return []
+
+
+def _is_bubblewrap(words: str) -> bool:
+    return os.path.basename(words.split("\0")[0]) == "bwrap"
 
 
 def words_as_nobody(folder: Path, port: int) -> list[str]:

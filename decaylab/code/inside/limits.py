@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 
 OPEN_FILES = 64
@@ -65,7 +66,13 @@ def apply(limits: Limits) -> None:
 
 
 def standard_input() -> bytes:
-    """All of it; afterwards input, output and errors are the null device."""
+    """All of it; afterwards input, output and errors are the null device.
+
+    The process ends here if the grader is gone. bubblewrap ends what it started when its parent
+    ends, but only from the moment at which it has asked the kernel for that.
+    """
+    if not _has_reader(1):
+        os._exit(1)
     with os.fdopen(os.dup(0), "rb") as handle:
         given = handle.read()
     null = os.open(os.devnull, os.O_RDWR)
@@ -73,3 +80,10 @@ def standard_input() -> bytes:
         os.dup2(null, number)
     os.close(null)
     return given
+
+
+def _has_reader(pipe: int) -> bool:
+    """Whether somebody could still read what is written to a pipe."""
+    polled = select.poll()
+    polled.register(pipe, 0)  # errors are always reported
+    return not polled.poll(0)
