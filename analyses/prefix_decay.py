@@ -21,9 +21,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from decaylab.analyses import hand_back
 from decaylab.maths import retention
 from decaylab.maths import statistics as st
 from decaylab.runs import rows as estimated
@@ -39,6 +39,7 @@ from decaylab.runs.vocabulary import (
     ENDED_RIGHT,
     ENDED_WRONG,
     FRACTION,
+    HAND_BACK_TEACHER,
     MEAN_OVER_ROLLOUTS,
     OPEN,
     OWN_PREFIX,
@@ -58,12 +59,15 @@ class Settings(estimated.Settings):
     """Settings of the measurement.
 
     answer_rule: the rule whose grades are reported. split_by_fate: also measure student prefixes
-    that are correct so far and those that are already wrong separately.
+    that are correct so far and those that are already wrong separately. hand_back: numbers of
+    teacher tokens that were handed back. greedy: rollouts have temperature 0.
     """
 
     prefix_lengths: tuple[int, ...]
     answer_rule: str
     split_by_fate: bool = True
+    hand_back: tuple[int, ...] = ()
+    greedy: bool = False
 
 
 def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -71,7 +75,8 @@ def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     Args:
         rollouts: rows of the rollouts table: the conditions ``student`` and ``teacher``, and any of
-            ``student-prefix``, ``own-prefix``, ``swapped`` and ``reverse``.
+            ``student-prefix``, ``own-prefix``, ``swapped``, ``reverse``, ``hand-back-teacher`` and
+            ``hand-back``.
         settings: prefix lengths, answer rule, seed and level.
     """
     return to_frame(_Decay(rollouts, settings).rows())
@@ -103,6 +108,13 @@ class _Decay:
         for condition, role in ((SWAPPED, TEACHER), (REVERSE, STUDENT)):
             if self.arms.has(condition):
                 yield from self.curve(condition, self.arms.continued(condition, role))
+        if self.settings.hand_back and self.arms.has(HAND_BACK_TEACHER):
+            yield from hand_back.measure(self.arms, self.hand_back_settings())
+
+    def hand_back_settings(self) -> hand_back.Settings:
+        chosen = self.settings
+        shared = {"level": chosen.level, "seed": chosen.seed, "run": chosen.run}
+        return hand_back.Settings(chosen.answer_rule, chosen.hand_back, chosen.greedy, **shared)
 
     def row(
         self, what: str, condition: str, estimate: st.Estimate, unit: str = FRACTION, **more: Any
@@ -191,17 +203,8 @@ class _Decay:
 
     def critical(self, values: Mapping[int, Floats], arms: Mapping[int, Arm]) -> float:
         """Multiplier of the band over all lengths of one curve."""
-        columns, present = [], []
-        for length, arm in arms.items():
-            if len(arm.problems):
-                columns.append(st.influence(values[length], arm.problems, self.arms.codes))
-                present.append(arm.problems)
-        if not columns:
-            return math.nan
-        # problems without a rollout at any length do not belong to the family
-        counted = np.isin(self.arms.codes, np.concatenate(present))
-        residuals = np.stack(columns, axis=1)[counted]
-        return st.simultaneous_critical(residuals, level=self.level, seed=self.seed)
+        columns = [(values[length], arm.problems) for length, arm in arms.items()]
+        return self.arms.critical(columns, level=self.level, seed=self.seed)
 
     def p_value(self, differences: Floats, arm: Arm) -> float:
         """The p-value of the sign-flip test; NaN without rollouts."""

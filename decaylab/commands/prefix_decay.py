@@ -165,6 +165,7 @@ def _collector(
         settings_of(options),
         part_rows=options.batch_rows,
         parallel=engines.parallel,
+        hand_back=options.hand_back or (),
     )
     teacher = engines.of(setup.teacher, longest_context(setup, TEACHER))
     if setup.external is None or options.needs_student:
@@ -266,6 +267,8 @@ def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder)
         level=options.level,
         seed=options.seed,
         run=folder.path.name,
+        hand_back=options.hand_back or (),
+        greedy=options.temperature == 0,
     )
     frame: pd.DataFrame = analysis.measure(rollouts.to_pandas(), settings)
     measurements.write(frame, folder.path / "measurements.parquet")

@@ -36,6 +36,12 @@ Seed = Annotated[int, Must("be at least 0 and below 2^63", lambda value: 0 <= va
 PathName = Annotated[str, PATH]
 Paths = Annotated[tuple[str, ...], PATH, ONE_BY_ONE]
 Lengths = Annotated[tuple[int, ...], Must("not be empty", bool)]
+TeacherTokens = Annotated[
+    tuple[int, ...],
+    Must("not be empty", bool),
+    Must("be at least 1", lambda counts: min(counts) >= 1),
+    Must("increase", lambda counts: all(a < b for a, b in zip(counts, counts[1:]))),
+]
 Plugins = Annotated[tuple[str, ...], ONE_BY_ONE, ONE_ALONE]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from decaylab.errors import UserError
 from decaylab.options.declared import DECAY, common
-from decaylab.options.kinds import CONTROLS, Controls, Paths
+from decaylab.options.kinds import CONTROLS, Controls, Paths, TeacherTokens
 from decaylab.options.kinds import Lengths as PrefixLengths
 from decaylab.options.pair_options import PairOptions
 from decaylab.problems.tasks import CALLS, CODE, EMBEDDED_LENGTHS, MATHEMATICS, Lengths
@@ -36,6 +36,13 @@ class PrefixFields:
         place=2,
         common=("prefix-decay", "preflight"),
     )
+    hand_back: TeacherTokens | None = common(
+        "The measurement",
+        "Hand back: after each prefix the teacher writes so many tokens, such as 1,10,40, then the "
+        "student finishes. Default: off.",
+        place=2,
+        common=("prefix-decay", "preflight"),
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class Options(PrefixFields, PairOptions):
     @property
     def needs_student(self) -> bool:
         """Whether the student's weights are needed even with existing rollouts."""
-        return "reverse" in self.controls
+        return "reverse" in self.controls or self.hand_back is not None
 
     def resolved(self) -> Options:
         """These options with every unset value filled in.
@@ -80,7 +87,19 @@ class Options(PrefixFields, PairOptions):
                 f"--prefix-lengths reach {lengths[-1]}, beyond the budget --max-tokens "
                 f"{self.max_tokens}"
             )
+        self._check_hand_back(lengths)
         super().check()
+
+    def _check_hand_back(self, lengths: tuple[int, ...]) -> None:
+        """Raises UserError if every hand-back would leave the student nothing to write."""
+        if self.hand_back is None or self.max_tokens is None:
+            return
+        shortest, fewest = lengths[1], self.hand_back[0]
+        if shortest + fewest >= self.max_tokens:
+            raise UserError(
+                f"--hand-back {fewest} after a prefix of {shortest} tokens leaves the student "
+                f"nothing of the budget, --max-tokens {self.max_tokens}; hand back fewer tokens"
+            )
 
     def default_folder(self) -> Path:
         return Path("runs") / self.folder_name("prefix-decay", kinds=(DECAY,))

@@ -7,6 +7,8 @@ student-turns    ... after whole turns, if the student has several
 own-prefix       the teacher continues its own rollouts
 swapped          the teacher continues a student's rollout to another problem
 reverse          the student continues the teacher's rollouts
+hand-back        the teacher writes behind the student's prefixes, then the student finishes: two
+                 stages, `decaylab.rollouts.hand_back`
 """
 
 from __future__ import annotations
@@ -22,12 +24,15 @@ from decaylab.policies.handover import HandOver
 from decaylab.problems.abacus_checking import check_steps
 from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
+from decaylab.rollouts.hand_back import HandBack
 from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
 from decaylab.rollouts.stages import Pending, Stages, StageSettings
 from decaylab.runs import own_tokens, store
 from decaylab.runs.graded import Judge
 from decaylab.runs.own_tokens import Prefix
 from decaylab.runs.vocabulary import (
+    HAND_BACK,
+    HAND_BACK_TEACHER,
     OWN_PREFIX,
     REVERSE,
     STUDENT,
@@ -51,6 +56,8 @@ class DecayPlan:
     controls: names from the options; ``correct-so-far`` needs no rollouts of its own.
     part_rows: approximate number of sequences in a part on disk; parts have whole problems.
     parallel: parts sampled at once.
+    hand_back: numbers of tokens that the teacher writes before the student finishes, ascending,
+        above 0; none: no hand-back.
     """
 
     prefix_lengths: Ids
@@ -60,6 +67,7 @@ class DecayPlan:
     sampling: SamplingSettings
     part_rows: int = 256
     parallel: int = 1
+    hand_back: Ids = ()
 
 
 class Collector:
@@ -120,6 +128,8 @@ class Collector:
             self._continue(SWAPPED, TEACHER, STUDENT, student_rollouts, shift)
         if REVERSE in self.plan.controls:
             self._continue(REVERSE, STUDENT, TEACHER, teacher_rollouts)
+        if self.plan.hand_back:
+            self._hand_back(student_rollouts)
         return self.folder.merge(self.tables)
 
     def _plain(self, role: str) -> pa.Table:
@@ -154,6 +164,23 @@ class Collector:
         # By problem, since parts have whole problems; a swapped prefix belongs to another one.
         pending.sort(key=lambda continuation: place[continuation.problem.problem_id])
         self.tables.append(self.stages.run(condition, role, pending))
+
+    def _hand_back(self, rollouts: pa.Table) -> None:
+        """Two stages: the teacher writes behind every prefix, and the student finishes behind its
+        first tokens."""
+        self._continue(HAND_BACK_TEACHER, TEACHER, STUDENT, rollouts)
+        finishing = HandBack(
+            self.hand_over,
+            {problem.problem_id: problem for problem in self.problems},
+            self.prompts[STUDENT],
+            (0, *self.plan.hand_back),
+            self.plan.max_tokens,
+        )
+        asked = [*finishing.pending(rollouts, self.tables[-1])]
+        pending = [rollout for rollout in asked if rollout is not None]
+        if len(pending) < len(asked):
+            self.left_out[HAND_BACK] = len(asked) - len(pending)
+        self.tables.append(self.stages.run(HAND_BACK, STUDENT, pending))
 
     def _prefixes(self, condition: str, author: str, row: dict[str, Any]) -> Iterator[Prefix]:
         """The first k tokens of a rollout that is unfinished at k, for every k > 0.

@@ -199,7 +199,9 @@ def absent_note(name: str, rollouts: pa.Table) -> str:
 
 def _in_order(tables: Sequence[pa.Table], pending: Sequence[Pending]) -> pa.Table:
     """The row of each rollout, in the order of ``pending``."""
-    rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
+    # Parts of an earlier version may lack a column, which is then null.
+    bare = [table.replace_schema_metadata(None) for table in tables]
+    rows = pa.concat_tables(bare, promote_options="default")
     place = {rollout: number for number, rollout in enumerate(rows["rollout_id"].to_pylist())}
     places = pa.array([place[rollout.rollout_id] for rollout in pending], pa.int64())
     return rows.take(places).combine_chunks().replace_schema_metadata(tables[0].schema.metadata)

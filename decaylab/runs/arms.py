@@ -5,12 +5,15 @@ Rows of the rollouts table in, arrays out; the analyses estimate from them.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decaylab.maths import statistics as st
 from decaylab.problems import applicable
 from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens
@@ -62,6 +65,23 @@ class Arms:
             role: self.of(role).groupby("code")["correct"].mean() for role in (STUDENT, TEACHER)
         }
         self.codes = np.sort(self.data["code"].unique())
+
+    def critical(
+        self, columns: Iterable[tuple[Floats, Integers]], *, level: float, seed: int
+    ) -> float:
+        """Multiplier of the band over a family of means; NaN if none of them has a rollout.
+
+        columns: values and problems of each mean, [rollouts].
+        """
+        filled = [(values, problems) for values, problems in columns if len(problems)]
+        if not filled:
+            return math.nan
+        residuals = [st.influence(values, problems, self.codes) for values, problems in filled]
+        # Problems without a rollout in any column do not belong to the family.
+        counted = np.isin(self.codes, np.concatenate([problems for _, problems in filled]))
+        return st.simultaneous_critical(
+            np.stack(residuals, axis=1)[counted], level=level, seed=seed
+        )
 
     def has(self, condition: str) -> bool:
         return bool((self.data.condition == condition).any())

@@ -68,7 +68,7 @@ RESULTS = (
 
 ROLLOUT_FIELDS: dict[str, pa.DataType] = {
     "rollout_id": TEXT,
-    "condition": TEXT,  # student, teacher, student-prefix, student-turns, own-prefix, swapped, ...
+    "condition": TEXT,  # student, teacher, student-prefix, own-prefix, swapped, hand-back, ...
     "problem_id": TEXT,
     "sample": WHOLE,
     "author": TEXT,  # the role of the policy that wrote the response: student or teacher
@@ -80,6 +80,7 @@ ROLLOUT_FIELDS: dict[str, pa.DataType] = {
     "prefix_rollout_id": TEXT,
     "prefix_correct_so_far": pa.bool_(),  # null without a step verifier
     "prefix_turns": WHOLE,  # turns of the prefix's author; null if it is cut by tokens
+    "teacher_tokens": WHOLE,  # of a hand-back: teacher tokens at the end of the prefix; else null
     "response_ids": IDS,  # without the prefix; the end-of-turn token included
     "text": TEXT,  # what was graded: prefix and response
     "response_mask": MASK,  # 1 at the author's own tokens, 0 at those of tools and users; null: all

@@ -26,6 +26,8 @@ ACCURACY, DIFFERENCE = "accuracy", "accuracy_difference"
 
 STUDENT_ACCURACY, ADVANTAGE = "student_accuracy", "teacher_advantage"
 RETAINED, HALF_DECAY = "retained_advantage", "half_decay_length"
+CORRECTIVE_GAIN, USABLE_SHARE = "corrective_gain", "usable_share"
+CONTINUATION_GAIN, TEACHER_FINISHED = "continuation_gain", "teacher_finished_share"
 CONTINUATION_TOKENS, MEAN_KL = "continuation_tokens", "mean_reverse_kl"
 SECONDS_A_ROLLOUT = "seconds_per_rollout"
 
@@ -66,6 +68,9 @@ MASS = "mass"  # all tokens, however many rollouts are left
 # More conditions: rollouts without a prefix, by the policy that wrote them; other continuations
 STUDENT = "student"
 STUDENT_TURNS, REVERSE = "student-turns", "reverse"
+HAND_BACK_TEACHER, HAND_BACK = "hand-back-teacher", "hand-back"
+HAND_BACK_CONTROL = "hand-back-control"  # no teacher token, or all of them
+TO_THE_END = math.inf  # teacher tokens: none is left to the student
 
 # The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"
@@ -99,6 +104,14 @@ def winsorised(what: str) -> str:
 def detectable(difference: str) -> str:
     """The name of the smallest value of a difference that the data could detect."""
     return f"{difference}_detectable"
+
+
+def teacher_tokens(count: float) -> str:
+    """The category of rows behind so many teacher tokens; `TO_THE_END` is all of them."""
+    return f"teacher tokens: {'to the end' if math.isinf(count) else f'{count:g}'}"
+
+
+GAIN_MINUS_CONTINUATION = minus(CORRECTIVE_GAIN, "continuation")
 
 
 def select(frame: pd.DataFrame, **at: Any) -> pd.DataFrame:

@@ -42,6 +42,7 @@ MEASURED_COLUMNS = [
     "prefix_tokens",
     "prefix_rollout_id",
     "prefix_correct_so_far",
+    "teacher_tokens",
     "response_ids",
     "stop_reason",
     f"grade_{RULE}",
@@ -376,6 +377,52 @@ class DecayLaw:
         weights = own if ended_right else 1 - own
         curve = self.mean(self.right("teacher", room), "student", length, weights)
         return curve, self.mean(self.unprefixed("teacher"), "student", length, weights)
+
+    def handed_back(self, length: int, teacher_tokens: int) -> float:
+        """Accuracy of the student behind its first tokens and so many of the teacher's.
+
+        A teacher that ends within them, or fills the budget, is the outcome itself.
+        """
+        law, room = self.laws["teacher"], self.max_tokens - length
+        now = self.right("student", 0)
+        value = self.right("student", room - teacher_tokens) if teacher_tokens < room else now
+        for _ in range(min(teacher_tokens, room)):
+            value = law[:, :, END] * now + np.einsum("kuv,kv->ku", law[:, :, 1:], value[:, 1:])
+        return self.mean(value, "student", length)
+
+    def teacher_finished(self, length: int, teacher_tokens: int) -> float:
+        """P(the teacher ends within so many tokens, its end token included, or fills the budget)."""
+        law, room = self.laws["teacher"], self.max_tokens - length
+        value = np.full(law.shape[:2], float(teacher_tokens >= room))
+        for _ in range(min(teacher_tokens, room)):
+            value = law[:, :, END] + np.einsum("kuv,kv->ku", law[:, :, 1:], value[:, 1:])
+        return self.mean(value, "student", length)
+
+    def hand_back(
+        self, lengths: Sequence[int], counts: Sequence[int]
+    ) -> dict[tuple[str, str, float, str], float]:
+        """Everything that a hand-back measures: (what, condition, prefix_tokens, category) -> value."""
+        found = {}
+        for length in lengths:
+            own, at = self.author_outcome(length), float(length)
+            worth = self.prefixed(length) - own
+            for count in counts:
+                place = ("hand-back", at, f"teacher tokens: {count}")
+                gain = self.handed_back(length, count) - own
+                for what, value in (
+                    ("accuracy", gain + own),
+                    ("student_accuracy", own),
+                    ("corrective_gain", gain),
+                    ("usable_share", gain / worth),
+                    ("teacher_finished_share", self.teacher_finished(length, count)),
+                ):
+                    found[what, *place] = value
+            control, to_the_end = "hand-back-control", "teacher tokens: to the end"
+            found["corrective_gain", control, at, "teacher tokens: 0"] = 0.0
+            found["corrective_gain", control, at, to_the_end] = worth
+            found["corrective_gain_minus_continuation", control, at, to_the_end] = 0.0
+            found["continuation_gain", "student-prefix", at, ""] = worth
+        return found
 
     def recovery(self, length: int) -> float:
         return self.by_fate(length, ended_right=False)[0]
