@@ -182,8 +182,6 @@ def _estimated(quantity: str, sums: _Sums, level: float, nothing: str = NOTHING_
     value = float(formula(whole)[0])
     if quantity == "pearson":
         note, within = nothing if sums.varies else CONSTANT, (-1.0, 1.0)
-    if np.isfinite(value):
-        note = ""
     return jackknife.estimate(
         value, formula(sums.without_each()), rollouts=number, level=level, within=within, note=note
     )
