@@ -152,6 +152,15 @@ def test_problems_without_a_pair_do_not_count() -> None:
     assert found.problems == 2
 
 
+def test_two_problems_of_one_pair_each() -> None:
+    """One pair is concordant and one ties: without either, the share is .5 or 1."""
+    problems = [0, 0, 1, 1]
+    found = auroc.auroc([2.0, 1.0, 3.0, 3.0], [1, 0, 1, 0], [1] * 4, problems, problems)
+    assert (found.value, found.problems) == (0.75, 2)
+    assert found.standard_error == pytest.approx(0.25)
+    assert 0 <= found.low < 0.75 < found.high <= 1
+
+
 def test_an_interval_that_hangs_on_one_problem_is_none() -> None:
     """Without problem 0 there is no right continuation left."""
     found = auroc.auroc([0.9, 0.1, 0.2], [2, 0, 0], [2, 2, 2], [0, 1, 2])
