@@ -39,7 +39,7 @@ SCORES = (0.0, 1.0, 2.0)
 LAWS: tuple[tuple[float, ...], ...] = ((0.2, 0.3, 0.5), (0.5, 0.3, 0.2))
 """Of the score on and off the track."""
 OTHER: tuple[tuple[float, ...], ...] = ((0.3, 0.4, 0.3), (0.4, 0.3, 0.3))
-PREFIXES, DRAWS = 4, 8
+PREFIXES = 4
 CELLS = list(product(range(3), range(2), range(3)))
 
 
