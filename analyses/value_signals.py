@@ -36,11 +36,12 @@ from decaylab.runs.vocabulary import (
     ALL_PREFIXES,
     AREA,
     AUROC,
-    CHOSEN_FALL,
     COMPARISONS,
     FALL_AUROC,
+    FALL_CHANGE,
     FALL_SHARE,
     FRACTION,
+    OPEN,
     SAME_POSITION,
     SAME_PROBLEM,
     STUDENT,
@@ -117,13 +118,14 @@ def _areas(
             scores = labels.prefixes[signal].to_numpy(dtype=np.float64)
             area = labels.area(scores, comparison, level)
             fixed = signal == POSITION and comparison != ALL_PREFIXES
-            place = {**common, "view": comparison, "category": signal}
+            place = {**common, "view": comparison, "category": signal, "rollouts": len(scores)}
             reason = BY_CONSTRUCTION if fixed else ""
             yield estimated.row(settings, what, AREA, area, reason, note, **place)
     position = _knowing(labels, POSITION, level)
     for signal in [*SIGNALS][1:]:
         change = labels.difference(_knowing(labels, signal, level), position, level)
         place = {**common, "view": ALL_PREFIXES, "category": signal}
+        place["rollouts"] = len(labels.prefixes)
         yield estimated.row(
             settings, minus(what, "position"), AREA, change, BETTER_SIDE, note, **place
         )
@@ -145,14 +147,14 @@ def _falls(
     chosen = start - end >= LEAST_FALL - 1e-9
     problems = between.starts["problem"].to_numpy()
     share = st.proportion(chosen.astype(float), problems, level=settings.level)
-    yield estimated.row(settings, FALL_SHARE, FRACTION, share, **common)
+    yield estimated.row(settings, FALL_SHARE, FRACTION, share, **common, view=OPEN)
     for half, of in ((FIRST_HALF, "the half that chose"), (SECOND_HALF, "the other half")):
         start, end = between.both_ends(half)
         mean = st.paired_difference(
             end[chosen], start[chosen], problems[chosen], level=settings.level
         )
-        place = {**common, "category": f"by {of}"}
-        yield estimated.row(settings, CHOSEN_FALL, FRACTION, mean, **place)
+        place = {**common, "view": OPEN, "category": f"by {of}"}
+        yield estimated.row(settings, FALL_CHANGE, FRACTION, mean, **place)
     defined = np.isfinite(between.starts[[*SIGNALS]].to_numpy()).all(axis=1)
     scored, falls = between.only(defined), chosen[defined].astype(np.int64)
     labels = _Labels(scored.starts, falls, np.ones_like(falls))

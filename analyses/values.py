@@ -50,6 +50,7 @@ from decaylab.runs.vocabulary import (
     SCORE_COVARIANCE,
     SCORE_RANK_CORRELATION,
     SHARE_OF_LENGTH,
+    SQUARED,
     STUDENT,
     STUDENT_PREFIX,
     TEACHER,
@@ -187,7 +188,7 @@ class _Values:
         note = note or "no two prefixes of one problem are unfinished there"
         for what, part in zip(VARIANCES, (parts.sampling, parts.prefixes, parts.problems)):
             number = _bare(part, rows, note if np.isnan(part) else "")
-            yield self.row(what, condition, number, FRACTION, **_place(rows, position))
+            yield self.row(what, condition, number, SQUARED, **_place(rows, position))
 
     def by_share_of_length(self) -> Iterator[Measurement]:
         """Both values by position as a share of the final length, which looks into the future: to

@@ -38,7 +38,7 @@ FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "GiB",
     "ratio",
 )
-CORRELATION, AREA = "correlation", "area under the ROC curve"
+CORRELATION, AREA, SQUARED = "correlation", "area under the ROC curve", "fraction squared"
 
 # Views: whose rollouts are scored; which checkpoint represents a run; which rollouts count
 FRESH, FROZEN = "fresh", "frozen"
@@ -74,7 +74,7 @@ VALUE, VALUE_ADVANTAGE = "value", "value_advantage"
 VARIANCES = ("variance_within_prefixes", "variance_between_prefixes", "variance_between_problems")
 TURNING_SHARE, UP, DOWN = "turning_share", "up", "down"
 AUROC, FALL_AUROC = "auroc", "fall_auroc"
-FALL_SHARE, CHOSEN_FALL = "fall_share", "chosen_fall"
+FALL_SHARE, FALL_CHANGE = "fall_share", "fall_change"
 SHARE_OF_LENGTH = "share of the final length"
 SCORE_COVARIANCE, SCORE_CORRELATION = "score_covariance", "score_correlation"
 SCORE_RANK_CORRELATION = "score_rank_correlation"
