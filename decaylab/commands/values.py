@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,7 @@ from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings
 from decaylab.rollouts.value_draws import CONDITIONS, ValueDraws, ValuePlan
 from decaylab.runs import graded, own_tokens, store
+from decaylab.runs.vocabulary import STUDENT, TEACHER_VALUE
 from decaylab.tokens import score_store, task_categories
 
 COMMAND = "values"
@@ -61,7 +63,7 @@ def values(
             study = ValuesStudy(setup, chosen, grader, reporter, rules, engines)
             material = study.gather(tokens=True, rollouts=False)
             rollouts = study.drawn(folder)
-            notes = (*setup.notes, *material.notes, *_notes(rollouts))
+            notes = (*setup.notes, *material.notes, *_notes(rollouts, study.drawing))
             diagnose.gathered(folder, spoken, notes, material, answer_rule=setup.answer_rule)
             frame = analysis.measure(rollouts.to_pandas(), _tokens(study), _settings(study, folder))
             frame = diagnose.written(frame, chosen, folder)
@@ -97,14 +99,30 @@ def _tokens(study: ValuesStudy) -> pd.DataFrame:
     return frame
 
 
-def _notes(rollouts: pa.Table) -> Iterator[str]:
+def _notes(rollouts: pa.Table, options: ValuesOptions) -> Iterator[str]:
     """What must be known of the draws."""
+    yield from _left_out(rollouts, options)
     for condition in CONDITIONS:
         draws = rollouts.filter(pc.equal(rollouts["condition"], condition))
         cut_off = pc.sum(pc.equal(draws["stop_reason"], "length")).as_py() or 0
         if cut_off:
             count = f"{cut_off} of {len(draws)} draws"
             yield f"{condition}: {count} were cut off at the budget{graded.RAISE}"
+
+
+def _left_out(rollouts: pa.Table, options: ValuesOptions) -> Iterator[str]:
+    """Prefixes that the teacher could not continue."""
+    written = rollouts.filter(pc.equal(rollouts["condition"], STUDENT))[own_tokens.TOKENS]
+    grid = np.array(options.grid or (0,))
+    unfinished = int((written.to_numpy()[:, None] >= grid).sum())
+    draws = pc.sum(pc.equal(rollouts["condition"], TEACHER_VALUE)).as_py() or 0
+    lost = unfinished - draws // options.draws
+    if lost:
+        yield (
+            f"{lost} of {unfinished} prefixes hold a token that the teacher lacks, or leave none "
+            "of the budget: left out; where they are many, choose a teacher with the student's "
+            "vocabulary, or a larger --max-tokens"
+        )
 
 
 class ValuesStudy(Study):

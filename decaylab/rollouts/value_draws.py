@@ -56,10 +56,8 @@ class Cost:
 
 
 class ValueDraws:
-    """The draws of one run, by stages that resume.
-
-    left_out: number of prefixes that the teacher cannot read, or that leave no token of the budget.
-    """
+    """The draws of one run, by stages that resume. A prefix that the teacher cannot read, or that
+    leaves no token of the budget, is left out."""
 
     def __init__(
         self,
@@ -75,7 +73,6 @@ class ValueDraws:
         policies = {role: engine.policy for role, engine in stages.engines.items()}
         self.hand_over = HandOver(policies[STUDENT], policies[TEACHER])
         self.end_ids = policies[STUDENT].end_ids
-        self.left_out = 0
 
     def collect(self, rollouts: pa.Table) -> list[pa.Table]:
         """Draws of both policies, a table each; prints beforehand what they cost at most."""
@@ -91,13 +88,11 @@ class ValueDraws:
         """The prefixes of all rollouts, by problem, each with its problem and its rollout's row."""
         asked = {problem.problem_id: place for place, problem in enumerate(self.problems)}
         rows = rollouts.select(["rollout_id", "problem_id", "sample", "response_ids"]).to_pylist()
-        found, self.left_out = [], 0
+        found = []
         for row in sorted(rows, key=lambda row: asked[row["problem_id"]]):
             for prefix in self._unfinished(row["response_ids"]):
-                room = self.stages.settings.max_tokens - len(prefix)
-                if room < 1 or (prefix and self.hand_over(list(prefix), STUDENT) is None):
-                    self.left_out += 1
-                else:
+                has_room = len(prefix) < self.stages.settings.max_tokens
+                if has_room and (not prefix or self.hand_over(list(prefix), STUDENT)):
                     found.append((self.problems[asked[row["problem_id"]]], row, prefix))
         return found
 
