@@ -13,29 +13,32 @@ Position itself is .5 by construction in the last two.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from decaylab.analyses.value_prefixes import (
+from decaylab.maths import auroc as areas
+from decaylab.maths import statistics as st
+from decaylab.maths.clusters import Floats, Ints
+from decaylab.runs import rows as estimated
+from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.value_prefixes import (
     FIRST_HALF,
     POSITION,
     SECOND_HALF,
     SIGNALS,
     STUDENT_COUNTS,
     Segments,
+    Settings,
+    segments,
 )
-from decaylab.maths import auroc as areas
-from decaylab.maths import statistics as st
-from decaylab.maths.clusters import Floats, Ints
-from decaylab.runs import rows as estimated
-from decaylab.runs.measurements import Measurement
 from decaylab.runs.vocabulary import (
     ALL_PREFIXES,
     AREA,
     AUROC,
+    BASE,
     COMPARISONS,
     FALL_AUROC,
     FALL_CHANGE,
@@ -56,17 +59,20 @@ OVER_SEGMENTS = "pairs of a segment that loses value and one that does not"
 BETTER_SIDE = "each signal in the direction in which it knows more"
 
 
-def rows(
-    found: pd.DataFrame, between: Segments, settings: estimated.Settings, common: Mapping[str, Any]
-) -> Iterator[Measurement]:
+def measure(found: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """The rows of all signals: for the outcome of fresh continuations, and for falls.
 
     Only prefixes at which every signal is defined take part, so that all of them are measured on
     the same ones: none at position 0, where nothing is written.
 
-    found, between: prefixes, and the segments between two positions of the grid. common: columns of
-    all rows.
+    found: rows of `decaylab.runs.value_prefixes.prefixes`.
     """
+    between = segments(found, settings.grid)
+    between = between.only((between.starts["position"] < settings.grid[-1]).to_numpy())
+    return to_frame([*_outcomes(found, settings), *_falls(between, settings)])
+
+
+def _outcomes(found: pd.DataFrame, settings: Settings) -> Iterator[Measurement]:
     defined = np.isfinite(found[[*SIGNALS]].to_numpy()).all(axis=1)
     later = (found["position"] > 0).to_numpy()
     note = estimated.left_out(
@@ -77,9 +83,13 @@ def rows(
         found.loc[defined, f"{STUDENT_COUNTS}_right"].to_numpy(),
         found.loc[defined, f"{STUDENT_COUNTS}_draws"].to_numpy(),
     )
-    common = {"condition": STUDENT, **common}
-    yield from _areas(AUROC, labels, settings, {**common, "estimand": OVER_DRAWS}, note)
-    yield from _falls(between, settings, common)
+    yield from _areas(AUROC, labels, settings, OVER_DRAWS, note)
+
+
+def _place(settings: Settings, **more: Any) -> dict[str, Any]:
+    """Columns that all rows have, and some of their own."""
+    alike = {"condition": STUDENT, "checkpoint": BASE, "answer_rule": settings.answer_rule}
+    return alike | more
 
 
 class _Labels:
@@ -106,9 +116,9 @@ class _Labels:
 def _areas(
     what: str,
     labels: _Labels,
-    settings: estimated.Settings,
-    common: Mapping[str, Any],
-    note: str,
+    settings: Settings,
+    estimand: str,
+    note: str = "",
 ) -> Iterator[Measurement]:
     """The area of each signal in each comparison, and over all prefixes its difference from that
     of position."""
@@ -118,13 +128,15 @@ def _areas(
             scores = labels.prefixes[signal].to_numpy(dtype=np.float64)
             area = labels.area(scores, comparison, level)
             fixed = signal == POSITION and comparison != ALL_PREFIXES
-            place = {**common, "view": comparison, "category": signal, "rollouts": len(scores)}
+            place = _place(settings, view=comparison, category=signal, rollouts=len(scores))
             reason = BY_CONSTRUCTION if fixed else ""
-            yield estimated.row(settings, what, AREA, area, reason, note, **place)
+            yield estimated.row(
+                settings, what, AREA, area, reason, note, estimand=estimand, **place
+            )
     position = _knowing(labels, POSITION, level)
     for signal in [*SIGNALS][1:]:
         change = labels.difference(_knowing(labels, signal, level), position, level)
-        place = {**common, "view": ALL_PREFIXES, "category": signal}
+        place = _place(settings, view=ALL_PREFIXES, category=signal, estimand=estimand)
         place["rollouts"] = len(labels.prefixes)
         yield estimated.row(
             settings, minus(what, "position"), AREA, change, BETTER_SIDE, note, **place
@@ -138,24 +150,22 @@ def _knowing(labels: _Labels, signal: str, level: float) -> Floats:
     return -scores if low else scores
 
 
-def _falls(
-    between: Segments, settings: estimated.Settings, common: Mapping[str, Any]
-) -> Iterator[Measurement]:
+def _falls(between: Segments, settings: Settings) -> Iterator[Measurement]:
     """Segments over which the student's value falls by `LEAST_FALL`: one half of the draws chooses
     them, the other half measures by how much it fell there."""
     start, end = between.both_ends(FIRST_HALF)
     chosen = start - end >= LEAST_FALL - 1e-9
     problems = between.starts["problem"].to_numpy()
     share = st.proportion(chosen.astype(float), problems, level=settings.level)
-    yield estimated.row(settings, FALL_SHARE, FRACTION, share, **common, view=OPEN)
+    yield estimated.row(settings, FALL_SHARE, FRACTION, share, **_place(settings, view=OPEN))
     for half, of in ((FIRST_HALF, "the half that chose"), (SECOND_HALF, "the other half")):
         start, end = between.both_ends(half)
         mean = st.paired_difference(
             end[chosen], start[chosen], problems[chosen], level=settings.level
         )
-        place = {**common, "view": OPEN, "category": f"by {of}"}
+        place = _place(settings, view=OPEN, category=f"by {of}")
         yield estimated.row(settings, FALL_CHANGE, FRACTION, mean, **place)
     defined = np.isfinite(between.starts[[*SIGNALS]].to_numpy()).all(axis=1)
     scored, falls = between.only(defined), chosen[defined].astype(np.int64)
     labels = _Labels(scored.starts, falls, np.ones_like(falls))
-    yield from _areas(FALL_AUROC, labels, settings, {**common, "estimand": OVER_SEGMENTS}, "")
+    yield from _areas(FALL_AUROC, labels, settings, OVER_SEGMENTS)

@@ -1,43 +1,37 @@
 """Values along rollouts: how likely a correct answer is from here, for the student and the teacher.
 
-Rows of the rollouts table and scored tokens in, measurements out; no model, no file. The value of a
-prefix to a policy is the chance that its continuation is correct, estimated from fresh draws. Every
-interval resamples problems.
+Prefixes with their draws in, measurements out; no model, no file. The value of a prefix to a policy
+is the chance that its continuation is correct, estimated from fresh draws. Every interval resamples
+problems.
 
     value, value_advantage       by position, over the rollouts that are unfinished there
     variance_...                 of values at a position, taken apart
     turning_share                segments over which the student's value changes beyond noise
     score_...                    how the teacher's score of a segment goes with the change of value
-    auroc, fall_...              which signal knows (`decaylab.analyses.value_signals`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from decaylab.analyses import value_signals
-from decaylab.analyses.value_prefixes import (
-    SCORES as SCORES,
-)
-from decaylab.analyses.value_prefixes import (
-    STUDENT_COUNTS,
-    TEACHER_COUNTS,
-    Segments,
-    prefixes,
-    segments,
-    values,
-)
 from decaylab.maths import noisy_values, turning_points
 from decaylab.maths import statistics as st
 from decaylab.maths.clusters import Floats
 from decaylab.maths.noisy_values import Counts
 from decaylab.runs import rows as estimated
 from decaylab.runs.measurements import Measurement, to_frame
+from decaylab.runs.value_prefixes import (
+    STUDENT_COUNTS,
+    TEACHER_COUNTS,
+    Segments,
+    Settings,
+    segments,
+    values,
+)
 from decaylab.runs.vocabulary import (
     BASE,
     CORRELATION,
@@ -67,36 +61,14 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LOWERED = "lowered by the sampling noise of values"
 
 
-@dataclass(frozen=True)
-class Settings(estimated.Settings):
-    """Settings of the measurement.
+def measure(found: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """Values, their variance, turning points and what goes with their change.
 
-    grid: token positions of the prefixes, ascending from 0. answer_rule: by which answers are
-    right. rate: false-discovery rate of turning points.
+    found: rows of `decaylab.runs.value_prefixes.prefixes`.
     """
-
-    grid: tuple[int, ...]
-    answer_rule: str
-    rate: float = 0.1
-
-
-def measure(rollouts: pd.DataFrame, tokens: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Every measurement of the draws.
-
-    Args:
-        rollouts: rows of the rollouts table: the student's own, and the draws of both policies.
-        tokens: rollout_id, position and `SCORES` of the student's own.
-        settings: grid, answer rule, rate, seed and level.
-    """
-    found = prefixes(rollouts, tokens, settings.grid, settings.answer_rule)
-    between = segments(found, settings.grid)
-    measured = _Values(found, between, settings)
+    measured = _Values(found, segments(found, settings.grid), settings)
     rows = [*measured.by_position(), *measured.turning_points(), *measured.scores()]
-    rows += measured.by_share_of_length()
-    common = {"checkpoint": BASE, "answer_rule": settings.answer_rule}
-    bounded = between.only((between.starts["position"] < settings.grid[-1]).to_numpy())
-    rows += value_signals.rows(found, bounded, settings, common)
-    return to_frame(rows)
+    return to_frame([*rows, *measured.by_share_of_length()])
 
 
 class _Values:

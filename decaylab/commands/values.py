@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from decaylab.analyses import value_signals
 from decaylab.analyses import values as analysis
 from decaylab.commands import diagnose, pair_identity, results_folders
 from decaylab.commands.diagnose import DiagnosticResult
@@ -29,7 +30,7 @@ from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings
 from decaylab.rollouts.value_draws import CONDITIONS, ValueDraws, ValuePlan
-from decaylab.runs import graded, own_tokens, store
+from decaylab.runs import graded, own_tokens, store, value_prefixes
 from decaylab.runs.vocabulary import STUDENT, TEACHER_VALUE
 from decaylab.tokens import score_store, task_categories
 
@@ -65,7 +66,7 @@ def values(
             rollouts = study.drawn(folder)
             notes = (*setup.notes, *material.notes, *_notes(rollouts, study.drawing))
             diagnose.gathered(folder, spoken, notes, material, answer_rule=setup.answer_rule)
-            frame = analysis.measure(rollouts.to_pandas(), _tokens(study), _settings(study, folder))
+            frame = _measured(study, rollouts, folder)
             frame = diagnose.written(frame, chosen, folder)
     record = drawn(folder, COMMAND, published=resolved.beside_published)
     return DiagnosticResult(COMMAND, folder.path, record, frame, tuple(record["notes"]))
@@ -79,9 +80,17 @@ def _kept(folder: store.RunFolder, options: DiagnosticOptions) -> str:
     )
 
 
-def _settings(study: ValuesStudy, folder: store.RunFolder) -> analysis.Settings:
+def _measured(study: ValuesStudy, rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
+    settings = _settings(study, folder)
+    found = value_prefixes.prefixes(rollouts.to_pandas(), _tokens(study), settings)
+    parts = analysis.measure(found, settings), value_signals.measure(found, settings)
+    frame: pd.DataFrame = pd.concat(parts, ignore_index=True)
+    return frame
+
+
+def _settings(study: ValuesStudy, folder: store.RunFolder) -> value_prefixes.Settings:
     options = study.drawing
-    return analysis.Settings(
+    return value_prefixes.Settings(
         options.grid or (0,),
         study.setup.answer_rule,
         options.fdr,
@@ -95,7 +104,9 @@ def _tokens(study: ValuesStudy) -> pd.DataFrame:
     """The scored tokens of the base student's rollouts, one row each."""
     path = study.material.folders[0].folder / "tokens.parquet"
     table = store.read_table(path, score_store.TOKENS)
-    frame: pd.DataFrame = table.select(["rollout_id", "position", *analysis.SCORES]).to_pandas()
+    frame: pd.DataFrame = table.select(
+        ["rollout_id", "position", *value_prefixes.SCORES]
+    ).to_pandas()
     return frame
 
 

@@ -13,15 +13,15 @@ import pytest
 from markov_values import LOG_RATIO, ValueLaw, collected, sampled
 
 from decaylab.analyses import value_signals, values
-from decaylab.analyses.value_prefixes import POSITION, SIGNALS, prefixes, segments
-from decaylab.analyses.values import Settings, measure
 from decaylab.rollouts.value_draws import ValuePlan
+from decaylab.runs.value_prefixes import POSITION, SIGNALS, Settings, prefixes, segments
 from decaylab.runs.vocabulary import COMPARISONS
 
 GRID, MAX_TOKENS, DRAWS = (0, 2, 4), 12, 4
 WORLD = markov.decaying_world()
 LAW = ValueLaw(WORLD, MAX_TOKENS, GRID)
-SETTINGS = Settings(GRID, markov.RULE, 0.1)
+SETTINGS = Settings(GRID, markov.RULE)
+BY_HAND = Settings(GRID, "rule")
 BY_POSITION, SAME_POSITION, SAME_PROBLEM = COMPARISONS
 
 
@@ -36,13 +36,18 @@ def run() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def measured(run: tuple[pd.DataFrame, pd.DataFrame]) -> pd.DataFrame:
-    return measure(*run, SETTINGS)
+    return measure(prefixes(*run, SETTINGS))
 
 
 @pytest.fixture(scope="module")
 def many() -> pd.DataFrame:
     """The prefixes of 2,000 problems."""
     return sampled(LAW, 2000, 2, DRAWS, np.random.default_rng(1))
+
+
+def measure(found: pd.DataFrame, settings: Settings = SETTINGS) -> pd.DataFrame:
+    parts = values.measure(found, settings), value_signals.measure(found, settings)
+    return pd.concat(parts, ignore_index=True)
 
 
 def near(row: Any, truth: float) -> None:
@@ -123,7 +128,7 @@ def test_one_half_of_the_draws_chooses_and_the_other_one_measures() -> None:
         flat[f"{name}_right"] = rng.binomial(size, 0.5, len(flat))
     between = segments(flat.reset_index(drop=True), (0, 2))
     between = between.only(between.starts.position.to_numpy() == 0)
-    found = values.to_frame(value_signals.rows(flat, between, SETTINGS, {"checkpoint": "base"}))
+    found = value_signals.to_frame(value_signals._falls(between, SETTINGS))
     chose, other = rows(found, "fall_change").itertuples()
     assert (chose.category, other.category) == ("by the half that chose", "by the other half")
     assert chose.high < -0.4 and abs(other.value) < 4 * other.standard_error
@@ -175,7 +180,7 @@ def by_hand() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def test_a_prefix_has_its_draws_and_what_was_written_before_it() -> None:
-    found = prefixes(*by_hand(), (0, 2, 4), "rule")
+    found = prefixes(*by_hand(), BY_HAND)
     assert list(zip(found.rollout_id, found.position)) == [
         *(("own/a", 0), ("own/a", 2), ("own/b", 0), ("own/b", 2), ("own/b", 4))
     ]
@@ -197,7 +202,7 @@ def test_a_prefix_has_its_draws_and_what_was_written_before_it() -> None:
 
 
 def test_a_segment_ends_at_the_next_position_or_with_the_rollout() -> None:
-    between = segments(prefixes(*by_hand(), (0, 2, 4), "rule"), (0, 2, 4))
+    between = segments(prefixes(*by_hand(), BY_HAND), GRID)
     assert between.starts.position.tolist() == [0, 2, 0, 2, 4]
     assert between.ended.tolist() == [False, True, False, False, True]
     start, end = between.both_ends("student")
@@ -210,11 +215,10 @@ def test_a_segment_ends_at_the_next_position_or_with_the_rollout() -> None:
 def test_what_has_no_score_is_left_out_and_counted() -> None:
     rollouts, tokens = by_hand()
     read = tokens[(tokens.rollout_id != "own/b") | (tokens.position < 3)]
-    found = prefixes(rollouts, read, (0, 2, 4), "rule")
+    found = prefixes(rollouts, read, BY_HAND)
     assert math.isnan(found.iloc[3].score) and not math.isnan(found.iloc[3]["KL so far"])
     assert math.isnan(found.iloc[4]["KL so far"])
-    settings = Settings((0, 2, 4), "rule", 0.1)
-    frame = measure(rollouts, read, settings)
+    frame = measure(found, BY_HAND)
     scores = rows(frame, "score_covariance", position_low=2).iloc[0]
     assert scores.rollouts == 1 and "1 of 2 segments are not scored to their end" in scores.note
     area = rows(frame, "auroc", category=POSITION, view=BY_POSITION).iloc[0]
@@ -224,7 +228,7 @@ def test_what_has_no_score_is_left_out_and_counted() -> None:
 def test_an_end_that_was_left_out_begins_no_segment() -> None:
     rollouts, tokens = by_hand()
     lost = (rollouts.prefix_rollout_id == "own/b") & (rollouts.prefix_tokens == 2)
-    between = segments(prefixes(rollouts[~lost], tokens, (0, 2, 4), "rule"), (0, 2, 4))
+    between = segments(prefixes(rollouts[~lost], tokens, BY_HAND), (0, 2, 4))
     places = [*zip(between.starts.rollout_id, between.starts.position)]
     assert places == [("own/a", 0), ("own/a", 2), ("own/b", 4)]
 
@@ -255,9 +259,7 @@ def test_a_difference_compares_signals_in_the_direction_in_which_they_know_more(
 
 def test_without_a_second_rollout_of_a_problem_nothing_is_compared_within_problems() -> None:
     one = sampled(LAW, 30, 1, DRAWS, np.random.default_rng(0))
-    found = values.to_frame(
-        value_signals.rows(one, segments(one, GRID), SETTINGS, {"checkpoint": "base"})
-    )
+    found = value_signals.measure(one, SETTINGS)
     within = rows(found, "auroc", view=SAME_PROBLEM)
     assert within.value.isna().all() and within.note.str.contains("no pair of a right").all()
     variances = values._Values(one, segments(one, GRID), SETTINGS).by_position()
@@ -281,7 +283,7 @@ def test_shares_of_the_final_length_are_counted_once_each(
     measured: pd.DataFrame, run: tuple[pd.DataFrame, pd.DataFrame]
 ) -> None:
     found = rows(measured, "value", view="share of the final length", condition="student")
-    whole = prefixes(*run, GRID, markov.RULE)
+    whole = prefixes(*run, SETTINGS)
     assert found.rollouts.sum() == len(whole)
     last = whole[whole.position >= 0.75 * whole.written.clip(lower=1)]
     assert found.iloc[-1].value == pytest.approx(last.student_right.sum() / (DRAWS * len(last)))

@@ -34,12 +34,12 @@ from markov import (
     paths,
 )
 
-from decaylab.analyses.value_prefixes import SCORES, SIGNALS
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import Stages, StageSettings
 from decaylab.rollouts.value_draws import ValueDraws, ValuePlan
 from decaylab.runs.graded import Judge
+from decaylab.runs.value_prefixes import SCORES, SIGNALS
 
 ANSWERS = np.array([TOKENS.index(letter) for letter in GOLD])
 LOG_RATIO = "log-ratio so far"

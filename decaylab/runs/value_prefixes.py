@@ -18,6 +18,7 @@ from decaylab.maths.noisy_values import Counts
 from decaylab.problems import applicable
 from decaylab.problems.grading import Verdict
 from decaylab.runs import own_tokens
+from decaylab.runs import rows as estimated
 from decaylab.runs.vocabulary import STUDENT, STUDENT_VALUE, TEACHER_VALUE
 
 SCORES = (
@@ -42,9 +43,20 @@ STUDENT_COUNTS, TEACHER_COUNTS = "student", "teacher"
 FIRST_HALF, SECOND_HALF = "first", "second"
 
 
-def prefixes(
-    rollouts: pd.DataFrame, tokens: pd.DataFrame, grid: Sequence[int], answer_rule: str
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Settings(estimated.Settings):
+    """Settings of everything that is measured of values.
+
+    grid: token positions of the prefixes, ascending from 0. answer_rule: by which answers are
+    right. rate: false-discovery rate of turning points.
+    """
+
+    grid: tuple[int, ...]
+    answer_rule: str
+    rate: float = 0.1
+
+
+def prefixes(rollouts: pd.DataFrame, tokens: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """One row per prefix, in the order of the rollouts and then of the positions.
 
     Columns: rollout_id; problem, a code; position; written, the tokens of the whole rollout without
@@ -57,9 +69,9 @@ def prefixes(
         rollouts: rows of the rollouts table: conditions ``student``, ``student-value`` and
             ``teacher-value``.
         tokens: rollout_id, position and `SCORES`, a row per token, ordered by position.
-        grid: positions, ascending from 0.
-        answer_rule: by which answers are right.
+        settings: grid and answer rule.
     """
+    grid, answer_rule = settings.grid, settings.answer_rule
     judged = applicable.rows(rollouts, answer_rule)
     judged = judged.assign(
         right=(judged[f"grade_{answer_rule}"] == Verdict.CORRECT).astype(np.int64)
