@@ -192,7 +192,7 @@ class _Values:
         note = f"at a false-discovery rate of {self.settings.rate:g} over all segments"
         for category, sign in ((UP, 1), (DOWN, -1)):
             turned = turns.turns & (np.sign(turns.change) == sign)
-            for low, high in (*spans, everywhere):
+            for low, high in dict.fromkeys((*spans, everywhere)):
                 inside = (positions >= low) & (positions < high)
                 share = st.proportion(
                     turned[inside].astype(float), problems[inside], level=self.level

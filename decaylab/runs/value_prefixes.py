@@ -39,6 +39,7 @@ SIGNALS = {
     "teacher log-probability": "mean over the tokens written so far",
 }
 """Each signal at a prefix, and what it is."""
+UNCERTAINTY = ("student entropy so far", "student entropy next")
 STUDENT_COUNTS, TEACHER_COUNTS = "student", "teacher"
 FIRST_HALF, SECOND_HALF = "first", "second"
 
