@@ -15,6 +15,7 @@ from decaylab.claims.verdicts import (
     every,
     pick,
     side,
+    widened,
 )
 from decaylab.claims.wording import Style, listed
 from decaylab.runs.found_runs import FoundRun
@@ -48,7 +49,8 @@ def position(run: FoundRun) -> Judged | None:
 
 
 def in_line(run: FoundRun) -> str:
-    """Where the teacher's score of a segment is shown to go with the student's change of value."""
+    """Where the teacher's score of a segment is shown to go with the student's change of value,
+    corrected for the number of segments."""
     rows = pick(run.measurements, SCORE_COVARIANCE, view=OPEN)
     if not rows:
         return ""
@@ -59,8 +61,9 @@ def in_line(run: FoundRun) -> str:
         )
     shown = {1: list[str](), -1: list[str]()}
     for row in rows:
-        if side(row):
-            shown[side(row)].append(_segment(row))
+        way = side(widened(row, len(rows)))
+        if way:
+            shown[way].append(_segment(row))
     if not any(shown.values()):
         return (
             "In no segment is the teacher's score shown to go with the change of the student's "
