@@ -1,6 +1,7 @@
 """How often intervals hold the truth and verdicts are wrong, by simulation: one part a subject,
 1,000 draws a case or more.
 
+    python benchmarks/coverage.py --part along_rollouts     # values along rollouts, 5 minutes
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 import pandas as pd
 from timing import RESULTS, parser
 
-PARTS = ("bins", "paired", "seconds", "values", "verdicts")
+PARTS = ("along_rollouts", "bins", "paired", "seconds", "values", "verdicts")
 TOY_DRAWS = 3
 
 

@@ -51,7 +51,8 @@ class Panel:
     """Groups of dots, one of each series in a group.
 
     groups: key and name, from above. axis: name and unit of the numbers, which are ``scale`` of
-    that in the table. change: around zero. columns: texts right of the dots, a text a group.
+    that in the table. change: around zero. columns: texts right of the dots, a text a group. span:
+    ends of the axis, by default as far as the numbers reach.
     """
 
     gid: str
@@ -62,6 +63,7 @@ class Panel:
     scale: float = PERCENT
     change: bool = False
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    span: tuple[float, float] | None = None
 
     @property
     def least(self) -> float:
@@ -251,6 +253,8 @@ def _mark(
 def _span(panel: Panel) -> tuple[float, float]:
     """All of 0 to 100 per cent; of other units from 0; of changes the same to both sides, 5 points
     at least."""
+    if panel.span:
+        return panel.span
     if panel.scale == PERCENT and not panel.change:
         return 0.0, PERCENT
     tables = [series.rows[NUMBERS].to_numpy(dtype=float) for series in panel.series]

@@ -32,7 +32,7 @@ def rollouts(run: store.RunFolder, command: str) -> pd.DataFrame:
             f"{run.path} is a training run, which keeps no rollouts; "
             f'dl.evaluate("{run.path}").rollouts has some of each checkpoint'
         )
-    if command == "prefix-decay":
+    if command in ("prefix-decay", "values"):
         frame = store.read_table(run.path / "rollouts.parquet", store.ROLLOUTS).to_pandas()
     elif command.startswith("sweep"):
         frame = _of_sweep(run)

@@ -52,8 +52,8 @@ class Run:
     def tokens(self) -> pd.DataFrame:
         """The scored tokens, one a row, with the statistics of student and teacher.
 
-        Kept by position-kl, category-kl, submode, signals and served-kl. Its ``rollout_id`` is that
-        of `rollouts`.
+        Kept by position-kl, category-kl, submode, signals, served-kl and values. Its
+        ``rollout_id`` is that of `rollouts`.
         """
         from decaylab.api import frames
 

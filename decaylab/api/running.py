@@ -109,6 +109,12 @@ def _served_kl(options: Any, spoken: str, reporter: Reporter) -> Run:
     return Run(served_kl.served_kl(options, spoken=spoken, reporter=reporter).folder, "served-kl")
 
 
+def _values(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import values
+
+    return Run(values.values(options, spoken=spoken, reporter=reporter).folder, "values")
+
+
 def _train(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
@@ -158,6 +164,7 @@ RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
     "prefix-decay": _prefix_decay,
     **{command: partial(_diagnose, command) for command in DIAGNOSTICS},
     "served-kl": _served_kl,
+    "values": _values,
     "train": _train,
     "sweep": _sweep,
     "compare": _compare,

@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from decaylab.claims import on_decay, which_teacher
+from decaylab.claims import on_decay, on_values, which_teacher
 from decaylab.claims.advice import Advice, advise
 from decaylab.claims.judge import CLAIMS, RULES
 from decaylab.claims.on_decay import ahead_words
@@ -39,7 +39,17 @@ from decaylab.printing import rounded
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS, TEACHER
+from decaylab.runs.vocabulary import (
+    ALL,
+    BASE,
+    FRESH,
+    MASS,
+    MEAN_KL,
+    OPEN,
+    SURVIVORS,
+    TEACHER,
+    VALUE_ADVANTAGE,
+)
 
 LINES, NAMED = 3, 3  # sentences, and students that one of them names
 SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
@@ -285,6 +295,24 @@ def _changes(rows: Mapping[str, Measurement]) -> Lines:
         yield f"No change of accuracy by training is shown for {_few(others)}{few}."
 
 
+def _values(run: FoundRun) -> Lines:
+    """How both values and their difference begin and end, what the score is worth, and what knows
+    the outcome."""
+    known = [
+        row
+        for row in pick(run.measurements, VALUE_ADVANTAGE, view=OPEN)
+        if not math.isnan(row.value)
+    ]
+    if known:
+        first, last = known[0], known[-1]
+        yield (
+            f"Behind {first.prefix_tokens:.0f} tokens of the student the teacher is ahead of it by "
+            f"{points(first)}, behind {last.prefix_tokens:.0f} by {points(last)}{p_words(last)}."
+        )
+    yield on_values.in_line(run)
+    yield judged(run, "position-uncertainty")
+
+
 def _sweep(run: FoundRun) -> Lines:
     advice = advise([run])
     yield from _advised(advice.verdict)
@@ -303,6 +331,7 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "served-kl": _served,
     "behaviour": _behaviour,
     "evaluate": _evaluation,
+    "values": _values,
     "sweep rollout-length": _sweep,
     "sweep selector": _sweep,
 }

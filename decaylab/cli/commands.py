@@ -16,6 +16,7 @@ from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
+from decaylab.options.valuing import ValuesOptions
 
 
 @command
@@ -193,6 +194,27 @@ def behaviour(options: DiagnosticOptions, output: Output) -> None:
         decaylab behaviour ckpt/
     """
     _diagnose("behaviour", options, output)
+
+
+@command
+def values(options: ValuesOptions, output: Output) -> None:
+    """Measure how likely a correct answer is along rollouts.
+
+    The value of a prefix to a policy is the probability that its continuation is correct. At each
+    position of `--grid`, every unfinished rollout of the student is continued `--draws` times by
+    the student and by the teacher. Prints both values and the teacher's advantage by position, the
+    turning points of rollouts, which signal knows how a rollout will end (position, KL, entropies,
+    log-ratios), and whether the teacher's score of what the student wrote is in line with what it
+    cost. The number of continuations is printed beforehand.
+
+    Examples:
+        decaylab values --limit 20 --samples 2  # the pair that ships with decaylab
+        decaylab values --teacher Qwen/Qwen3-1.7B --draws 4 --grid 0,100,200  # needs a GPU
+    """
+    from decaylab.commands import values as valuing
+
+    result = valuing.values(options, spoken=typed(), reporter=output.reporter)
+    output.run(result)
 
 
 @command

@@ -55,6 +55,7 @@ FIGURES = {
     "signals": (RunFigure("signals", publication.three_signals),),
     "behaviour": (RunFigure("behaviour", publication.response_length),),
     "evaluate": (RunFigure("evaluation", name="evaluate"),),
+    "values": (RunFigure("values"),),
     "compare": (RunFigure("compare"),),
     "sweep rollout-length": (RunFigure("n_sweep", publication.n_sweep), *OF_EVERY_SWEEP),
     "sweep selector": (RunFigure("token_selection", publication.token_selection), *OF_EVERY_SWEEP),

@@ -22,6 +22,7 @@ from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
+from decaylab.options.valuing import ValuesOptions
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
         *("position-kl", "category-kl", "submode", "signals", "served-kl"),
         *("behaviour", "evaluate"),
     ),
+    ValuesOptions: ("values",),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),
     CompareOptions: ("compare",),
@@ -61,6 +63,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
 RUNS_OF: dict[type[Any], tuple[str, ...]] = {
     Options: (DECAY,),
     DiagnosticOptions: (DIAGNOSTIC,),
+    ValuesOptions: (DIAGNOSTIC,),
     TrainOptions: (TRAINED,),
     SweepOptions: (SWEEP, TRAINED),
     CompareOptions: (COMPARISON,),

@@ -28,7 +28,7 @@ from decaylab.options.kinds import (
     Share,
 )
 from decaylab.options.option_values import PATH
-from decaylab.options.pair_options import TOKEN_COMMANDS, PairOptions
+from decaylab.options.pair_options import SCORING, TOKEN_COMMANDS, PairOptions
 from decaylab.plugins import origins
 
 
@@ -40,13 +40,13 @@ class ScoredFields:
         "Scoring",
         "Temperature for scoring; see --temperature for sampling.",
         1.0,
-        only=TOKEN_COMMANDS,
+        only=SCORING,
     )
     head: Literal["model", "float32"] = option(
         "Scoring",
         "Precision of the output heads: the model's own, or float32.",
         "model",
-        only=(*TOKEN_COMMANDS, "plan"),
+        only=(*SCORING, "plan"),
     )
     floor_problems: CountOrOff = option(
         "Scoring",
@@ -70,6 +70,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "measured.",
         (),
         argument=True,
+        without=("values",),
         metavar="CHECKPOINT",
     )
     bins: Bins | None = option(
@@ -161,7 +162,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
         "Default: every in evaluate, last elsewhere.",
-        without=("served-kl",),
+        without=("served-kl", "values"),
         common=("evaluate",),
         metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity
@@ -170,7 +171,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Scoring",
         "Tokens per scoring batch, padding included.",
         4096,
-        only=TOKEN_COMMANDS,
+        only=SCORING,
         identity=NEVER,
     )
     view_rollouts: CountOrOff = option(

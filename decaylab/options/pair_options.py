@@ -54,7 +54,8 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
-DIAGNOSTICS = (*TOKEN_COMMANDS, "served-kl", "behaviour", "evaluate")
+SCORING = (*TOKEN_COMMANDS, "values")  # exactly, by both policies
+DIAGNOSTICS = (*SCORING, "served-kl", "behaviour", "evaluate")
 MEASURE = ("prefix-decay", *DIAGNOSTICS)
 
 
@@ -208,7 +209,7 @@ class PairOptions:
         "own (--plugin) is stored beside them. Default: the first of the task, and completion of "
         "code with --prompt-format plain.",
         place=3,
-        only=("prefix-decay", "evaluate", "behaviour"),
+        only=("prefix-decay", "evaluate", "behaviour", "values"),
         common=("evaluate",),
         metavar="NAME",
         identity=NEVER,  # rollouts are graded and stored in the same run
@@ -291,7 +292,7 @@ class PairOptions:
     temperature: Temperature | None = common(
         "Sampling",
         "Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls, but 0.7 "
-        "in training.",
+        "in training and values.",
         without=NOT_SAMPLING,
         common=MEASURE,
     )
@@ -383,7 +384,7 @@ class PairOptions:
         "The run",
         "Draw the published numbers behind the measured ones.",
         False,
-        without=(*NO_RESULTS, "served-kl", "evaluate", "train"),
+        without=(*NO_RESULTS, "served-kl", "values", "evaluate", "train"),
         identity=NEVER,
     )
 

@@ -54,8 +54,8 @@ class FoundRun:
     """A run folder with measurements.
 
     name: unique among the runs found together. command: prefix-decay, position-kl, category-kl,
-    submode, signals, behaviour, evaluate, compare, or sweep OVER. pair: for a comparison, one of
-    the pairs it compares; the pair of the other runs if it is among them.
+    submode, signals, behaviour, evaluate, values, served-kl, compare, or sweep OVER. pair: for a
+    comparison, one of the pairs it compares; the pair of the other runs if it is among them.
     """
 
     folder: Path

@@ -46,6 +46,7 @@ DRAWN = (
     "signals",
     "behaviour",
     "evaluate",
+    "values",
     "compare",
 )
 RESULTS = (

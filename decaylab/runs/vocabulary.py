@@ -40,6 +40,7 @@ FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "GiB",
     "ratio",
 )
+CORRELATION, AREA, SQUARED = "correlation", "area under the ROC curve", "fraction squared"
 
 # Views: whose rollouts are scored; which checkpoint represents a run; which rollouts count
 FRESH, FROZEN = "fresh", "frozen"
@@ -71,6 +72,21 @@ STUDENT_TURNS, REVERSE = "student-turns", "reverse"
 HAND_BACK_TEACHER, HAND_BACK = "hand-back-teacher", "hand-back"
 HAND_BACK_CONTROL = "hand-back-control"  # no teacher token, or all of them
 TO_THE_END = math.inf  # teacher tokens: none is left to the student
+
+# Values along rollouts: the conditions of their draws, and what is measured of them
+STUDENT_VALUE, TEACHER_VALUE = "student-value", "teacher-value"
+VALUE, VALUE_ADVANTAGE = "value", "value_advantage"
+VARIANCES = ("variance_within_prefixes", "variance_between_prefixes", "variance_between_problems")
+TURNING_SHARE, UP, DOWN = "turning_share", "up", "down"
+AUROC, FALL_AUROC = "auroc", "fall_auroc"
+FALL_SHARE, FALL_CHANGE = "fall_share", "fall_change"
+SHARE_OF_LENGTH = "share of the final length"
+SCORE_COVARIANCE, SCORE_CORRELATION = "score_covariance", "score_correlation"
+SCORE_RANK_CORRELATION = "score_rank_correlation"
+# ... and the comparisons of a signal: between which prefixes
+ALL_PREFIXES, SAME_POSITION = "all prefixes", "same position"
+SAME_PROBLEM = "same position of the same problem"
+COMPARISONS = (ALL_PREFIXES, SAME_POSITION, SAME_PROBLEM)
 
 # The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"

@@ -1322,6 +1322,7 @@ def test_the_verdicts_on_the_embedded_pair_are_those_of_its_page(
         "content": "holds",
         "early-kl": "not testable here",
         "concentrated-kl": "holds",
+        "position-uncertainty": "not measured",
         "early-stopping-beats-full": "contradicted",
         "peak-between": "not supported",
         "cascade": "undecided",

@@ -25,12 +25,14 @@ from decaylab.options.measuring import Options
 from decaylab.options.option_values import flag
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
+from decaylab.options.valuing import ValuesOptions
 
 SPECIAL: dict[str, Any] = {
     "columns": {"question": "q", "answer": "deep.path"},
     "template_kwargs": {"mode": "fast"},
     "bins": (0, 7, 9),
     "prefix_lengths": (0, 3),
+    "grid": (0, 3),
     "controls": ("reverse", "swapped"),
     "checkpoints": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
@@ -296,6 +298,7 @@ def test_every_option_is_declared_whole() -> None:
 MADE_BY = {
     "prefix-decay": (declared.DECAY,),
     **dict.fromkeys(KINDS[DiagnosticOptions], (declared.DIAGNOSTIC,)),
+    "values": (declared.DIAGNOSTIC,),
     "train": (declared.TRAINED,),
     "sweep": (declared.SWEEP, declared.TRAINED),
     "compare": (declared.COMPARISON,),
@@ -313,6 +316,8 @@ def test_the_reference_marks_the_options_that_make_another_run(command: str) -> 
     expected = set()
     for run in MADE_BY.get(command, ()):
         kind, resumes = RESUMES[run]
+        if command == "values":  # a diagnostic with options of its own
+            kind = ValuesOptions
         expected |= (set(declared.options_of(kind)) - resumes) | NAMING_WHAT_COUNTS
         expected |= APART if run != declared.COMPARISON else set()
     assert marked == expected & set(COMMANDS[command].names)
