@@ -149,8 +149,9 @@ class _HandBack:
         if not back.empty:
             back = back[back.teacher_tokens == count]
         back = back.set_index("prefix_rollout_id")
-        correct = written["correct"].where(finished, source.map(back["correct"]))
-        tokens = written["length"].where(finished, count + source.map(back["length"]))
+        theirs = back[["correct", "length"]].astype(float).reindex(source).set_axis(written.index)
+        correct = written["correct"].where(finished, theirs["correct"])
+        tokens = written["length"].where(finished, count + theirs["length"])
         kept = correct.notna()
         continued = self.continued.reindex([(length, name) for name in source[kept]])
         return Handed(
