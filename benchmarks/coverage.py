@@ -2,6 +2,7 @@
 1,000 draws a case or more.
 
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
+    python benchmarks/coverage.py --part hand_back          # hand-back: gain, share, controls
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
     python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 13 minutes
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 import pandas as pd
 from timing import RESULTS, parser
 
-PARTS = ("bins", "paired", "seconds", "verdicts")
+PARTS = ("bins", "hand_back", "paired", "seconds", "verdicts")
 TOY_DRAWS = 3
 
 
@@ -38,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"\n{part}: {draws} draws a case, {seconds} s")
         print(pd.DataFrame(rows).to_string(index=False, na_rep="", float_format="%.3f"))
         if not chosen.toy:  # written whole: the cases of one number of draws
-            path = RESULTS / f"coverage-{part}.json"
+            path = RESULTS / f"coverage-{part.replace('_', '-')}.json"
             result = {"draws": draws, "seconds": seconds, "rows": rows}
             path.write_text(json.dumps(result, indent=1) + "\n")
             print(path)
