@@ -146,7 +146,7 @@ def _gains(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look]) -> No
         name = category.rpartition(" ")[2]
         labels += draw_curve(axes, rows, AT, looks[category], f"a.{name}", shift)
     style.label_ends(axes, labels)
-    style.name_y_axis(axes, "gain over the rollouts' outcomes (points)")
+    style.name_y_axis(axes, "corrective gain (points)")
 
 
 def _shares(axes: Axes, measurements: pd.DataFrame, looks: dict[str, Look]) -> None:

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 
-from decaylab.claims import on_behaviour, on_decay, on_sweeps, on_tokens
+from decaylab.claims import on_behaviour, on_decay, on_scores, on_sweeps, on_tokens
 from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
@@ -56,7 +56,13 @@ RULE = (
     "the claim is undecided."
 )
 AGAINST = {CONTRADICTED, NOT_SUPPORTED}
-RULES = {**on_decay.RULES, **on_tokens.RULES, **on_sweeps.RULES, **on_behaviour.RULES}
+RULES = {
+    **on_decay.RULES,
+    **on_scores.RULES,
+    **on_tokens.RULES,
+    **on_sweeps.RULES,
+    **on_behaviour.RULES,
+}
 
 
 def _claims() -> tuple[Claim, ...]:
