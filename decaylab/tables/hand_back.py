@@ -24,13 +24,13 @@ CONTROLS = {
         teacher_tokens(TO_THE_END),
     ),
 }
+TITLE = "Hand-back controls: each interval should contain 0"
 GREEDY = (
-    "hand-back: at temperature 0 both controls are identities, which repeat what was sampled "
-    "before; they test nothing but that"
+    "Hand-back controls: at temperature 0 they are identities, which repeat what was sampled before"
 )
 
 
-def tables(source: Source) -> Iterator[Table]:
+def tables(source: Source, temperature: float) -> Iterator[Table]:
     """The gains and their controls; none if nothing was handed back."""
     if source.rows(CORRECTIVE_GAIN, condition=HAND_BACK).empty:
         return
@@ -39,10 +39,7 @@ def tables(source: Source) -> Iterator[Table]:
         "rollouts' own outcomes",
         _gains(source),
     )
-    yield Table.of(
-        "Hand-back controls: each interval should contain 0",
-        _controls(source),
-    )
+    yield Table.of(GREEDY if temperature == 0 else TITLE, _controls(source))
 
 
 def _gains(source: Source) -> Iterator[Row]:
@@ -60,9 +57,3 @@ def _controls(source: Source) -> Iterator[Row]:
         for length in source.values(what, "prefix_tokens", at):
             place = {**at, "prefix_tokens": length}
             yield {CONTROL: name, **source.line(columns("hand-back-controls"), place, what)}
-
-
-def summary(source: Source, temperature: float) -> Iterator[str]:
-    """What the controls are worth at temperature 0."""
-    if temperature == 0 and len(source.rows(CORRECTIVE_GAIN)):
-        yield GREEDY

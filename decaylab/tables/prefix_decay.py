@@ -53,7 +53,7 @@ def page(run: FoundRun) -> Page:
     source = Source(run.measurements, notes=False)
     identity, options = run.record["identity"], run.options
     rule, samples = source.frame["answer_rule"].iloc[0], options["samples"]
-    handed = [*hand_back.tables(source)]
+    handed = [*hand_back.tables(source, options["temperature"])]
     return Page(
         "Teacher decay",
         f"{options['teacher']} on prefixes of {options['student']}; "
@@ -62,7 +62,7 @@ def page(run: FoundRun) -> Page:
         f"budget {options['max_tokens']} tokens, answer rule {rule}",
         one_run.verdict(run),
         _tables(source, measure_name(rule, samples), handed),
-        [*summary(source), *hand_back.summary(source, options["temperature"])],
+        [*summary(source)],
         run.notes,
         paths=_paths(run),
         carrying=1 + len(handed),
