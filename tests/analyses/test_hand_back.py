@@ -3,9 +3,11 @@ truth must be covered. Nothing here asserts that a gain must appear."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import defaultdict
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import markov
@@ -314,3 +316,15 @@ def test_the_nearest_wrong_formulas_are_far_from_what_is_measured() -> None:
         found = at[at.category == category(count)].value
         error = found.std() / math.sqrt(REPLICATES)
         assert abs(found.mean() - value) > 4 * error, (name, value, found.mean(), error)
+
+
+def test_the_simulated_coverage_is_within_its_goals() -> None:
+    """The committed result: 2,000 draws of each case, nominal .95."""
+    path = Path(__file__).parents[2] / "benchmarks" / "results" / "coverage-hand-back.json"
+    found = json.loads(path.read_text())
+    assert found["draws"] == 2000
+    rows = [row for row in found["rows"] if "accuracy" not in row["what"]]
+    assert {row["problems"] for row in rows} == {30, 200} and len(rows) == 2 * (8 + 6 + 2 + 5)
+    for row in rows:
+        low, high = (0.90, 0.98) if row["problems"] == 30 else (0.92, 0.97)
+        assert low <= row["coverage"] <= high, row
