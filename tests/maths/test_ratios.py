@@ -108,3 +108,16 @@ def test_one_problem_and_none_are_undefined() -> None:
 def test_values_outside_0_and_1_are_refused() -> None:
     with pytest.raises(ValueError, match="must lie in"):
         ratio_of_differences(([2.0], [0.0]), ([1.0], [0.0]), [0])
+
+
+def test_a_denominator_of_exactly_2_standard_errors_is_within_them() -> None:
+    # .75 and .25: mean .5, and an error of half their distance.
+    found = ratio_of_differences(([1.0, 0], [0.0, 0]), ([0.75, 0.25], [0.0, 0]), [0, 1])
+    assert math.isnan(found.value) and found.note == NO_DENOMINATOR
+
+
+def test_a_small_denominator_that_does_not_vary_is_enough_even_over_2_problems() -> None:
+    found = ratio_of_differences(([0.06, 0.06], [0.0, 0]), ([0.05, 0.05], [0.0, 0]), [0, 1])
+    assert (found.value, found.low, found.high) == pytest.approx((1.2, 1.2, 1.2))
+    nothing = ratio_of_differences(([1.0, 1], [0.0, 0]), ([0.5, 0.5], [0.5, 0.5]), [0, 1])
+    assert math.isnan(nothing.value) and nothing.note == NO_DENOMINATOR
