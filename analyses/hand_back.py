@@ -227,11 +227,13 @@ class _HandBack:
             "condition": condition,
             "view": OPEN,
             "prefix_tokens": float(length),
-            "category": "" if condition == STUDENT_PREFIX else teacher_tokens(count),
+            "category": teacher_tokens(count),
             "tokens": int(handed.tokens.sum()),
             "estimand": MEAN_OVER_ROLLOUTS,
             "answer_rule": self.settings.answer_rule,
         }
+        if condition == STUDENT_PREFIX:  # nothing of it was handed back
+            place |= {"category": "", "tokens": 0}
         return estimated.row(self.settings, what, FRACTION, estimate, note, lost, **place, **more)
 
 
