@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from decaylab.maths import statistics as st
 from decaylab.maths.ratios import ratio_of_differences
 from decaylab.runs import rows as estimated
 from decaylab.runs.arms import Arms, Floats, Integers
-from decaylab.runs.measurements import Measurement
+from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import (
     ACCURACY,
     CONTINUATION_GAIN,
@@ -58,6 +59,7 @@ class Settings(estimated.Settings):
     teacher_tokens: the numbers m, ascending, above 0. greedy: rollouts have temperature 0.
     """
 
+    prefix_lengths: tuple[int, ...]
     answer_rule: str
     teacher_tokens: tuple[int, ...]
     greedy: bool = False
@@ -99,14 +101,21 @@ Point = tuple[int, float]  # k and m
 Sides = Callable[[Handed], tuple[Floats, Floats]]
 
 
-def measure(arms: Arms, settings: Settings) -> Iterator[Measurement]:
-    """The rows of every prefix length and number of teacher tokens."""
-    return _HandBack(arms, settings).rows()
+def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
+    """The measurements of every prefix length and number of teacher tokens.
+
+    Args:
+        rollouts: rows of the rollouts table: the conditions ``student``, ``teacher``,
+            ``student-prefix``, ``hand-back-teacher`` and ``hand-back``.
+        settings: prefix lengths, teacher tokens, answer rule, seed and level.
+    """
+    return to_frame(_HandBack(rollouts, settings).rows())
 
 
 class _HandBack:
-    def __init__(self, arms: Arms, settings: Settings) -> None:
-        self.arms, self.settings, self.level = arms, settings, settings.level
+    def __init__(self, rollouts: pd.DataFrame, settings: Settings) -> None:
+        self.settings, self.level = settings, settings.level
+        self.arms = arms = Arms(rollouts, settings.answer_rule, settings.prefix_lengths)
         self.written, self.student = arms.of(HAND_BACK_TEACHER), arms.of(HAND_BACK)
         continued = arms.of(STUDENT_PREFIX).set_index(["prefix_tokens", "prefix_rollout_id"])
         self.continued = continued["correct"]
@@ -140,8 +149,9 @@ class _HandBack:
         if not back.empty:
             back = back[back.teacher_tokens == count]
         back = back.set_index("prefix_rollout_id")
-        correct = written["correct"].where(finished, source.map(back["correct"]))
-        tokens = written["length"].where(finished, count + source.map(back["length"]))
+        theirs = back[["correct", "length"]].astype(float).reindex(source).set_axis(written.index)
+        correct = written["correct"].where(finished, theirs["correct"])
+        tokens = written["length"].where(finished, count + theirs["length"])
         kept = correct.notna()
         continued = self.continued.reindex([(length, name) for name in source[kept]])
         return Handed(
@@ -217,11 +227,13 @@ class _HandBack:
             "condition": condition,
             "view": OPEN,
             "prefix_tokens": float(length),
-            "category": "" if condition == STUDENT_PREFIX else teacher_tokens(count),
+            "category": teacher_tokens(count),
             "tokens": int(handed.tokens.sum()),
             "estimand": MEAN_OVER_ROLLOUTS,
             "answer_rule": self.settings.answer_rule,
         }
+        if condition == STUDENT_PREFIX:  # nothing of it was handed back
+            place |= {"category": "", "tokens": 0}
         return estimated.row(self.settings, what, FRACTION, estimate, note, lost, **place, **more)
 
 

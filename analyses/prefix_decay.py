@@ -23,7 +23,6 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.analyses import hand_back
 from decaylab.maths import retention
 from decaylab.maths import statistics as st
 from decaylab.runs import rows as estimated
@@ -39,7 +38,6 @@ from decaylab.runs.vocabulary import (
     ENDED_RIGHT,
     ENDED_WRONG,
     FRACTION,
-    HAND_BACK_TEACHER,
     MEAN_OVER_ROLLOUTS,
     OPEN,
     OWN_PREFIX,
@@ -59,15 +57,12 @@ class Settings(estimated.Settings):
     """Settings of the measurement.
 
     answer_rule: the rule whose grades are reported. split_by_fate: also measure student prefixes
-    that are correct so far and those that are already wrong separately. hand_back: numbers of
-    teacher tokens that were handed back. greedy: rollouts have temperature 0.
+    that are correct so far and those that are already wrong separately.
     """
 
     prefix_lengths: tuple[int, ...]
     answer_rule: str
     split_by_fate: bool = True
-    hand_back: tuple[int, ...] = ()
-    greedy: bool = False
 
 
 def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
@@ -75,8 +70,7 @@ def measure(rollouts: pd.DataFrame, settings: Settings) -> pd.DataFrame:
 
     Args:
         rollouts: rows of the rollouts table: the conditions ``student`` and ``teacher``, and any of
-            ``student-prefix``, ``own-prefix``, ``swapped``, ``reverse``, ``hand-back-teacher`` and
-            ``hand-back``.
+            ``student-prefix``, ``own-prefix``, ``swapped`` and ``reverse``.
         settings: prefix lengths, answer rule, seed and level.
     """
     return to_frame(_Decay(rollouts, settings).rows())
@@ -108,13 +102,6 @@ class _Decay:
         for condition, role in ((SWAPPED, TEACHER), (REVERSE, STUDENT)):
             if self.arms.has(condition):
                 yield from self.curve(condition, self.arms.continued(condition, role))
-        if self.settings.hand_back and self.arms.has(HAND_BACK_TEACHER):
-            yield from hand_back.measure(self.arms, self.hand_back_settings())
-
-    def hand_back_settings(self) -> hand_back.Settings:
-        chosen = self.settings
-        shared = {"level": chosen.level, "seed": chosen.seed, "run": chosen.run}
-        return hand_back.Settings(chosen.answer_rule, chosen.hand_back, chosen.greedy, **shared)
 
     def row(
         self, what: str, condition: str, estimate: st.Estimate, unit: str = FRACTION, **more: Any

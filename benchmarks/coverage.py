@@ -3,6 +3,7 @@
 
     python benchmarks/coverage.py --part along_rollouts     # values along rollouts, 5 minutes
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
+    python benchmarks/coverage.py --part hand_back          # hand-back: gain, share, controls
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
     python benchmarks/coverage.py --part values             # AUROC and correlations of values
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 import pandas as pd
 from timing import RESULTS, parser
 
-PARTS = ("along_rollouts", "bins", "paired", "seconds", "values", "verdicts")
+PARTS = ("along_rollouts", "bins", "hand_back", "paired", "seconds", "values", "verdicts")
 TOY_DRAWS = 3
 
 
@@ -40,7 +41,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"\n{part}: {draws} draws a case, {seconds} s")
         print(pd.DataFrame(rows).to_string(index=False, na_rep="", float_format="%.3f"))
         if not chosen.toy:  # written whole: the cases of one number of draws
-            path = RESULTS / f"coverage-{part}.json"
+            path = RESULTS / f"coverage-{part.replace('_', '-')}.json"
             result = {"draws": draws, "seconds": seconds, "rows": rows}
             path.write_text(json.dumps(result, indent=1) + "\n")
             print(path)

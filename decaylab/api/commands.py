@@ -58,6 +58,7 @@ def prefix_decay(
     samples: int | None = None,
     max_tokens: int | None = None,
     controls: Sequence[str] | str = ("correct-so-far",),
+    hand_back: Sequence[int] | str | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
     engine: Literal["transformers", "vllm"] = "transformers",
@@ -125,6 +126,8 @@ def prefix_decay(
             abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
+        hand_back: Hand back: after each prefix the teacher writes so many tokens, such as 1,10,40,
+            then the student finishes. Default: off.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
             ``decaylab rollouts FILE`` shows how they are read.
@@ -2095,6 +2098,7 @@ def plan(
     prefix_lengths: Sequence[int] | str | None = None,
     rollout_length: int | str | None = None,
     controls: Sequence[str] | str = ("correct-so-far",),
+    hand_back: Sequence[int] | str | None = None,
     checkpoint_count: int = 0,
     rollouts: str | Path | None = None,
     rollouts_format: str | None = None,
@@ -2200,6 +2204,8 @@ def plan(
         rollout_length: train: tokens at which rollouts stop, or full. Default: that of train.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
+        hand_back: Hand back: after each prefix the teacher writes so many tokens, such as 1,10,40,
+            then the student finishes. Default: off.
         checkpoint_count: Trained students that diagnostics measure beside base.
         rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
             OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
@@ -2255,6 +2261,7 @@ def preflight(
     samples: int | None = None,
     max_tokens: int | None = None,
     controls: Sequence[str] | str = ("correct-so-far",),
+    hand_back: Sequence[int] | str | None = None,
     teacher_revision: str | None = None,
     student_revision: str | None = None,
     teacher_prompt: Literal["own", "student"] = "own",
@@ -2300,6 +2307,8 @@ def preflight(
             abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
+        hand_back: Hand back: after each prefix the teacher writes so many tokens, such as 1,10,40,
+            then the student finishes. Default: off.
         quiet: Show no progress and no notes.
 
     Other Parameters:

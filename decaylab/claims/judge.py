@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 
-from decaylab.claims import on_behaviour, on_decay, on_sweeps, on_tokens, on_values
+from decaylab.claims import on_behaviour, on_decay, on_scores, on_sweeps, on_tokens, on_values
 from decaylab.claims.verdicts import (
     CONTRADICTED,
     HOLDS,
@@ -58,6 +58,7 @@ RULE = (
 AGAINST = {CONTRADICTED, NOT_SUPPORTED}
 RULES = {
     **on_decay.RULES,
+    **on_scores.RULES,
     **on_tokens.RULES,
     **on_sweeps.RULES,
     **on_behaviour.RULES,

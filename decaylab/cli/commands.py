@@ -30,7 +30,8 @@ def prefix_decay(options: Options, output: Output) -> None:
     interrupted or killed run.
 
     `--controls all` adds the teacher's own prefixes (must stay flat), prefixes of another problem,
-    and the reverse direction.
+    and the reverse direction. `--hand-back 1,10,40` lets the teacher write so many tokens behind
+    each prefix, then the student finish: is following the teacher there worth anything to it?
 
     Examples:
         decaylab prefix-decay  # the pair that ships with decaylab, in minutes on two CPU cores

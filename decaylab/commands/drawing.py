@@ -48,7 +48,10 @@ OF_EVERY_SWEEP = (
     RunFigure("efficiency", publication.efficiency),
 )
 FIGURES = {
-    "prefix-decay": (RunFigure("prefix_decay", publication.prefix_curve),),
+    "prefix-decay": (
+        RunFigure("prefix_decay", publication.prefix_curve),
+        RunFigure("hand_back", needs="corrective_gain"),
+    ),
     "position-kl": (RunFigure("position_kl", publication.position_kl),),
     "category-kl": (RunFigure("category_kl", publication.kl_by_category),),
     "submode": (RunFigure("submode", publication.submode),),

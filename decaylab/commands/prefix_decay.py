@@ -5,17 +5,16 @@ Safe to kill and start again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from decaylab.analyses import hand_back
 from decaylab.analyses import prefix_decay as analysis
-from decaylab.commands import pair_identity
+from decaylab.commands import decay_notes, pair_identity
 from decaylab.commands.drawing import drawn
 from decaylab.errors import keeping
 from decaylab.options import declared
@@ -23,27 +22,17 @@ from decaylab.options.measuring import Options
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
 from decaylab.policies.policy import Policy
-from decaylab.problems.grading import Grader, Verdict
+from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollout_files.table import to_table
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import settings_of
-from decaylab.rollouts.stages import absent_note
-from decaylab.runs import graded, measurements, own_tokens, records, store
-from decaylab.runs.vocabulary import (
-    CORRECT_SO_FAR,
-    OWN_PREFIX,
-    REVERSE,
-    STUDENT,
-    STUDENT_PREFIX,
-    TEACHER,
-)
+from decaylab.runs import graded, measurements, records, store
+from decaylab.runs.vocabulary import CORRECT_SO_FAR, STUDENT, TEACHER
 
 COMMAND = "prefix-decay"
-HANDED_OVER = {STUDENT_PREFIX: STUDENT, OWN_PREFIX: TEACHER, REVERSE: TEACHER}
-"""Condition -> who wrote the prefixes."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +104,9 @@ def _measured(
         given_notes += tuple(setup.verdicts.notes())
     notes = [
         *setup.notes,
-        *_without_steps(setup),
+        *decay_notes.of_problems(setup),
         *given_notes,
-        *filter(None, _notes(rollouts, setup.options, collector.judge.rules)),
+        *decay_notes.of_rollouts(rollouts, setup.options, collector.judge.rules),
     ]
     folder.update({**_reported(setup), "notes": notes})
     return _measure(setup, rollouts, folder)
@@ -198,66 +187,6 @@ class _Reader:
         raise AssertionError(f"{self.policy.name} was loaded without weights")
 
 
-# What a reader must know about the rollouts; "" says nothing
-
-
-def _notes(rollouts: pa.Table, options: Options, rules: Sequence[str]) -> Iterator[str]:
-    columns = {"condition", "stop_reason", own_tokens.TOKENS, "response_ids", own_tokens.MASK}
-    kept = [name for name in rollouts.column_names if name in columns]
-    frame = rollouts.select(kept).to_pandas()
-    frame["written"] = own_tokens.count(frame)
-    yield from _not_handed_over(frame, options)
-    for author in (STUDENT, TEACHER):
-        yield absent_note(author, rollouts.filter(pc.equal(rollouts["author"], author)))
-    student = frame[frame["condition"] == STUDENT]
-    cut_off = int((student["stop_reason"] == "length").sum())
-    if cut_off:
-        count = f"{cut_off} of {len(student)} student rollouts"
-        yield f"{count} were cut off at the budget{graded.RAISE}"
-    longer = int((student["written"] > int(options.max_tokens or 0)).sum())
-    if longer:
-        yield (
-            f"{longer} student rollouts are longer than the budget of {options.max_tokens} "
-            "tokens: graded whole; give --max-tokens their length for equal budgets"
-        )
-    inside = graded.count_open(rollouts)
-    if inside:
-        yield f"{inside} of {len(rollouts)} responses end inside a thought: no answer{graded.RAISE}"
-    for rule in rules:
-        late = rollouts[f"grade_{rule}"].to_pylist().count(Verdict.TIMEOUT)
-        if late:
-            yield (
-                f"{rule}: {late} of {len(rollouts)} responses took too long to grade and count as "
-                "not correct; another --answer-rule may grade them"
-            )
-
-
-def _without_steps(setup: Setup[Options]) -> Iterator[str]:
-    """That a control needs steps which the problems do not have."""
-    known = any(problem.steps for problem in setup.problems)
-    if CORRECT_SO_FAR in setup.options.controls and not known:
-        yield (
-            f"{CORRECT_SO_FAR} needs problems with known steps, and {setup.problem_set.name} has "
-            "none: continuations are told apart by how the rollout ended"
-        )
-
-
-def _not_handed_over(frame: pd.DataFrame, options: Options) -> Iterator[str]:
-    """Prefixes that have no tokens in the vocabulary of the policy that continues."""
-    lengths = (options.prefix_lengths or (0,))[1:]
-    for condition, author in HANDED_OVER.items():
-        if condition not in (STUDENT_PREFIX, *options.controls):
-            continue
-        written = frame.loc[frame["condition"] == author, "written"]
-        unfinished = sum(int((written >= length).sum()) for length in lengths)
-        lost = unfinished - int((frame["condition"] == condition).sum())
-        if lost > 0:
-            yield (
-                f"{condition}: {lost} of {unfinished} prefixes could not be handed over, left out; "
-                "other --prefix-lengths may end where both tokenizers can"
-            )
-
-
 def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder) -> pd.DataFrame:
     options = setup.options
     settings = analysis.Settings(
@@ -267,9 +196,27 @@ def _measure(setup: Setup[Options], rollouts: pa.Table, folder: store.RunFolder)
         level=options.level,
         seed=options.seed,
         run=folder.path.name,
-        hand_back=options.hand_back or (),
-        greedy=options.temperature == 0,
     )
-    frame: pd.DataFrame = analysis.measure(rollouts.to_pandas(), settings)
+    table = rollouts.to_pandas()
+    frame: pd.DataFrame = analysis.measure(table, settings)
+    if options.hand_back:
+        frame = pd.concat([frame, _handed_back(setup, table, folder)], ignore_index=True)
     measurements.write(frame, folder.path / "measurements.parquet")
+    return frame
+
+
+def _handed_back(
+    setup: Setup[Options], table: pd.DataFrame, folder: store.RunFolder
+) -> pd.DataFrame:
+    options = setup.options
+    settings = hand_back.Settings(
+        options.prefix_lengths or (0,),
+        setup.answer_rule,
+        options.hand_back or (),
+        greedy=options.temperature == 0,
+        level=options.level,
+        seed=options.seed,
+        run=folder.path.name,
+    )
+    frame: pd.DataFrame = hand_back.measure(table, settings)
     return frame

@@ -202,9 +202,32 @@ class Case:
         batch = Batch(rows, prompts, self.asked.teacher_prompt, room, families, longest)
         times = 1 + ("own-prefix" in options.controls) + ("swapped" in options.controls)
         yield self.writes("teacher continues", "teacher", batch, times * behind, weights)
-        if options.needs_student:
-            batch = replace(batch, prompt_tokens=self.asked.student_prompt)
-            yield self.writes("student continues (reverse)", "student", batch, behind, weights)
+        if "reverse" in options.controls:
+            reverse = replace(batch, prompt_tokens=self.asked.student_prompt)
+            yield self.writes("student continues (reverse)", "student", reverse, behind, weights)
+        if options.hand_back:
+            name = "teacher writes to hand back"
+            yield self.writes(name, "teacher", batch, behind, weights)
+            yield self._hand_back(length, weights)
+
+    def _hand_back(self, length: int, held: Terms) -> Phase:
+        """The student finishes behind each prefix and each number of teacher tokens.
+
+        length: assumed mean length of a response.
+        """
+        options, counts = self.options, (0, *self.options.hand_back)
+        lengths = options.prefix_lengths[1:]
+        both = [(prefix, count) for prefix in lengths for count in counts]
+        tokens = sum(max(length - prefix - count, 0) for prefix, count in both)
+        longest = max(sum(pair) for pair in both if sum(pair) < self.budget)
+        # The tokens of one prefix are cut from its longest hand-back, which is encoded once.
+        rows = min(options.batch_rows, self.sequences * len(both))
+        families = -(-rows // len(counts))
+        prompts = -(-families // (len(lengths) * options.samples))
+        sizes = (self.asked.student_prompt, self.budget - longest, families, longest)
+        batch = Batch(rows, prompts, *sizes)
+        name = "student finishes (hand-back)"
+        return self.writes(name, "student", batch, self.sequences * tokens, held)
 
     def _diagnostics(self) -> Iterator[Phase]:
         options, weights, checkpoints = self.options, self.weights, self.plan.checkpoint_count

@@ -63,7 +63,7 @@ RESULTS = (
     "view.html",
     "advice.txt",
     "advice.csv",
-    *(f"{command}.{kind}" for command in DRAWN for kind in ("png", "svg", "txt")),
+    *(f"{figure}.{kind}" for figure in (*DRAWN, "hand-back") for kind in ("png", "svg", "txt")),
 )
 """What a run leaves in its folder beside its record."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from decaylab.claims import one_run
@@ -25,7 +25,7 @@ from decaylab.runs.vocabulary import (
     SWAPPED,
     TEACHER,
 )
-from decaylab.tables import terminal
+from decaylab.tables import hand_back, terminal
 from decaylab.tables.model import Number, Row, Table
 from decaylab.tables.page import Page
 from decaylab.tables.source import Source, columns
@@ -53,6 +53,7 @@ def page(run: FoundRun) -> Page:
     source = Source(run.measurements, notes=False)
     identity, options = run.record["identity"], run.options
     rule, samples = source.frame["answer_rule"].iloc[0], options["samples"]
+    handed = [*hand_back.tables(source, options["temperature"])]
     return Page(
         "Teacher decay",
         f"{options['teacher']} on prefixes of {options['student']}; "
@@ -60,19 +61,27 @@ def page(run: FoundRun) -> Page:
         f"{samples} samples, T = {options['temperature']}, "
         f"budget {options['max_tokens']} tokens, answer rule {rule}",
         one_run.verdict(run),
-        _tables(source, measure_name(rule, samples)),
+        _tables(source, measure_name(rule, samples), handed),
         [*summary(source)],
         run.notes,
-        paths=terminal.measured_paths(run.folder, run.folder / "prefix-decay.png"),
+        paths=_paths(run),
+        carrying=1 + len(handed),
     )
 
 
-def _tables(source: Source, measure: str) -> Iterator[Table]:
+def _paths(run: FoundRun) -> list[str]:
+    paths = terminal.measured_paths(run.folder, run.folder / "prefix-decay.png")
+    handed = run.folder / "hand-back.png"
+    return [f"figure: {handed}  (and .svg)", *paths] if handed.exists() else paths
+
+
+def _tables(source: Source, measure: str, handed: Sequence[Table]) -> Iterator[Table]:
     level = f"{100 * source.frame['level'].iloc[0]:g} %"
     yield Table.of(
         f"Unfinished rollouts at the prefix length: per cent, {level} intervals over problems",
         _curve(source, measure),
     )
+    yield from handed
     if controls := [*_controls(source)]:
         yield Table.of(
             "Controls: accuracy against the teacher alone on the same problems "

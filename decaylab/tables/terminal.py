@@ -21,6 +21,8 @@ NARROW_NAMES = {
     "no prefix": "no\nprefix",
     "p (Holm)": "p\n(Holm)",
     "student itself": "student\nitself",
+    "teacher tokens": "teacher\ntokens",
+    "handed back": "handed\nback",
 }
 WIDTH = 118
 LABEL = 40  # columns that the label of a row gets at most

@@ -1320,6 +1320,7 @@ def test_the_verdicts_on_the_embedded_pair_are_those_of_its_page(
         "own-prefix": "holds",
         "teacher-decay": "holds",
         "content": "holds",
+        "scores-stay-corrective": "not measured",
         "early-kl": "not testable here",
         "concentrated-kl": "holds",
         "position-uncertainty": "not measured",

@@ -391,7 +391,7 @@ class DecayLaw:
         return self.mean(value, "student", length)
 
     def teacher_finished(self, length: int, teacher_tokens: int) -> float:
-        """P(the teacher ends within so many tokens, its end token included, or fills the budget)."""
+        """P(the teacher ends within so many tokens, its end token counted, or fills the budget)."""
         law, room = self.laws["teacher"], self.max_tokens - length
         value = np.full(law.shape[:2], float(teacher_tokens >= room))
         for _ in range(min(teacher_tokens, room)):
@@ -401,7 +401,7 @@ class DecayLaw:
     def hand_back(
         self, lengths: Sequence[int], counts: Sequence[int]
     ) -> dict[tuple[str, str, float, str], float]:
-        """Everything that a hand-back measures: (what, condition, prefix_tokens, category) -> value."""
+        """What a hand-back measures: (what, condition, prefix_tokens, category) -> value."""
         found = {}
         for length in lengths:
             own, at = self.author_outcome(length), float(length)

@@ -34,6 +34,7 @@ SPECIAL: dict[str, Any] = {
     "prefix_lengths": (0, 3),
     "grid": (0, 3),
     "controls": ("reverse", "swapped"),
+    "hand_back": (3, 9),
     "checkpoints": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
     "evidence": ("runs/one", "runs/two"),

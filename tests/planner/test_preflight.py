@@ -182,6 +182,10 @@ def test_the_time_estimate_counts_every_stage_at_the_probed_rate(
     assert finding.startswith(f"at most {8 * 32 + 8 * (32 + 24)} tokens, 70 s")
     every = checks("--controls", "all")["time"]["finding"]
     assert every.startswith(f"at most {8 * (32 + 24) + 8 * (32 + 3 * 24):,} tokens, 2 min")
+    # The teacher again behind every prefix, and the student behind 0, 4 and 10 of its tokens.
+    back = checks("--controls", "none", "--hand-back", "4,10")["time"]["finding"]
+    tokens = 8 * 32 + 8 * (32 + 24) + 8 * 24 + 8 * (24 + 20 + 14)
+    assert back.startswith(f"at most {tokens:,} tokens, ")
 
 
 def test_the_probe_measures_a_positive_rate(monkeypatch: pytest.MonkeyPatch) -> None:
