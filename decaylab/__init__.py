@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from decaylab.api.commands import signals as signals
     from decaylab.api.commands import submode as submode
     from decaylab.api.commands import sweep as sweep
+    from decaylab.api.commands import token_truth as token_truth
     from decaylab.api.commands import train as train
     from decaylab.api.drawing import catalogue as catalogue
     from decaylab.api.drawing import figure as figure
@@ -67,7 +68,7 @@ HOMES = {
     "decaylab.api.commands": (
         *("behaviour", "category_kl", "compare", "evaluate", "plan", "position_kl"),
         *("prefix_decay", "preflight", "read_rollouts", "served_kl", "signals", "submode"),
-        *("sweep", "train"),
+        *("sweep", "token_truth", "train"),
     ),
     "decaylab.api.columns": ("columns",),
     "decaylab.api.results": ("Run", "open_run", "show"),

@@ -109,6 +109,13 @@ def _served_kl(options: Any, spoken: str, reporter: Reporter) -> Run:
     return Run(served_kl.served_kl(options, spoken=spoken, reporter=reporter).folder, "served-kl")
 
 
+def _token_truth(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import token_truth
+
+    result = token_truth.token_truth(options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, "token-truth")
+
+
 def _train(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
@@ -158,6 +165,7 @@ RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
     "prefix-decay": _prefix_decay,
     **{command: partial(_diagnose, command) for command in DIAGNOSTICS},
     "served-kl": _served_kl,
+    "token-truth": _token_truth,
     "train": _train,
     "sweep": _sweep,
     "compare": _compare,

@@ -39,7 +39,24 @@ from decaylab.printing import rounded
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, MEAN_KL, SURVIVORS, TEACHER
+from decaylab.runs.vocabulary import (
+    ALL,
+    ALREADY_WRONG,
+    BASE,
+    BEHIND_WRONG,
+    CONSISTENCY,
+    CORRECT_SO_FAR,
+    FRESH,
+    MASS,
+    MEAN_KL,
+    REPAIR,
+    STUDENT,
+    SURVIVORS,
+    TEACHER,
+    TRUTH,
+    gain,
+    of_policy,
+)
 
 LINES, NAMED = 3, 3  # sentences, and students that one of them names
 SENTENCE = re.compile(r"(?<=\.) (?=[A-Z0-9])")
@@ -235,6 +252,29 @@ def _served(run: FoundRun) -> Lines:
         )
 
 
+def _truth(run: FoundRun) -> Lines:
+    """What one token by the teacher is worth, before an error and behind one."""
+    whole = {"view": FRESH, "checkpoint": BASE, "position_low": 0.0, "position_high": math.inf}
+    right = {**whole, "condition": CORRECT_SO_FAR}
+    gained = _first(run, gain(TRUTH), **right)
+    masses = [_first(run, of_policy(TRUTH, who), **right) for who in (STUDENT, TEACHER)]
+    if gained and masses[0] and masses[1]:
+        yield (
+            f"Where the prefix is correct so far, the teacher gives {percent(masses[1])} to tokens "
+            f"that are true to the problem, the student {percent(masses[0])}: one token by the "
+            f"teacher is worth {points(gained)}{p_words(gained)}."
+        )
+    wrong = {**whole, "condition": ALREADY_WRONG}
+    completes = _first(run, of_policy(CONSISTENCY, TEACHER), **wrong)
+    repairs = _first(run, of_policy(REPAIR, TEACHER), **{**whole, "condition": BEHIND_WRONG})
+    if completes and repairs:
+        yield (
+            f"In a chain that is already wrong, the teacher gives {percent(completes)} to the "
+            "result of the equation as it was written; right behind the first error it opens a "
+            f"repair in {percent(repairs)}."
+        )
+
+
 # Rollouts
 
 
@@ -301,6 +341,7 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "submode": _submode,
     "signals": _signals,
     "served-kl": _served,
+    "token-truth": _truth,
     "behaviour": _behaviour,
     "evaluate": _evaluation,
     "sweep rollout-length": _sweep,

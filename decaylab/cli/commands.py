@@ -183,6 +183,26 @@ def served_kl(options: DiagnosticOptions, output: Output) -> None:
 
 
 @command
+def token_truth(options: DiagnosticOptions, output: Output) -> None:
+    """Measure the mass on correct tokens where a step is decided.
+
+    Needs problems whose steps are known: abacus. At the token with which the result of each written
+    step begins: how much probability student and teacher give to tokens that are true to the
+    problem, and to tokens that are consistent with the equation as it was written, even on a wrong
+    number; by position, and apart for prefixes correct so far, repaired and already wrong. Behind
+    each step: the chance that a repair opens, after a correct step and after a wrong one. A teacher
+    that completes the student's error is consistent, and does not repair.
+
+    Examples:
+        decaylab token-truth  # the pair that ships with decaylab
+        decaylab token-truth runs/esr --bins 0,40,80,120
+    """
+    from decaylab.commands import token_truth as truth
+
+    output.run(truth.token_truth(options, spoken=typed(), reporter=output.reporter))
+
+
+@command
 def behaviour(options: DiagnosticOptions, output: Output) -> None:
     """Measure length, natural stops and repetition of rollouts.
 

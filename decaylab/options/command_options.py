@@ -51,7 +51,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
     Options: ("prefix-decay", "preflight"),
     DiagnosticOptions: (
         *("position-kl", "category-kl", "submode", "signals", "served-kl"),
-        *("behaviour", "evaluate"),
+        *("token-truth", "behaviour", "evaluate"),
     ),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),

@@ -31,6 +31,9 @@ from decaylab.options.option_values import PATH
 from decaylab.options.pair_options import TOKEN_COMMANDS, PairOptions
 from decaylab.plugins import origins
 
+SCORING = (*TOKEN_COMMANDS, "token-truth")
+"""The commands whose own models score tokens."""
+
 
 @dataclass(frozen=True)
 class ScoredFields:
@@ -40,13 +43,13 @@ class ScoredFields:
         "Scoring",
         "Temperature for scoring; see --temperature for sampling.",
         1.0,
-        only=TOKEN_COMMANDS,
+        only=SCORING,
     )
     head: Literal["model", "float32"] = option(
         "Scoring",
         "Precision of the output heads: the model's own, or float32.",
         "model",
-        only=(*TOKEN_COMMANDS, "plan"),
+        only=(*SCORING, "plan"),
     )
     floor_problems: CountOrOff = option(
         "Scoring",
@@ -76,8 +79,8 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has no "
         "upper end.",
-        only=("position-kl", "category-kl", "signals", "served-kl"),
-        common=("position-kl",),
+        only=("position-kl", "category-kl", "signals", "served-kl", "token-truth"),
+        common=("position-kl", "token-truth"),
     )
     rollout_length: Count | None = common(
         "The measurement",
@@ -170,7 +173,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Scoring",
         "Tokens per scoring batch, padding included.",
         4096,
-        only=TOKEN_COMMANDS,
+        only=SCORING,
         identity=NEVER,
     )
     view_rollouts: CountOrOff = option(

@@ -54,7 +54,7 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
-DIAGNOSTICS = (*TOKEN_COMMANDS, "served-kl", "behaviour", "evaluate")
+DIAGNOSTICS = (*TOKEN_COMMANDS, "served-kl", "token-truth", "behaviour", "evaluate")
 MEASURE = ("prefix-decay", *DIAGNOSTICS)
 
 
@@ -383,7 +383,7 @@ class PairOptions:
         "The run",
         "Draw the published numbers behind the measured ones.",
         False,
-        without=(*NO_RESULTS, "served-kl", "evaluate", "train"),
+        without=(*NO_RESULTS, "served-kl", "token-truth", "evaluate", "train"),
         identity=NEVER,
     )
 

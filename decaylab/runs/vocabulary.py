@@ -28,6 +28,8 @@ STUDENT_ACCURACY, ADVANTAGE = "student_accuracy", "teacher_advantage"
 RETAINED, HALF_DECAY = "retained_advantage", "half_decay_length"
 CONTINUATION_TOKENS, MEAN_KL = "continuation_tokens", "mean_reverse_kl"
 SECONDS_A_ROLLOUT = "seconds_per_rollout"
+# Of the tokens at which a step is decided: `decaylab.analyses.token_truth`
+TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"
 
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
@@ -56,6 +58,8 @@ MEAN_OVER_PROBLEMS = "mean over problems"
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
+REPAIRED = "repaired"  # correct so far, with a step that was wrong at first
+BEHIND_CORRECT, BEHIND_WRONG = "behind-correct", "behind-wrong"  # right behind such a step
 ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
 TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
@@ -84,6 +88,21 @@ def change(what: str) -> str:
 def difference(what: str) -> str:
     """The name of a quantity's difference between two runs on the same problems."""
     return f"{what}_difference"
+
+
+def of_policy(what: str, policy: str) -> str:
+    """The name of a quantity of student or teacher, such as ``student_truth``."""
+    return f"{policy}_{what}"
+
+
+def gain(what: str) -> str:
+    """The name of the teacher's probability minus the student's."""
+    return f"{what}_gain"
+
+
+def auroc(what: str) -> str:
+    """The name of how well log t/s tells correct tokens from wrong ones."""
+    return f"{what}_auroc"
 
 
 def against(run: str) -> str:
