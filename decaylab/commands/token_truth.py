@@ -130,8 +130,8 @@ class TruthStudy(Study):
         self._count(label, without, len(readable), what)
         if not found:
             raise UserError(
-                f"{label}: no rollout holds a step that the verifier can read; token truth cannot "
-                "be measured"
+                f"{label}: no rollout holds a step that the verifier can read; raise --max-tokens, "
+                "or see what they hold with `decaylab rollouts`"
             )
         kept = [rollout for rollout in readable if rollout.rollout_id in found]
         path = self._stored(f"places of {label}", policy, kept, found, problem_of)
