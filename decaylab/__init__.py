@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from decaylab.api.commands import category_kl as category_kl
     from decaylab.api.commands import compare as compare
     from decaylab.api.commands import evaluate as evaluate
+    from decaylab.api.commands import interventions as interventions
     from decaylab.api.commands import plan as plan
     from decaylab.api.commands import position_kl as position_kl
     from decaylab.api.commands import prefix_decay as prefix_decay
@@ -66,7 +67,8 @@ if TYPE_CHECKING:
 
 HOMES = {
     "decaylab.api.commands": (
-        *("behaviour", "category_kl", "compare", "evaluate", "plan", "position_kl"),
+        *("behaviour", "category_kl", "compare", "evaluate", "interventions", "plan"),
+        "position_kl",
         *("prefix_decay", "preflight", "read_rollouts", "served_kl", "signals", "submode"),
         *("sweep", "token_truth", "train"),
     ),

@@ -116,6 +116,13 @@ def _token_truth(options: Any, spoken: str, reporter: Reporter) -> Run:
     return Run(result.folder, "token-truth")
 
 
+def _interventions(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import interventions
+
+    result = interventions.interventions(options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, "interventions")
+
+
 def _train(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands.drawing import with_curves
     from decaylab.trainer import loop
@@ -166,6 +173,7 @@ RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
     **{command: partial(_diagnose, command) for command in DIAGNOSTICS},
     "served-kl": _served_kl,
     "token-truth": _token_truth,
+    "interventions": _interventions,
     "train": _train,
     "sweep": _sweep,
     "compare": _compare,

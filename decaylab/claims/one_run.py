@@ -40,20 +40,27 @@ from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import (
+    ACCURACY,
     ALL,
     ALREADY_WRONG,
     BASE,
     BEHIND_WRONG,
+    BROKEN,
     CONSISTENCY,
+    CONTENT,
     CORRECT_SO_FAR,
     FRESH,
     MASS,
     MEAN_KL,
     REPAIR,
+    REPAIRED,
     STUDENT,
+    STYLE,
     SURVIVORS,
     TEACHER,
     TRUTH,
+    against,
+    effect,
     gain,
     of_policy,
 )
@@ -275,6 +282,35 @@ def _truth(run: FoundRun) -> Lines:
         )
 
 
+def _interventions(run: FoundRun) -> Lines:
+    """What repairing the first wrong step is worth, and content and style of made prefixes."""
+    at = {"view": TEACHER, "category": "all steps"}
+    repaired = _first(run, effect(ACCURACY), condition=REPAIRED, **at)
+    broken = _first(run, effect(ACCURACY), condition=BROKEN, **at)
+    if repaired and broken:
+        yield (
+            f"Behind the student's first wrong step, repairing it changes the teacher's accuracy "
+            f"by {points(repaired)}{p_words(repaired)}; breaking a correct step by "
+            f"{points(broken)}{p_words(broken)}."
+        )
+    made = {"view": TEACHER, "checkpoint": ""}
+    content = [*pick(run.measurements, effect(ACCURACY), condition=CONTENT, **made)]
+    style = [*pick(run.measurements, effect(ACCURACY), condition=STYLE, **made)]
+    if content and style:
+        longest, beside = content[-1], style[-1]
+        yield (
+            f"Of made prefixes ({longest.category}), correct against wrong content is worth "
+            f"{points(longest)}{p_words(longest)} to the teacher, the student's against the "
+            f"teacher's style {points(beside)}{p_words(beside)}."
+        )
+    for row in pick(run.measurements, effect(ACCURACY), view=TEACHER):
+        if row.condition.startswith(against("")):
+            yield (
+                f"The teacher's accuracy behind {row.category} differs from that "
+                f"{row.condition} by {points(row)}{p_words(row)}."
+            )
+
+
 # Rollouts
 
 
@@ -342,6 +378,7 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "signals": _signals,
     "served-kl": _served,
     "token-truth": _truth,
+    "interventions": _interventions,
     "behaviour": _behaviour,
     "evaluate": _evaluation,
     "sweep rollout-length": _sweep,

@@ -12,6 +12,7 @@ from decaylab.cli.registering import command
 from decaylab.errors import UserError
 from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.intervening import InterventionOptions
 from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
@@ -200,6 +201,27 @@ def token_truth(options: DiagnosticOptions, output: Output) -> None:
     from decaylab.commands import token_truth as truth
 
     output.run(truth.token_truth(options, spoken=typed(), reporter=output.reporter))
+
+
+@command
+def interventions(options: InterventionOptions, output: Output) -> None:
+    """Measure what content and style of a prefix do.
+
+    On problems whose steps are known (abacus): the same first steps, correct or wrong, in the
+    student's or the teacher's style, continued by both policies: main effects and interaction on
+    accuracy, and on the KL of what the student writes behind them. And rollouts of the student with
+    their first wrong step repaired, or a correct one broken, beside the same prefix as it was
+    written. `--edits FILE` measures prefixes of your own on any problem set, by label.
+
+    Examples:
+        decaylab interventions  # the pair that ships with decaylab
+        decaylab interventions --chain-steps 1,4 --limit 100
+        decaylab interventions --edits prefixes.csv --reference original --problems math500
+    """
+    from decaylab.commands import interventions as intervening
+
+    result = intervening.interventions(options, spoken=typed(), reporter=output.reporter)
+    output.run(result)
 
 
 @command

@@ -54,6 +54,7 @@ FIGURES = {
     "submode": (RunFigure("submode", publication.submode),),
     "signals": (RunFigure("signals", publication.three_signals),),
     "token-truth": (RunFigure("token_truth"),),
+    "interventions": (RunFigure("interventions"),),
     "behaviour": (RunFigure("behaviour", publication.response_length),),
     "evaluate": (RunFigure("evaluation", name="evaluate"),),
     "compare": (RunFigure("compare"),),

@@ -20,7 +20,7 @@ from decaylab.problems import given_rows
 
 MEASURING = (
     *("prefix-decay", "position-kl", "category-kl", "submode", "signals"),
-    *("token-truth", "behaviour", "evaluate"),
+    *("token-truth", "interventions", "behaviour", "evaluate"),
 )
 """The commands that take a model in memory in every role."""
 ROLES = ("student", "teacher")

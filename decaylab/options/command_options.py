@@ -18,6 +18,7 @@ from decaylab.options.declared import (
 )
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.folder_names import RECORDED_APART
+from decaylab.options.intervening import InterventionOptions
 from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
@@ -53,6 +54,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
         *("position-kl", "category-kl", "submode", "signals", "served-kl"),
         *("token-truth", "behaviour", "evaluate"),
     ),
+    InterventionOptions: ("interventions",),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),
     CompareOptions: ("compare",),
@@ -61,6 +63,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
 RUNS_OF: dict[type[Any], tuple[str, ...]] = {
     Options: (DECAY,),
     DiagnosticOptions: (DIAGNOSTIC,),
+    InterventionOptions: (DIAGNOSTIC,),
     TrainOptions: (TRAINED,),
     SweepOptions: (SWEEP, TRAINED),
     CompareOptions: (COMPARISON,),

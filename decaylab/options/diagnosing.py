@@ -31,7 +31,7 @@ from decaylab.options.option_values import PATH
 from decaylab.options.pair_options import TOKEN_COMMANDS, PairOptions
 from decaylab.plugins import origins
 
-SCORING = (*TOKEN_COMMANDS, "token-truth")
+SCORING = (*TOKEN_COMMANDS, "token-truth", "interventions")
 """The commands whose own models score tokens."""
 
 
@@ -74,6 +74,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         (),
         argument=True,
         metavar="CHECKPOINT",
+        without=("interventions",),
     )
     bins: Bins | None = option(
         "The measurement",
@@ -164,7 +165,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
         "Default: every in evaluate, last elsewhere.",
-        without=("served-kl",),
+        without=("served-kl", "interventions"),
         common=("evaluate",),
         metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity

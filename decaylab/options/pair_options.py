@@ -54,7 +54,8 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
-DIAGNOSTICS = (*TOKEN_COMMANDS, "served-kl", "token-truth", "behaviour", "evaluate")
+UNPUBLISHED = ("served-kl", "token-truth", "interventions")  # the paper has no such numbers
+DIAGNOSTICS = (*TOKEN_COMMANDS, *UNPUBLISHED, "behaviour", "evaluate")
 MEASURE = ("prefix-decay", *DIAGNOSTICS)
 
 
@@ -383,7 +384,7 @@ class PairOptions:
         "The run",
         "Draw the published numbers behind the measured ones.",
         False,
-        without=(*NO_RESULTS, "served-kl", "token-truth", "evaluate", "train"),
+        without=(*NO_RESULTS, *UNPUBLISHED, "evaluate", "train"),
         identity=NEVER,
     )
 

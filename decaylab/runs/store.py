@@ -45,6 +45,7 @@ DRAWN = (
     "submode",
     "signals",
     "token-truth",
+    "interventions",
     "behaviour",
     "evaluate",
     "compare",

@@ -71,6 +71,13 @@ MASS = "mass"  # all tokens, however many rollouts are left
 STUDENT = "student"
 STUDENT_TURNS, REVERSE = "student-turns", "reverse"
 
+# Prefixes that were made or changed, and what their effects are of
+MADE, BROKEN, EDIT = "made", "broken", "edit"  # and REPAIRED, of a wrong step
+AS_WRITTEN, CHANGED = "as-written", "changed"
+CORRECT, WRONG = "correct", "wrong"  # content
+STUDENT_STYLE, TEACHER_STYLE = "student-style", "teacher-style"
+CONTENT, STYLE, INTERACTION = "content", "style", "interaction"
+
 # The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"
 
@@ -98,6 +105,11 @@ def of_policy(what: str, policy: str) -> str:
 def gain(what: str) -> str:
     """The name of the teacher's probability minus the student's."""
     return f"{what}_gain"
+
+
+def effect(what: str) -> str:
+    """The name of a quantity's difference between two kinds of prefixes."""
+    return f"{what}_effect"
 
 
 def auroc(what: str) -> str:
