@@ -36,8 +36,8 @@ READING = (
     "interaction: the effect of content in the student's style minus that in the teacher's",
     "repaired, broken: a rollout of the student up to a step, with that step changed, minus the "
     "same prefix as it was written; a repaired step is the first wrong one",
-    "p (Holm): sign-flip test over problems, corrected over the effects of made prefixes, of repaired, of broken "
-    "steps, each on the same quantity",
+    "p (Holm): sign-flip test over problems, corrected over the effects of made prefixes, of "
+    "repaired, and of broken steps, each on the same quantity",
 )
 
 
