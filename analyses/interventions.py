@@ -244,7 +244,7 @@ def _level(
         estimate = st.proportion(table["value"], table["code"], level=settings.level)
     else:
         values, codes = table["value"].to_numpy(), table["code"].to_numpy()
-        estimate = _mean(values, codes, settings, signed=False)
+        estimate = _mean(values, codes, settings.level, signed=False)
     place = {**at, "view": outcome.author, "estimand": OF_ROLLOUTS, "rollouts": len(table)}
     place["answer_rule"] = _rule(outcome, settings)
     return rows.row(settings, outcome.what, outcome.unit, estimate, **place)
@@ -262,10 +262,7 @@ def _effect(
     settings: Settings,
 ) -> Measurement:
     """A factor times first minus second, entry by entry."""
-    if outcome.unit == FRACTION:
-        estimate = st.paired_difference(first, second, codes, level=settings.level)
-    else:
-        estimate = _mean(first - second, codes, settings, signed=True)
+    estimate = difference(outcome.unit, first, second, codes, level=settings.level)
     if not estimate.problems:
         estimate = replace(estimate, note=NONE_PAIRED)
     p_value = math.nan
@@ -283,13 +280,25 @@ def _effect(
     )
 
 
-def _mean(values: np.ndarray, codes: Ints, settings: Settings, *, signed: bool) -> st.Estimate:
+def difference(
+    unit: str, first: Floats, second: Floats, problems: Ints, *, level: float
+) -> st.Estimate:
+    """The mean of first minus second, entry by entry, clustered by problem.
+
+    unit: of both; accuracies may differ in few problems, which their interval allows for.
+    """
+    if unit == FRACTION:
+        return st.paired_difference(first, second, problems, level=level)
+    return _mean(first - second, problems, level, signed=True)
+
+
+def _mean(values: Floats, codes: Ints, level: float, *, signed: bool) -> st.Estimate:
     """The mean over entries of any unit, clustered by problem."""
     distinct, place = np.unique(codes, return_inverse=True)
     cells, count = np.zeros(len(values), dtype=np.int64), len(distinct)
     sums = tm.sums_by_problem(values, place, cells, count, 1)
     means = tm.means(sums, tm.sums_by_problem(None, place, cells, count, 1), signed=signed)
-    (estimate,) = rows.of_cells(means, level=settings.level)
+    (estimate,) = rows.of_cells(means, level=level)
     return estimate
 
 

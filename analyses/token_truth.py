@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 
 from decaylab.maths import statistics as st
 from decaylab.maths import token_means as tm
-from decaylab.maths.clusters import Floats
+from decaylab.maths.clusters import Floats, Ints
 from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import (
@@ -122,39 +122,42 @@ def _cell(
 
 
 def _gain(what: str, known: pd.DataFrame, at: dict[str, Any], settings: Settings) -> Measurement:
-    """The expected gain of one token: the teacher's mass minus the student's.
+    """The expected gain of one token: the teacher's mass minus the student's."""
+    differences = known[f"teacher_{COLUMNS[what]}"] - known[f"student_{COLUMNS[what]}"]
+    codes, p_value = known["code"].to_numpy(), math.nan
+    if len(np.unique(codes)) > 1:
+        p_value = st.sign_flip_p(differences, codes, seed=settings.seed)
+    estimate = mean_gain(differences.to_numpy(), codes, level=settings.level)
+    more = {"estimand": ESTIMAND, "p_value": p_value}
+    return rows.row(settings, gain(what), FRACTION, estimate, **more, **at)
+
+
+def mean_gain(differences: Floats, problems: Ints, *, level: float) -> st.Estimate:
+    """The mean over places of differences of probabilities, clustered by problem.
 
     Probabilities differ in every problem, so a plain t interval over problems holds; that of
     `statistics.paired_difference` allows for outcomes that rarely differ, and would be too wide.
     """
-    differences = known[f"teacher_{COLUMNS[what]}"] - known[f"student_{COLUMNS[what]}"]
-    distinct, codes = np.unique(known["code"].to_numpy(), return_inverse=True)
-    cells, count = np.zeros(len(known), dtype=np.int64), len(distinct)
-    sums = tm.sums_by_problem(differences.to_numpy(), codes, cells, count, 1)
+    distinct, codes = np.unique(problems, return_inverse=True)
+    cells, count = np.zeros(len(differences), dtype=np.int64), len(distinct)
+    sums = tm.sums_by_problem(differences, codes, cells, count, 1)
     means = tm.means(sums, tm.sums_by_problem(None, codes, cells, count, 1), signed=True)
-    (estimate,) = rows.of_cells(means, level=settings.level, empty=NO_PLACES)
-    p_value = math.nan
-    if count > 1:
-        p_value = st.sign_flip_p(differences, codes, seed=settings.seed)
-    return rows.row(
-        settings,
-        gain(what),
-        FRACTION,
-        rows.within(estimate, -1.0, 1.0),
-        estimand=ESTIMAND,
-        p_value=p_value,
-        **at,
-    )
+    (estimate,) = rows.of_cells(means, level=level, empty=NO_PLACES)
+    return rows.within(estimate, -1.0, 1.0)
+
+
+def pair_share(pairs: Floats, concordant: Floats, problems: Ints, *, level: float) -> st.Estimate:
+    """Concordant pairs of tokens as a share of all pairs, each weighted by its probability."""
+    some = pairs > 0
+    share = _clipped(concordant[some] / pairs[some])
+    return st.proportion(share, problems[some], weights=pairs[some], level=level)
 
 
 def _auroc(what: str, known: pd.DataFrame, at: dict[str, Any], settings: Settings) -> Measurement:
-    """Concordant pairs of tokens as a share of all pairs, each weighted by its probability."""
-    pairs = known[f"pairs_{COLUMNS[what]}"].to_numpy(dtype=np.float64)
-    concordant = known[f"concordant_{COLUMNS[what]}"].to_numpy(dtype=np.float64)
-    some = pairs > 0
-    share = _clipped(concordant[some] / pairs[some])
-    codes = known["code"].to_numpy()[some]
-    estimate = st.proportion(share, codes, weights=pairs[some], level=settings.level)
+    """How often the correct of two tokens has the larger log t/s."""
+    columns = known[[f"{name}_{COLUMNS[what]}" for name in ("pairs", "concordant")]]
+    pairs, concordant = columns.to_numpy(dtype=np.float64).T
+    estimate = pair_share(pairs, concordant, known["code"].to_numpy(), level=settings.level)
     if not estimate.problems and len(known):
         estimate = replace(estimate, note=NO_PAIRS)
     return rows.row(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from decaylab.errors import UserError
-from decaylab.options.declared import common
+from decaylab.options.declared import NEVER, common
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.kinds import PathName
 from decaylab.options.option_values import Must
@@ -40,6 +40,7 @@ class InterventionOptions(DiagnosticOptions):
         "The measurement",
         "The label of --edits that the others are compared with. Default: the first one.",
         metavar="LABEL",
+        identity=NEVER,  # the same continuations, compared otherwise
     )
 
     def check(self) -> None:
