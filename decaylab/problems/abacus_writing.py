@@ -94,9 +94,13 @@ def broken(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
 def beginning(
     problem: AbacusProblem, steps: Sequence[Step], habits: Habits, rng: random.Random
 ) -> str:
-    """The beginning of a response that writes exactly these steps, each with its line's end."""
+    """The beginning of a response that writes exactly these steps.
+
+    It ends with the last step, without the end of its line: behind that, a verbose writer repairs
+    nothing any more, and a concise one does.
+    """
     writer = _Writer(problem, habits, rng)
-    return writer.opening() + "".join(writer.step(step) + "\n" for step in steps)
+    return writer.opening() + "\n".join(writer.step(step) for step in steps)
 
 
 def slip(step: Step, rng: random.Random) -> Step:
