@@ -6,6 +6,7 @@
     python benchmarks/coverage.py --part hand_back          # hand-back: gain, share, controls
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
+    python benchmarks/coverage.py --part truth              # token truth and interventions
     python benchmarks/coverage.py --part values             # AUROC and correlations of values
     python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 13 minutes
     python benchmarks/coverage.py --part paired --draws 4000
@@ -24,7 +25,10 @@ from collections.abc import Sequence
 import pandas as pd
 from timing import RESULTS, parser
 
-PARTS = ("along_rollouts", "bins", "hand_back", "paired", "seconds", "values", "verdicts")
+PARTS = (
+    *("along_rollouts", "bins", "hand_back", "paired", "seconds", "truth", "values"),
+    "verdicts",
+)
 TOY_DRAWS = 3
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from decaylab.api.commands import category_kl as category_kl
     from decaylab.api.commands import compare as compare
     from decaylab.api.commands import evaluate as evaluate
+    from decaylab.api.commands import interventions as interventions
     from decaylab.api.commands import plan as plan
     from decaylab.api.commands import position_kl as position_kl
     from decaylab.api.commands import prefix_decay as prefix_decay
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from decaylab.api.commands import signals as signals
     from decaylab.api.commands import submode as submode
     from decaylab.api.commands import sweep as sweep
+    from decaylab.api.commands import token_truth as token_truth
     from decaylab.api.commands import train as train
     from decaylab.api.commands import values as values
     from decaylab.api.drawing import catalogue as catalogue
@@ -66,9 +68,10 @@ if TYPE_CHECKING:
 
 HOMES = {
     "decaylab.api.commands": (
-        *("behaviour", "category_kl", "compare", "evaluate", "plan", "position_kl"),
+        *("behaviour", "category_kl", "compare", "evaluate", "interventions", "plan"),
+        "position_kl",
         *("prefix_decay", "preflight", "read_rollouts", "served_kl", "signals", "submode"),
-        *("sweep", "train", "values"),
+        *("sweep", "token_truth", "train", "values"),
     ),
     "decaylab.api.columns": ("columns",),
     "decaylab.api.results": ("Run", "open_run", "show"),

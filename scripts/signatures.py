@@ -91,6 +91,8 @@ PAGES = {
     "served-kl": Page(
         "Run", SCORED, "dl.served_kl(teacher='Qwen/Qwen3-32B', problems='math500').measurements"
     ),
+    "token-truth": Page("Run", RUN, "dl.token_truth(limit=100).figure()"),
+    "interventions": Page("Run", RUN, "dl.interventions(chain_steps=[1, 3]).measurements"),
     "values": Page("Run", SCORED, "dl.values(limit=100, draws=8).figure()"),
     "behaviour": Page("Run", RUN, "dl.behaviour('runs/esr').rollouts"),
     "evaluate": Page("Run", RUN, "dl.evaluate('runs/esr', samples=4).verdict"),

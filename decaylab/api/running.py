@@ -109,6 +109,20 @@ def _served_kl(options: Any, spoken: str, reporter: Reporter) -> Run:
     return Run(served_kl.served_kl(options, spoken=spoken, reporter=reporter).folder, "served-kl")
 
 
+def _token_truth(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import token_truth
+
+    result = token_truth.token_truth(options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, "token-truth")
+
+
+def _interventions(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import interventions
+
+    result = interventions.interventions(options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, "interventions")
+
+
 def _values(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands import values
 
@@ -164,6 +178,8 @@ RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
     "prefix-decay": _prefix_decay,
     **{command: partial(_diagnose, command) for command in DIAGNOSTICS},
     "served-kl": _served_kl,
+    "token-truth": _token_truth,
+    "interventions": _interventions,
     "values": _values,
     "train": _train,
     "sweep": _sweep,

@@ -40,15 +40,31 @@ from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import (
+    ACCURACY,
     ALL,
+    ALREADY_WRONG,
     BASE,
+    BEHIND_WRONG,
+    BROKEN,
+    CONSISTENCY,
+    CONTENT,
+    CORRECT_SO_FAR,
     FRESH,
     MASS,
     MEAN_KL,
     OPEN,
+    REPAIR,
+    REPAIRED,
+    STUDENT,
+    STYLE,
     SURVIVORS,
     TEACHER,
+    TRUTH,
     VALUE_ADVANTAGE,
+    against,
+    effect,
+    gain,
+    of_policy,
 )
 
 LINES, NAMED = 3, 3  # sentences, and students that one of them names
@@ -245,6 +261,58 @@ def _served(run: FoundRun) -> Lines:
         )
 
 
+def _truth(run: FoundRun) -> Lines:
+    """What one token by the teacher is worth, before an error and behind one."""
+    whole = {"view": FRESH, "checkpoint": BASE, "position_low": 0.0, "position_high": math.inf}
+    right = {**whole, "condition": CORRECT_SO_FAR}
+    gained = _first(run, gain(TRUTH), **right)
+    masses = [_first(run, of_policy(TRUTH, who), **right) for who in (STUDENT, TEACHER)]
+    if gained and masses[0] and masses[1]:
+        yield (
+            f"Where the prefix is correct so far, the teacher gives {percent(masses[1])} to tokens "
+            f"that are true to the problem, the student {percent(masses[0])}: one token by the "
+            f"teacher is worth {points(gained)}{p_words(gained)}."
+        )
+    wrong = {**whole, "condition": ALREADY_WRONG}
+    completes = _first(run, of_policy(CONSISTENCY, TEACHER), **wrong)
+    repairs = _first(run, of_policy(REPAIR, TEACHER), **{**whole, "condition": BEHIND_WRONG})
+    if completes and repairs:
+        yield (
+            f"In a chain that is already wrong, the teacher gives {percent(completes)} to the "
+            "result of the equation as it was written; right behind the first error it opens a "
+            f"repair in {percent(repairs)}."
+        )
+
+
+def _interventions(run: FoundRun) -> Lines:
+    """What repairing the first wrong step is worth, and content and style of made prefixes."""
+    at = {"view": TEACHER, "category": "all steps"}
+    repaired = _first(run, effect(ACCURACY), condition=REPAIRED, **at)
+    broken = _first(run, effect(ACCURACY), condition=BROKEN, **at)
+    if repaired and broken:
+        yield (
+            f"Behind the student's first wrong step, repairing it changes the teacher's accuracy "
+            f"by {points(repaired)}{p_words(repaired)}; breaking a correct step by "
+            f"{points(broken)}{p_words(broken)}."
+        )
+    made = {"view": TEACHER, "checkpoint": ""}
+    content = [*pick(run.measurements, effect(ACCURACY), condition=CONTENT, **made)]
+    style = [*pick(run.measurements, effect(ACCURACY), condition=STYLE, **made)]
+    if content and style:
+        longest, beside = content[-1], style[-1]
+        yield (
+            f"Of made prefixes ({longest.category}), correct against wrong content is worth "
+            f"{points(longest)}{p_words(longest)} to the teacher, the student's against the "
+            f"teacher's style {points(beside)}{p_words(beside)}."
+        )
+    for row in pick(run.measurements, effect(ACCURACY), view=TEACHER):
+        if row.condition.startswith(against("")):
+            yield (
+                f"The teacher's accuracy behind {row.category} differs from that "
+                f"{row.condition} by {points(row)}{p_words(row)}."
+            )
+
+
 # Rollouts
 
 
@@ -329,6 +397,8 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "submode": _submode,
     "signals": _signals,
     "served-kl": _served,
+    "token-truth": _truth,
+    "interventions": _interventions,
     "behaviour": _behaviour,
     "evaluate": _evaluation,
     "values": _values,

@@ -12,6 +12,7 @@ from decaylab.cli.registering import command
 from decaylab.errors import UserError
 from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.intervening import InterventionOptions
 from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
@@ -181,6 +182,47 @@ def served_kl(options: DiagnosticOptions, output: Output) -> None:
     from decaylab.commands import served_kl as served
 
     result = served.served_kl(options, spoken=typed(), reporter=output.reporter)
+    output.run(result)
+
+
+@command
+def token_truth(options: DiagnosticOptions, output: Output) -> None:
+    """Measure the mass on correct tokens where a step is decided.
+
+    Needs problems whose steps are known: abacus. At the token with which the result of each written
+    step begins: how much probability student and teacher give to tokens that are true to the
+    problem, and to tokens that are consistent with the equation as it was written, even on a wrong
+    number; by position, and apart for prefixes correct so far, repaired and already wrong. Behind
+    each step: the chance that a repair opens, after a correct step and after a wrong one. A teacher
+    that completes the student's error is consistent, and does not repair.
+
+    Examples:
+        decaylab token-truth  # the pair that ships with decaylab
+        decaylab token-truth runs/esr --bins 0,40,80,120
+    """
+    from decaylab.commands import token_truth as truth
+
+    output.run(truth.token_truth(options, spoken=typed(), reporter=output.reporter))
+
+
+@command
+def interventions(options: InterventionOptions, output: Output) -> None:
+    """Measure what content and style of a prefix do.
+
+    On problems whose steps are known (abacus): the same first steps, correct or wrong, in the
+    student's or the teacher's style, continued by both policies: main effects and interaction on
+    accuracy, and on the KL of what the student writes behind them. And rollouts of the student with
+    their first wrong step repaired, or a correct one broken, beside the same prefix as it was
+    written. `--edits FILE` measures prefixes of your own on any problem set, by label.
+
+    Examples:
+        decaylab interventions  # the pair that ships with decaylab
+        decaylab interventions --chain-steps 1,4 --limit 100
+        decaylab interventions --edits prefixes.csv --reference original --problems math500
+    """
+    from decaylab.commands import interventions as intervening
+
+    result = intervening.interventions(options, spoken=typed(), reporter=output.reporter)
     output.run(result)
 
 

@@ -56,6 +56,8 @@ FIGURES = {
     "category-kl": (RunFigure("category_kl", publication.kl_by_category),),
     "submode": (RunFigure("submode", publication.submode),),
     "signals": (RunFigure("signals", publication.three_signals),),
+    "token-truth": (RunFigure("token_truth"),),
+    "interventions": (RunFigure("interventions"),),
     "behaviour": (RunFigure("behaviour", publication.response_length),),
     "evaluate": (RunFigure("evaluation", name="evaluate"),),
     "values": (RunFigure("values"),),

@@ -20,7 +20,7 @@ from decaylab.problems import given_rows
 
 MEASURING = (
     *("prefix-decay", "position-kl", "category-kl", "submode", "signals"),
-    *("behaviour", "evaluate", "values"),
+    *("token-truth", "interventions", "values", "behaviour", "evaluate"),
 )
 """The commands that take a model in memory in every role."""
 ROLES = ("student", "teacher")

@@ -18,6 +18,7 @@ from decaylab.options.declared import (
 )
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.folder_names import RECORDED_APART
+from decaylab.options.intervening import InterventionOptions
 from decaylab.options.measuring import FileOptions, Options
 from decaylab.options.planning import PlanOptions
 from decaylab.options.sweeping import SweepOptions
@@ -52,8 +53,9 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
     Options: ("prefix-decay", "preflight"),
     DiagnosticOptions: (
         *("position-kl", "category-kl", "submode", "signals", "served-kl"),
-        *("behaviour", "evaluate"),
+        *("token-truth", "behaviour", "evaluate"),
     ),
+    InterventionOptions: ("interventions",),
     ValuesOptions: ("values",),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),
@@ -63,6 +65,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
 RUNS_OF: dict[type[Any], tuple[str, ...]] = {
     Options: (DECAY,),
     DiagnosticOptions: (DIAGNOSTIC,),
+    InterventionOptions: (DIAGNOSTIC,),
     ValuesOptions: (DIAGNOSTIC,),
     TrainOptions: (TRAINED,),
     SweepOptions: (SWEEP, TRAINED),

@@ -70,15 +70,15 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "measured.",
         (),
         argument=True,
-        without=("values",),
+        without=("interventions", "values"),
         metavar="CHECKPOINT",
     )
     bins: Bins | None = option(
         "The measurement",
         "Lower ends of the position bins, starting at 0, such as 0,50,100,200. The last bin has no "
         "upper end.",
-        only=("position-kl", "category-kl", "signals", "served-kl"),
-        common=("position-kl",),
+        only=("position-kl", "category-kl", "signals", "served-kl", "token-truth"),
+        common=("position-kl", "token-truth"),
     )
     rollout_length: Count | None = common(
         "The measurement",
@@ -162,7 +162,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
         "Default: every in evaluate, last elsewhere.",
-        without=("served-kl", "values"),
+        without=("served-kl", "interventions", "values"),
         common=("evaluate",),
         metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity

@@ -54,8 +54,10 @@ TOKEN_COMMANDS = ("position-kl", "category-kl", "submode", "signals")
 NOT_SAMPLING = ("rollouts", "preflight")
 NO_RESULTS = ("rollouts", "preflight", "plan")
 NOT_READING = ("preflight", "evaluate", "train", "sweep")
-SCORING = (*TOKEN_COMMANDS, "values")  # exactly, by both policies
-DIAGNOSTICS = (*SCORING, "served-kl", "behaviour", "evaluate")
+NEW_MEASURES = ("token-truth", "interventions", "values")
+UNPUBLISHED = ("served-kl", *NEW_MEASURES)  # the paper has no such numbers
+SCORING = (*TOKEN_COMMANDS, *NEW_MEASURES)  # exactly, by both policies
+DIAGNOSTICS = (*TOKEN_COMMANDS, *UNPUBLISHED, "behaviour", "evaluate")
 MEASURE = ("prefix-decay", *DIAGNOSTICS)
 
 
@@ -384,7 +386,7 @@ class PairOptions:
         "The run",
         "Draw the published numbers behind the measured ones.",
         False,
-        without=(*NO_RESULTS, "served-kl", "values", "evaluate", "train"),
+        without=(*NO_RESULTS, *UNPUBLISHED, "evaluate", "train"),
         identity=NEVER,
     )
 

@@ -90,9 +90,7 @@ def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
     The last equation may be cut off anywhere. It counts as wrong once no ending can make it
     correct. A wrong step counts as repaired once its restatement is complete.
     """
-    text = response
-    for notation, sign in _SIGNS:
-        text = notation.sub(partial(_padded, sign), text)
+    text = with_plain_signs(response)
     written: list[WrittenStep] = []
     behind = 0
     for run in _RUN.finditer(text):
@@ -114,6 +112,13 @@ def check_steps(response: str, steps: Sequence[Step]) -> StepCheck:
         if verdict == "unread":
             break
     return StepCheck(tuple(written), _boxed_wrong(response, steps[-1].right))
+
+
+def with_plain_signs(text: str) -> str:
+    """The text with every notation of a sign as one of + - * /; no character moves."""
+    for notation, sign in _SIGNS:
+        text = notation.sub(partial(_padded, sign), text)
+    return text
 
 
 def _padded(sign: str, found: re.Match[str]) -> str:

@@ -67,7 +67,7 @@ def respond(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
         if rng.random() < habits.slips[writer.verbose]:
             wrong = slip(step, rng)
             text += writer.step(wrong)
-            rest = _going_on(wrong.right, steps[place + 1 :])
+            rest = going_on(wrong.right, steps[place + 1 :])
             # Draws no random number if unnoticed is 0, to keep seeded responses stable.
             if rest is not None and habits.unnoticed and rng.random() < habits.unnoticed:
                 steps[place:] = [wrong, *rest]
@@ -91,6 +91,18 @@ def broken(problem: AbacusProblem, habits: Habits, rng: random.Random) -> str:
     return writer.opening() + "".join(lines) + writer.step(wrong)
 
 
+def beginning(
+    problem: AbacusProblem, steps: Sequence[Step], habits: Habits, rng: random.Random
+) -> str:
+    """The beginning of a response that writes exactly these steps.
+
+    It ends with the last step, without the end of its line: behind that, a verbose writer repairs
+    nothing any more, and a concise one does.
+    """
+    writer = _Writer(problem, habits, rng)
+    return writer.opening() + "\n".join(writer.step(step) for step in steps)
+
+
 def slip(step: Step, rng: random.Random) -> Step:
     """The step with a wrong result, at least 1."""
     while True:
@@ -106,7 +118,7 @@ def slip(step: Step, rng: random.Random) -> Step:
             return replace(step, right=wrong)
 
 
-def _going_on(value: int, steps: Sequence[Step]) -> list[Step] | None:
+def going_on(value: int, steps: Sequence[Step]) -> list[Step] | None:
     """The same operations from another value; None if a result would be below 1 or a fraction."""
     chain = []
     for step in steps:

@@ -30,6 +30,8 @@ CORRECTIVE_GAIN, USABLE_SHARE = "corrective_gain", "usable_share"
 CONTINUATION_GAIN, TEACHER_FINISHED = "continuation_gain", "teacher_finished_share"
 CONTINUATION_TOKENS, MEAN_KL = "continuation_tokens", "mean_reverse_kl"
 SECONDS_A_ROLLOUT = "seconds_per_rollout"
+# Of the tokens at which a step is decided: `decaylab.analyses.token_truth`
+TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"
 
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
@@ -59,6 +61,8 @@ MEAN_OVER_PROBLEMS = "mean over problems"
 # Conditions of teacher continuations
 STUDENT_PREFIX, OWN_PREFIX, SWAPPED = "student-prefix", "own-prefix", "swapped"
 CORRECT_SO_FAR, ALREADY_WRONG = "correct-so-far", "already-wrong"
+REPAIRED = "repaired"  # correct so far, with a step that was wrong at first
+BEHIND_CORRECT, BEHIND_WRONG = "behind-correct", "behind-wrong"  # right behind such a step
 ENDED_RIGHT, ENDED_WRONG = "ended-right", "ended-wrong"
 ALL = "all"
 TEST, VALIDATION = "test", "validation"  # the problems of a trace of accuracies
@@ -88,6 +92,13 @@ ALL_PREFIXES, SAME_POSITION = "all prefixes", "same position"
 SAME_PROBLEM = "same position of the same problem"
 COMPARISONS = (ALL_PREFIXES, SAME_POSITION, SAME_PROBLEM)
 
+# Prefixes that were made or changed, and what their effects are of
+MADE, BROKEN, EDIT = "made", "broken", "edit"  # and REPAIRED, of a wrong step
+AS_WRITTEN, CHANGED = "as-written", "changed"
+CORRECT, WRONG = "correct", "wrong"  # content
+STUDENT_STYLE, TEACHER_STYLE = "student-style", "teacher-style"
+CONTENT, STYLE, INTERACTION = "content", "style", "interaction"
+
 # The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"
 
@@ -105,6 +116,26 @@ def change(what: str) -> str:
 def difference(what: str) -> str:
     """The name of a quantity's difference between two runs on the same problems."""
     return f"{what}_difference"
+
+
+def of_policy(what: str, policy: str) -> str:
+    """The name of a quantity of student or teacher, such as ``student_truth``."""
+    return f"{policy}_{what}"
+
+
+def gain(what: str) -> str:
+    """The name of the teacher's probability minus the student's."""
+    return f"{what}_gain"
+
+
+def effect(what: str) -> str:
+    """The name of a quantity's difference between two kinds of prefixes."""
+    return f"{what}_effect"
+
+
+def auroc(what: str) -> str:
+    """The name of how well log t/s tells correct tokens from wrong ones."""
+    return f"{what}_auroc"
 
 
 def against(run: str) -> str:

@@ -7,12 +7,22 @@ from dataclasses import replace
 
 from decaylab.runs import made
 from decaylab.runs.found_runs import COMPARISON, FoundRun
-from decaylab.tables import compare, diagnostics, prefix_decay, sweep, values
+from decaylab.tables import (
+    compare,
+    diagnostics,
+    interventions,
+    prefix_decay,
+    sweep,
+    token_truth,
+    values,
+)
 from decaylab.tables.page import Page, print_page
 
 PAGES: Mapping[str, Callable[[FoundRun], Page]] = {
     "prefix-decay": prefix_decay.page,
     **dict.fromkeys(diagnostics.PAGES, diagnostics.page),
+    token_truth.COMMAND: token_truth.page,
+    interventions.COMMAND: interventions.page,
     "values": values.page,
     "sweep rollout-length": sweep.page,
     "sweep selector": sweep.page,

@@ -41,7 +41,7 @@ NAMES = {BASE: "student (base)", TEACHER: "teacher"}
 WHOLE: dict[str, Any] = {"position_low": 0.0, "position_high": math.inf}
 NOWHERE = {"position_low": math.nan, "position_high": math.nan, "category": "", "token": ""}
 # Quantities printed with a sign. What could have been detected has none.
-SIGNED = re.compile(r"(?!.*detectable).*(_change|_difference|_gain|_minus_[a-z]+)")
+SIGNED = re.compile(r"(?!.*detectable).*(_change|_difference|_gain|_effect|_minus_[a-z]+)")
 
 
 class Source:

@@ -191,11 +191,15 @@ class Scorer:
         policy = self.student if np.isnan(columns["student_entropy"][place]) else self.teacher
         for rollout in rollouts:
             if place < len(rollout.response):
-                raise UserError(
-                    f"NaN in the logits of {policy.name} at response position {place} of rollout "
-                    f"{rollout.rollout_id}; try --dtype float32"
-                )
+                self._raise_nan(policy, rollout.rollout_id, place)
             place -= len(rollout.response)
+
+    @staticmethod
+    def _raise_nan(policy: Policy, rollout_id: str, position: int) -> None:
+        raise UserError(
+            f"NaN in the logits of {policy.name} at response position {position} of rollout "
+            f"{rollout_id}; try --dtype float32"
+        )
 
 
 def check_readable(rollout: Rollout, vocabulary: SharedVocabulary) -> None:

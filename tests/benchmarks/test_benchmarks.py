@@ -166,7 +166,9 @@ def test_continuations(results: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "decaylab must be among them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", ["along_rollouts", "hand_back", "paired", "seconds", "values"])
+@pytest.mark.parametrize(
+    "part", ["along_rollouts", "hand_back", "paired", "seconds", "truth", "values"]
+)
 def test_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("coverage", results, "--part", part)
     assert f"{part}: 3 draws a case" in capsys.readouterr().out

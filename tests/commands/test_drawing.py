@@ -49,6 +49,8 @@ def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None
         *([name, *cached] for name in ("position-kl", "category-kl", "submode", "signals")),
         *([name, *small, *cached[-2:]] for name in ("behaviour", "evaluate")),
         [*decay, *own_teacher, "--problems", "abacus"],
+        ["token-truth", *small, *cached[-2:], "--max-tokens", "40"],
+        ["interventions", *small, *cached[-2:], "--max-tokens", "90", "--chain-steps", "1"],
         ["compare", str(tmp_path / "0"), str(tmp_path / "7"), "--quiet"],
         ["sweep", "rollout-length", "--values", "5", "--seeds", "1"],
         ["sweep", "selector", "--values", "prefix", "--budget", "5", "--seeds", "1"],

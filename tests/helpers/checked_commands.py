@@ -28,10 +28,11 @@ SHELL = ("cd", "export", "git", "apt-get")
 OF_THE_READER = (
     *("mine.jsonl", "theirs.jsonl", "numina.jsonl", "train.jsonl", "gsm8k_test.jsonl"),
     "verdicts.jsonl",
+    "prefixes.csv",
     *("completions_00042.parquet", "test.parquet", "report.html", "look.html", "mine.toml"),
 )
 """Files that a reader has, or that a command writes."""
-SUFFIXES = re.compile(r"[\w./-]+\.(jsonl?|parquet|toml|ya?ml|py|sh|ipynb|html|eval|txt|md)")
+SUFFIXES = re.compile(r"[\w./-]+\.(jsonl?|csv|parquet|toml|ya?ml|py|sh|ipynb|html|eval|txt|md)")
 FOLDERS = ("benchmarks", "data", "decaylab", "docs", "notebooks", "scripts", "tests")
 
 

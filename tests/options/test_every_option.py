@@ -21,6 +21,7 @@ from decaylab.options import declared, option_values
 from decaylab.options.command_options import COMMANDS, KINDS
 from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
+from decaylab.options.intervening import InterventionOptions
 from decaylab.options.measuring import Options
 from decaylab.options.option_values import flag
 from decaylab.options.sweeping import SweepOptions
@@ -31,6 +32,7 @@ SPECIAL: dict[str, Any] = {
     "columns": {"question": "q", "answer": "deep.path"},
     "template_kwargs": {"mode": "fast"},
     "bins": (0, 7, 9),
+    "chain_steps": (2, 4),
     "prefix_lengths": (0, 3),
     "grid": (0, 3),
     "controls": ("reverse", "swapped"),
@@ -60,11 +62,11 @@ GRADED = {"answer_rule", "thought_marks", "no_sandbox", "verdicts"}
 RESUMES: dict[str, tuple[Any, set[str]]] = {
     declared.DECAY: (Options, MACHINE | GRADED | {"level"}),
     declared.DIAGNOSTIC: (
-        DiagnosticOptions,
+        InterventionOptions,  # those of all diagnostics, and its own
         MACHINE
         | GRADED
         | {"top_ids", "cache", "batch_tokens", "advise", "evidence", "view_rollouts"}
-        | {"checkpoint_rule"},
+        | {"checkpoint_rule", "reference"},
     ),
     declared.TRAINED: (
         TrainOptions,
@@ -299,6 +301,7 @@ def test_every_option_is_declared_whole() -> None:
 MADE_BY = {
     "prefix-decay": (declared.DECAY,),
     **dict.fromkeys(KINDS[DiagnosticOptions], (declared.DIAGNOSTIC,)),
+    **dict.fromkeys(KINDS[InterventionOptions], (declared.DIAGNOSTIC,)),
     "values": (declared.DIAGNOSTIC,),
     "train": (declared.TRAINED,),
     "sweep": (declared.SWEEP, declared.TRAINED),
