@@ -81,12 +81,14 @@ def reporting_page(runs: list[FoundRun]) -> str:
 
 def test_what_no_run_holds_is_missing_and_what_needs_no_run_is_not(runs: list[FoundRun]) -> None:
     missing = {item.name for item in gallery.missing(runs)}
-    assert missing == {"case-study"}  # rollouts to look at are not committed
+    # Rollouts to look at are not committed, and no committed run hands back.
+    assert missing == {"case-study", "hand-back"}
     assert "mode-seeking" in {one.name for one in gallery.entries([])}
 
 
 @pytest.mark.parametrize(
-    "name", [one.name for one in FIGURES if one.name not in ("case-study", "mode-seeking")]
+    "name",
+    [one.name for one in FIGURES if one.name not in ("case-study", "mode-seeking", "hand-back")],
 )
 @pytest.mark.parametrize("width", gallery.WIDTHS)
 def test_every_figure_is_drawn_at_both_widths_with_the_published_numbers(
