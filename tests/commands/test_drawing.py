@@ -48,8 +48,9 @@ def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None
         [*decay],
         *([name, *cached] for name in ("position-kl", "category-kl", "submode", "signals")),
         *([name, *small, *cached[-2:]] for name in ("behaviour", "evaluate")),
+        ["values", *small, *cached[-2:], "--grid", "0,4", "--draws", "2"],
         [*decay, *own_teacher, "--problems", "abacus"],
-        ["compare", str(tmp_path / "0"), str(tmp_path / "7"), "--quiet"],
+        ["compare", str(tmp_path / "0"), str(tmp_path / "8"), "--quiet"],
         ["sweep", "rollout-length", "--values", "5", "--seeds", "1"],
         ["sweep", "selector", "--values", "prefix", "--budget", "5", "--seeds", "1"],
     ]
