@@ -5,6 +5,7 @@
     python benchmarks/coverage.py --part bins               # KL of a position bin, and its change
     python benchmarks/coverage.py --part paired             # paired differences of accuracies
     python benchmarks/coverage.py --part seconds            # seconds a step whose noise lasts
+    python benchmarks/coverage.py --part values             # AUROC and correlations of values
     python benchmarks/coverage.py --part verdicts --draws 1000   # wrong verdicts, 13 minutes
     python benchmarks/coverage.py --part paired --draws 4000
 
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 import pandas as pd
 from timing import RESULTS, parser
 
-PARTS = ("along_rollouts", "bins", "paired", "seconds", "verdicts")
+PARTS = ("along_rollouts", "bins", "paired", "seconds", "values", "verdicts")
 TOY_DRAWS = 3
 
 

@@ -14,19 +14,18 @@ problem) compare the rollouts of one problem at one position.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, stdtrit
+from numpy.typing import ArrayLike
+from scipy.special import expit, logit
 
 from decaylab.maths import jackknife
-from decaylab.maths.clusters import Floats, Ints, check_fraction, finite_column
-from decaylab.maths.statistics import ONE_PROBLEM, UNDEFINED, Estimate
+from decaylab.maths.clusters import Floats, Ints, finite_column
+from decaylab.maths.statistics import Estimate
 
 METHOD = "jackknife over problems, logit"
 NO_PAIRS = "no pair of a right and a wrong continuation: undefined"
-NO_SPREAD = "the same without each problem: no interval"
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,14 @@ class _Pairs:
 
     @property
     def value(self) -> float:
-        return self.concordant / self.number
+        return self.concordant / self.number if self.number else np.nan
 
     @property
     def replicates(self) -> Floats:
-        """The AUROC without each problem; NaN where no pair is left."""
-        left = self.number - self.number_of
-        share = (self.concordant - self.concordant_of) / np.where(left > 0, left, 1.0)
+        """The AUROC without each problem that takes part in a pair; NaN where no pair is left."""
+        some = self.number_of > 0
+        left = self.number - self.number_of[some]
+        share = (self.concordant - self.concordant_of[some]) / np.where(left > 0, left, 1.0)
         return np.where(left > 0, share, np.nan)
 
 
@@ -79,23 +79,17 @@ def auroc(
 
     Source: Mann and Whitney 1947; clustered: Obuchowski 1997, here by the jackknife.
     """
-    check_fraction("level", level)
     items = _items(correct, draws, problems, strata)
     pairs = _pairs(_scores(scores, items), items)
-    rollouts = int(items.draws.sum())
-    if pairs.number == 0:
-        return Estimate(*UNDEFINED, METHOD, pairs.number_of.size, rollouts, NO_PAIRS)
-    taking_part = pairs.number_of > 0
-    count, value = int(taking_part.sum()), pairs.value
-    error = jackknife.standard_error(pairs.replicates[taking_part])
-    if count < 2 or not error > 1e-12 or not 0 < value < 1:
-        reason = ONE_PROBLEM if count < 2 else NO_SPREAD
-        if np.isnan(error) and count >= 2:
-            reason = jackknife.UNDEFINED_WITHOUT
-        return Estimate(value, *UNDEFINED[:3], METHOD, count, rollouts, reason)
-    reach = float(stdtrit(count - 1, 0.5 + level / 2)) * error / (value * (1 - value))
+    found = jackknife.estimate(
+        pairs.value, pairs.replicates, rollouts=items.rollouts, level=level, note=NO_PAIRS
+    )
+    if np.isnan(found.low):
+        return replace(found, method=METHOD)
+    value = found.value
+    reach = (found.high - value) / (value * (1 - value))
     low, high = expit(logit(value) - reach), expit(logit(value) + reach)
-    return Estimate(value, float(low), float(high), error, METHOD, count, rollouts)
+    return replace(found, low=float(low), high=float(high), method=METHOD)
 
 
 def difference(
@@ -111,12 +105,13 @@ def difference(
     """AUROC of the first score minus that of the second over the same pairs; see `auroc`."""
     items = _items(correct, draws, problems, strata)
     one, other = (_pairs(_scores(scores, items), items) for scores in (first, second))
-    rollouts, taking_part = int(items.draws.sum()), one.number_of > 0
-    replicates = (one.replicates - other.replicates)[taking_part]
-    if one.number == 0:
-        return jackknife.estimate(np.nan, replicates, rollouts=rollouts, level=level, note=NO_PAIRS)
     return jackknife.estimate(
-        one.value - other.value, replicates, rollouts=rollouts, level=level, within=(-1.0, 1.0)
+        one.value - other.value,
+        one.replicates - other.replicates,
+        rollouts=items.rollouts,
+        level=level,
+        within=(-1.0, 1.0),
+        note=NO_PAIRS,
     )
 
 
@@ -130,8 +125,9 @@ class _Items:
     strata: Ints
 
     @property
-    def draws(self) -> Floats:
-        return self.right + self.wrong
+    def rollouts(self) -> int:
+        """Number of continuations."""
+        return int(self.right.sum() + self.wrong.sum())
 
 
 def _items(
@@ -144,7 +140,8 @@ def _items(
         raise ValueError("correct, draws, problems and strata must have one entry per prefix")
     if np.any((right < 0) | (right > drawn)):
         raise ValueError("correct must lie between 0 and draws")
-    return _Items(right, drawn - right, _codes(codes), _codes(groups))
+    codes, groups = (np.unique(each, return_inverse=True)[1] for each in (codes, groups))
+    return _Items(right, drawn - right, codes.astype(np.int64), groups.astype(np.int64))
 
 
 def _scores(scores: ArrayLike, items: _Items) -> Floats:
@@ -154,19 +151,15 @@ def _scores(scores: ArrayLike, items: _Items) -> Floats:
     return column
 
 
-def _codes(values: ArrayLike) -> Ints:
-    return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
-
-
 def _pairs(scores: Floats, items: _Items) -> _Pairs:
     """Sums over the pairs of different prefixes within each stratum, and by problem.
 
     A pair within one problem would be counted from both of its sides: it is taken off once.
     """
-    count = int(items.problems.max(initial=-1)) + 1
+    count = int(items.problems.max(initial=0)) + 1
     below, others = _ranked(scores, items.wrong, items.strata)
     above, more = _ranked(-scores, items.right, items.strata)
-    own = items.strata * max(count, 1) + items.problems
+    own = items.strata * count + items.problems
     inside, fellows = _ranked(scores, items.wrong, own)
 
     def by_problem(values: Floats) -> Floats:
@@ -184,27 +177,10 @@ def _pairs(scores: Floats, items: _Items) -> _Pairs:
 def _ranked(scores: Floats, weights: Floats, strata: Ints) -> tuple[Floats, Floats]:
     """For each item, the weight of the other items of its stratum with lower scores, those with
     equal ones by half; and the weight of all others, [items]."""
-    if scores.size == 0:
-        return np.zeros(0), np.zeros(0)
-    order = np.lexsort((scores, strata))
-    level, group = scores[order], strata[order]
-    total = np.cumsum(weights[order])
-    starts_group = np.r_[True, group[1:] != group[:-1]]
-    starts_tie = starts_group | np.r_[True, level[1:] != level[:-1]]
-    before = np.r_[0.0, total[:-1]]  # the weight ahead of each place
-
-    def from_start(starts: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-        """The weight ahead of each item's run, and up to its end."""
-        place = np.cumsum(starts) - 1
-        first = before[starts]
-        return first[place], np.r_[first[1:], total[-1]][place]
-
-    (group_first, group_end), (tie_first, tie_end) = (
-        from_start(starts_group),
-        from_start(starts_tie),
-    )
-    own = weights[order]
-    lower = (tie_first - group_first) + (tie_end - tie_first - own) / 2
-    found, others = np.empty(scores.size), np.empty(scores.size)
-    found[order], others[order] = lower, group_end - group_first - own
-    return found, others
+    levels, place = np.unique(np.stack([strata, scores], axis=1), axis=0, return_inverse=True)
+    place, group = place.ravel(), levels[:, 0].astype(np.int64)
+    of_level = np.bincount(place, weights)
+    of_group = np.bincount(group, of_level)
+    ahead = np.cumsum(of_level) - of_level - (np.cumsum(of_group) - of_group)[group]
+    lower = ahead[place] + (of_level[place] - weights) / 2
+    return lower, of_group[strata] - weights

@@ -12,6 +12,7 @@ from decaylab.maths.clusters import Floats, check_fraction
 from decaylab.maths.statistics import ALIKE, ONE_PROBLEM, UNDEFINED, Estimate
 
 METHOD = "jackknife over problems"
+ROUNDING = 1e-12
 UNDEFINED_WITHOUT = "undefined without one of the problems: no interval"
 
 
@@ -26,7 +27,8 @@ def standard_error(replicates: Floats) -> float:
     if count < 2 or not np.all(np.isfinite(replicates)):
         return float("nan")
     deviations = replicates - replicates.mean()
-    return float(np.sqrt((count - 1) / count * (deviations @ deviations)))
+    error = float(np.sqrt((count - 1) / count * (deviations @ deviations)))
+    return error if error > ROUNDING else 0.0
 
 
 def estimate(
@@ -46,7 +48,7 @@ def estimate(
         rollouts: behind it.
         level: of the interval.
         within: the possible values, to which the interval is clipped.
-        note: why the value is undefined.
+        note: why the value is undefined, if it is.
     """
     check_fraction("level", level)
     count = replicates.size
@@ -54,8 +56,9 @@ def estimate(
         return Estimate(*UNDEFINED, METHOD, count, rollouts, note)
     error = standard_error(replicates)
     if not error > 0:
-        reason = ONE_PROBLEM if count < 2 else ALIKE if error == 0 else UNDEFINED_WITHOUT
-        return Estimate(value, *UNDEFINED[:3], METHOD, count, rollouts, note or reason)
+        reason = ALIKE if error == 0 else UNDEFINED_WITHOUT
+        reason = ONE_PROBLEM if count < 2 else reason
+        return Estimate(value, *UNDEFINED[:3], METHOD, count, rollouts, reason)
     reach = float(stdtrit(count - 1, 0.5 + level / 2)) * error
     low, high = max(within[0], value - reach), min(within[1], value + reach)
-    return Estimate(value, float(low), float(high), error, METHOD, count, rollouts, note)
+    return Estimate(value, float(low), float(high), error, METHOD, count, rollouts)

@@ -11,6 +11,7 @@ x (r - x) / r^2 / (r - 1) is an unbiased estimate from x right ones of r.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ NOTHING_LEFT = "no variance of the change is left beside sampling noise: undefin
 CONSTANT = "the signal is the same everywhere: undefined"
 NO_CHANGE = "the values do not change: undefined"
 FEW = "fewer than 3 segments: undefined"
+FEWEST, NOTHING = 3, 1e-12
 
 
 @dataclass(frozen=True)
@@ -140,52 +142,42 @@ def change_and_signal(
         raise ValueError("signal, start, end and problems must have one entry per segment")
     place: Ints = np.unique(codes, return_inverse=True)[1].astype(np.int64)
     change = end.values - start.values
-    sums = _Sums.of(x, change, start.noise + end.noise, place)
-    ranks = _Sums.of(rankdata(x), rankdata(change), np.zeros(x.size), place)
+    sums = _sums(x, change, start.noise + end.noise, place)
+    ranks = _sums(rankdata(x), rankdata(change), np.zeros(x.size), place)
     return ChangeAndSignal(
-        _estimated("covariance", sums, level),
-        _estimated("pearson", sums, level),
-        _estimated("pearson", ranks, level, NO_CHANGE),
+        _estimated(_covariance, sums, level, (-np.inf, np.inf)),
+        _estimated(_pearson, sums, level, (-1.0, 1.0)),
+        _estimated(_pearson, ranks, level, (-1.0, 1.0), NO_CHANGE),
     )
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Sums over segments by problem, [6, problems]: 1, x, y, x^2, y^2 - noise, x y; of x and y
-    without their means over all."""
+def _sums(x: Floats, y: Floats, noise: Floats, place: Ints) -> Floats:
+    """Sums over segments by problem, [7, problems]: of 1, x, y, x^2, y^2, x y and the noise of y.
 
-    of_problems: Floats
-    varies: bool
-
-    @classmethod
-    def of(cls, x: Floats, y: Floats, noise: Floats, place: Ints) -> _Sums:
-        varies = x.size > 0 and float(np.ptp(x)) > 0
-        x, y = x - x.mean() if x.size else x, y - y.mean() if y.size else y
-        columns = (np.ones(x.size), x, y, x * x, y * y, x * y, noise)
-        count = int(place.max(initial=-1)) + 1
-        return cls(np.stack([np.bincount(place, one, count) for one in columns]), varies)
-
-    def whole(self) -> Floats:
-        return np.asarray(self.of_problems.sum(axis=1, keepdims=True))
-
-    def without_each(self) -> Floats:
-        return np.asarray(self.whole() - self.of_problems)
+    x and y are taken less their means over all, which changes no moment but spares rounding.
+    """
+    x, y = (each - each.sum() / max(each.size, 1) for each in (x, y))
+    columns = (np.ones(x.size), x, y, x * x, y * y, x * y, noise)
+    return np.stack([np.bincount(place, one) for one in columns])
 
 
-def _estimated(quantity: str, sums: _Sums, level: float, nothing: str = NOTHING_LEFT) -> Estimate:
-    formula = {"covariance": _covariance, "pearson": _pearson}[quantity]
-    whole = sums.whole()
-    number = int(whole[0, 0])
-    replicates, note, within = np.zeros(sums.of_problems.shape[1]), "", (-np.inf, np.inf)
-    if number < 3:
-        return jackknife.estimate(np.nan, replicates, rollouts=number, level=level, note=FEW)
-    value = float(formula(whole)[0])
-    if quantity == "pearson":
-        note, within = nothing if sums.varies else CONSTANT, (-1.0, 1.0)
-    if np.isfinite(value):
-        note = ""
+def _estimated(
+    formula: Callable[[Floats], Floats],
+    sums: Floats,
+    level: float,
+    within: tuple[float, float],
+    nothing: str = NOTHING_LEFT,
+) -> Estimate:
+    whole = sums.sum(axis=1, keepdims=True)
+    number, x, _, squares = whole[:4, 0]
+    value, note = float(formula(whole)[0]), nothing
+    if _moment(number, x, x, squares) <= NOTHING:
+        note = CONSTANT
+    if number < FEWEST:
+        value, note = np.nan, FEW
+    replicates = formula(whole - sums)
     return jackknife.estimate(
-        value, formula(sums.without_each()), rollouts=number, level=level, within=within, note=note
+        value, replicates, rollouts=int(number), level=level, within=within, note=note
     )
 
 
@@ -199,7 +191,7 @@ def _pearson(sums: Floats) -> Floats:
     number, x, y, squares, changes, products, noise = sums
     first = _moment(number, x, x, squares)
     second = _moment(number, y, y, changes) - noise / np.maximum(number, 1)
-    defined = (first > 1e-12) & (second > 1e-12)
+    defined = (first > NOTHING) & (second > NOTHING)
     scale = np.sqrt(np.where(defined, first * second, 1.0))
     return np.where(defined, _moment(number, x, y, products) / scale, np.nan)
 

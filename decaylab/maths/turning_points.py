@@ -67,7 +67,7 @@ def turning_points(
     if np.any((drawn < 1) | (then_drawn < 1)):
         raise ValueError("every end of a segment needs at least 1 draw")
     p_values = np.array([_p_value(*map(int, row)) for row in zip(*columns)], dtype=np.float64)
-    adjusted = false_discovery_control(p_values, method="by") if p_values.size else p_values
+    adjusted = false_discovery_control(p_values, method="by")
     change = then_right / then_drawn - right / drawn
     return TurningPoints(p_values, adjusted, adjusted <= rate, change)
 
@@ -76,6 +76,4 @@ def turning_points(
 def _p_value(right: int, drawn: int, then_right: int, then_drawn: int) -> float:
     """Of the hypothesis that both ends have one chance."""
     table = [[right, then_right], [drawn - right, then_drawn - then_right]]
-    if sum(table[0]) == 0 or sum(table[1]) == 0:
-        return 1.0
-    return min(1.0, float(boschloo_exact(table).pvalue))
+    return float(boschloo_exact(table).pvalue)

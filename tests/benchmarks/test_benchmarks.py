@@ -166,7 +166,7 @@ def test_continuations(results: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "decaylab must be among them" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", ["along_rollouts", "paired", "seconds"])
+@pytest.mark.parametrize("part", ["along_rollouts", "paired", "seconds", "values"])
 def test_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("coverage", results, "--part", part)
     assert f"{part}: 3 draws a case" in capsys.readouterr().out

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, t
 
-from decaylab.maths import auroc
-from decaylab.maths.statistics import ONE_PROBLEM
+from decaylab.maths import auroc, jackknife
+from decaylab.maths.statistics import ALIKE, ONE_PROBLEM
 
 Array = NDArray[Any]
 
 
 def slow(
     scores: Array, correct: Array, draws: Array, keys: list[Any], left_out: Any = None
-) -> float:
-    """Every pair of one right and one wrong continuation of two prefixes, one after another."""
+) -> tuple[float, float]:
+    """The share of concordant pairs and their number: every pair of one right and one wrong
+    continuation of two prefixes, one after another."""
     concordant = number = 0.0
     for i, first in enumerate(scores):
         for j, second in enumerate(scores):
@@ -27,7 +28,7 @@ def slow(
             pairs = correct[i] * (draws[j] - correct[j])
             number += pairs
             concordant += pairs * ((first > second) + 0.5 * (first == second))
-    return concordant / number if number else float("nan")
+    return (concordant / number if number else float("nan")), number
 
 
 def made(seed: int, count: int = 40) -> dict[str, Array]:
@@ -61,13 +62,19 @@ def test_value_and_replicates_are_those_of_a_loop_over_pairs(kind: str, seed: in
     keys = list(zip(groups.tolist(), one["problems"].tolist()))
     data = one["scores"], one["correct"], one["draws"]
     found = auroc.auroc(*data, one["problems"], strata)
-    assert found.value == pytest.approx(slow(*data, keys))
-    without = [slow(*data, keys, problem) for problem in np.unique(one["problems"])]
+    value, number = slow(*data, keys)
+    assert found.value == pytest.approx(value)
+    left_out = [slow(*data, keys, problem) for problem in np.unique(one["problems"])]
+    without = [value for value, pairs in left_out if pairs < number]
     count = len(without)
     error = np.sqrt((count - 1) / count * ((np.array(without) - np.mean(without)) ** 2).sum())
-    if found.problems == count:  # else some problem takes part in no pair
-        assert found.standard_error == pytest.approx(error)
-    assert 0 < found.low < found.value < found.high < 1
+    assert found.problems == count
+    assert found.standard_error == pytest.approx(error)
+    reach = t.ppf(0.975, count - 1) * error / (found.value * (1 - found.value))
+    odds = np.log(found.value / (1 - found.value))
+    assert found.low == pytest.approx(1 / (1 + np.exp(reach - odds)))
+    assert found.high == pytest.approx(1 / (1 + np.exp(-reach - odds)))
+    assert found.rollouts == one["draws"].sum()
 
 
 def test_over_all_prefixes_with_one_draw_each_it_is_the_mann_whitney_statistic() -> None:
@@ -93,7 +100,7 @@ def test_a_score_that_is_the_same_within_each_stratum_scores_one_half_without_an
     )
     assert found.value == 0.5
     assert np.isnan(found.low)
-    assert found.note == auroc.NO_SPREAD
+    assert found.note == ALIKE
 
 
 def test_higher_scores_with_right_answers_are_above_one_half_and_the_reverse_below() -> None:
@@ -133,6 +140,45 @@ def test_without_pairs_or_with_one_problem_it_says_so(
     assert found.note == note
     assert np.isnan(found.low)
     assert np.isnan(found.value) == (note == auroc.NO_PAIRS)
+
+
+def test_problems_without_a_pair_do_not_count() -> None:
+    """Of the third problem's two positions, each has no other prefix."""
+    scores, correct = [0.1, 0.9, 0.3, 0.8, 0.5, 0.6], [0, 1, 2, 1, 2, 0]
+    strata = [0, 0, 0, 0, 1, 2]
+    found = auroc.auroc(scores, correct, [2] * 6, [0, 0, 1, 1, 2, 2], strata)
+    short = auroc.auroc(scores[:4], correct[:4], [2] * 4, [0, 0, 1, 1])
+    assert (found.value, found.low) == (short.value, short.low)
+    assert found.problems == 2
+
+
+def test_two_problems_of_one_pair_each() -> None:
+    """One pair is concordant and one ties: without either, the share is .5 or 1."""
+    problems = [0, 0, 1, 1]
+    found = auroc.auroc([2.0, 1.0, 3.0, 3.0], [1, 0, 1, 0], [1] * 4, problems, problems)
+    assert (found.value, found.problems) == (0.75, 2)
+    assert found.standard_error == pytest.approx(0.25)
+    assert 0 <= found.low < 0.75 < found.high <= 1
+
+
+def test_an_interval_that_hangs_on_one_problem_is_none() -> None:
+    """Without problem 0 there is no right continuation left."""
+    found = auroc.auroc([0.9, 0.1, 0.2], [2, 0, 0], [2, 2, 2], [0, 1, 2])
+    assert found.value == 1.0
+    assert found.note == jackknife.UNDEFINED_WITHOUT
+
+
+def test_a_difference_has_a_t_interval_within_its_range() -> None:
+    one = made(7)
+    rest = one["correct"], one["draws"], one["problems"]
+    found = auroc.difference(one["scores"], -one["scores"], *rest, level=0.9)
+    reach = t.ppf(0.95, found.problems - 1) * found.standard_error
+    assert found.high == pytest.approx(min(1, found.value + reach))
+    assert found.low == pytest.approx(found.value - reach)
+    few = auroc.difference([1.0, 2.0, 0.0], [0.0, 1.0, 3.0], [2, 2, 1], [2, 3, 2], [0, 1, 2])
+    assert few.low == -1 or few.high == 1
+    turned = auroc.difference([0.0, 1.0, 3.0], [1.0, 2.0, 0.0], [2, 2, 1], [2, 3, 2], [0, 1, 2])
+    assert (turned.low, turned.high) == pytest.approx((-few.high, -few.low))
 
 
 def test_no_prefix_is_no_pair() -> None:

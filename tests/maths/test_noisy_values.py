@@ -31,6 +31,14 @@ def test_a_known_value_has_no_noise() -> None:
 def test_a_single_draw_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         Counts.of([1], [1])
+    with pytest.raises(ValueError, match="at least 2"):
+        Counts.of([1], [-2])
+
+
+@pytest.mark.parametrize(("correct", "draws"), [(-1, 2), (3, 2), (2, 0)])
+def test_impossible_counts_are_refused(correct: int, draws: int) -> None:
+    with pytest.raises(ValueError, match="between 0 and draws"):
+        Counts.of([correct], [draws])
 
 
 def test_variance_parts_are_unbiased_by_enumeration() -> None:
@@ -76,6 +84,20 @@ def test_covariance_and_correlations_of_a_hand_sized_case() -> None:
     kept = [np.cov(signal[problems != each], change[problems != each])[0, 1] for each in range(3)]
     error = np.sqrt(2 / 3 * ((kept - np.mean(kept)) ** 2).sum())
     assert found.covariance.standard_error == pytest.approx(error)
+
+
+def test_ends_of_a_correlation_stay_within_its_range_and_the_signal_may_lie_far_from_0() -> None:
+    signal = 1e5 + np.array([0.0, 0.1, 1.0, 0.9, 2.2])
+    start, end = Counts.of([1, 1, 0, 0, 0], [0] * 5), Counts.of([0, 0, 0, 0, 1], [0] * 5)
+    found = change_and_signal(signal, start, end, np.arange(5))
+    assert found.pearson.value == pytest.approx(np.corrcoef(signal, [-1, -1, 0, 0, 1])[0, 1])
+    assert found.pearson.high == 1
+    turned = change_and_signal(-signal, start, end, np.arange(5))
+    assert turned.pearson.low == -1
+    assert turned.pearson.high == pytest.approx(-found.pearson.low)
+    constant = change_and_signal(np.full(5, 37.3), start, end, np.arange(5))
+    assert constant.pearson.note == nv.CONSTANT
+    assert constant.covariance.value == pytest.approx(0, abs=1e-12)
 
 
 def simulated(

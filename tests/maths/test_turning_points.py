@@ -63,13 +63,18 @@ def test_the_false_discovery_rate_holds_where_neighbours_share_their_draws() -> 
 def test_unequal_draws_and_none_at_all() -> None:
     found = turning_points([4], [4], [0], [32])
     assert found.p_values[0] < 0.01
+    assert turning_points([1], [1], [0], [1]).p_values[0] == pytest.approx(0.5)
     assert turning_points([], [], [], []).turns.size == 0
 
 
 def test_impossible_counts_are_refused() -> None:
-    with pytest.raises(ValueError, match="between 0 and the draws"):
-        turning_points([3], [2], [0], [2])
-    with pytest.raises(ValueError, match="at least 1 draw"):
-        turning_points([0], [0], [0], [2])
+    for counts in ((3, 2, 0, 2), (-1, 2, 0, 2), (0, 2, 3, 2), (0, 2, -1, 2)):
+        with pytest.raises(ValueError, match="between 0 and the draws"):
+            turning_points(*([each] for each in counts))
+    for counts in ((0, 0, 0, 2), (0, 2, 0, 0)):
+        with pytest.raises(ValueError, match="at least 1 draw"):
+            turning_points(*([each] for each in counts))
+    with pytest.raises(ValueError, match="one entry per segment"):
+        turning_points([1, 1], [2, 2], [1], [2])
     with pytest.raises(ValueError, match="rate must lie between 0 and 1"):
         turning_points([1], [2], [0], [2], rate=0)
