@@ -48,10 +48,11 @@ def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None
         [*decay],
         *([name, *cached] for name in ("position-kl", "category-kl", "submode", "signals")),
         *([name, *small, *cached[-2:]] for name in ("behaviour", "evaluate")),
+        ["values", *small, *cached[-2:], "--grid", "0,4", "--draws", "2"],
         [*decay, *own_teacher, "--problems", "abacus"],
         ["token-truth", *small, *cached[-2:], "--max-tokens", "40"],
         ["interventions", *small, *cached[-2:], "--max-tokens", "90", "--chain-steps", "1"],
-        ["compare", str(tmp_path / "0"), str(tmp_path / "7"), "--quiet"],
+        ["compare", str(tmp_path / "0"), str(tmp_path / "8"), "--quiet"],
         ["sweep", "rollout-length", "--values", "5", "--seeds", "1"],
         ["sweep", "selector", "--values", "prefix", "--budget", "5", "--seeds", "1"],
     ]

@@ -11,8 +11,10 @@ prefixes = sampled(...)              # the prefixes alone, for thousands of runs
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,18 +30,21 @@ from markov import (
     MarkovEngine,
     MemoryFolder,
     World,
+    decaying_world,
     draw_problems,
     gold,
     grade,
     paths,
 )
 
+from decaylab.analyses import value_signals, values
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import SamplingSettings
 from decaylab.rollouts.stages import Stages, StageSettings
 from decaylab.rollouts.value_draws import ValueDraws, ValuePlan
+from decaylab.runs import measurements
 from decaylab.runs.graded import Judge
-from decaylab.runs.value_prefixes import SCORES, SIGNALS
+from decaylab.runs.value_prefixes import SCORES, SIGNALS, Settings
 
 ANSWERS = np.array([TOKENS.index(letter) for letter in GOLD])
 LOG_RATIO = "log-ratio so far"
@@ -259,3 +264,18 @@ def scored(world: World, rollouts: pd.DataFrame) -> pd.DataFrame:
             rows.append({"rollout_id": row.rollout_id, "position": position, **numbers})
             last = token
     return pd.DataFrame(rows, columns=["rollout_id", "position", *SCORES])
+
+
+def run_like(path: Path, other: Path) -> Path:
+    """A finished run of values of the pair of another run: its record, and measurements of
+    `sampled` prefixes."""
+    law = ValueLaw(decaying_world(), 12, (0, 2, 4))
+    settings = Settings(law.grid, RULE)
+    found = sampled(law, 40, 2, 8, np.random.default_rng(0))
+    parts = values.measure(found, settings), value_signals.measure(found, settings)
+    record = json.loads((other / "run.json").read_text())
+    record["identity"]["diagnostic"] = "values"
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps(record))
+    measurements.write(pd.concat(parts, ignore_index=True), path / "measurements.parquet")
+    return path

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import made_decay
+import markov_values
 import pandas as pd
 import pytest
 from command_line import decaylab
@@ -33,7 +34,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[FoundRun]:
     """What was measured on the embedded pair and is committed; and a comparison made by hand."""
     compared = made_decay.comparison(tmp_path_factory.mktemp("compared"))
-    return [*found_runs.find([MEASURED]), *found_runs.find([compared])]
+    own = tmp_path_factory.mktemp("along") / "values"
+    along = markov_values.run_like(own, MEASURED / "position-kl")
+    return [*found_runs.find([MEASURED, along]), *found_runs.find([compared])]
 
 
 def entry(
