@@ -56,7 +56,8 @@ WORSE = "the teacher that finishes itself is less accurate than the student's ow
 class Settings(estimated.Settings):
     """Settings of the measurement.
 
-    teacher_tokens: the numbers m, ascending, above 0. greedy: rollouts have temperature 0.
+    teacher_tokens: the numbers m, ascending, above 0. greedy: all rollouts were sampled here, at
+    temperature 0.
     """
 
     prefix_lengths: tuple[int, ...]
@@ -125,13 +126,13 @@ class _HandBack:
         yield from self.tested(CORRECTIVE_GAIN, HAND_BACK, asked, _gain)
         for point, handed in asked.items():
             yield from self.beside(point, handed)
-        for count in (0, TO_THE_END):
+        same = IDENTITY if self.settings.greedy else ""
+        for count, note in ((0, same), (TO_THE_END, "")):
             control = self.every([count])
-            note = IDENTITY if self.settings.greedy else ""
             yield from self.tested(CORRECTIVE_GAIN, HAND_BACK_CONTROL, control, _gain, note)
         compared = {point: handed.compared() for point, handed in control.items()}
         what = GAIN_MINUS_CONTINUATION
-        yield from self.tested(what, HAND_BACK_CONTROL, compared, _against_continuation, note)
+        yield from self.tested(what, HAND_BACK_CONTROL, compared, _against_continuation, same)
         yield from self.tested(CONTINUATION_GAIN, STUDENT_PREFIX, compared, _continuation)
 
     def every(self, counts: Sequence[float]) -> dict[Point, Handed]:

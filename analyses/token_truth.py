@@ -71,13 +71,19 @@ class Settings(rows.Settings):
 def measure(places: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     """Masses, gains and AUROCs of every checkpoint by state, over all positions and by bin.
 
-    p-values are corrected over all gains of one checkpoint at the same positions.
+    p-values are corrected over all gains of one checkpoint at the same positions; those of
+    consistency before an error, which is truth, are not counted again and have none corrected.
     """
     found: list[Measurement] = []
     for checkpoint, table in places.groupby("checkpoint", sort=False):
         found += _of_checkpoint(str(checkpoint), table, settings)
     family = ("checkpoint", "position_low", "position_high")
-    return to_frame(rows.with_holm(found, family))
+    return to_frame(rows.with_holm(found, family, _is_of_its_own))
+
+
+def _is_of_its_own(row: Measurement) -> bool:
+    """Whether a test is not a repetition: before an error consistency is truth, tested once."""
+    return row.what != gain(CONSISTENCY) or row.condition == ALREADY_WRONG
 
 
 def _of_checkpoint(

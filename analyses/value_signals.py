@@ -55,7 +55,7 @@ LEAST_FALL = 0.25
 """Smallest fall of the student's value over a segment that counts as a loss."""
 BY_CONSTRUCTION = "0.5 by construction: the prefixes of a pair have one position"
 OVER_DRAWS = "pairs of a right and a wrong continuation of different prefixes"
-OVER_SEGMENTS = "pairs of a segment that loses value and one that does not"
+OVER_SEGMENTS = "pairs of a fall and a rise between draws at both ends, of different segments"
 BETTER_SIDE = "each signal in the direction in which it knows more"
 
 
@@ -93,9 +93,9 @@ def _place(settings: Settings, **more: Any) -> dict[str, Any]:
 
 
 class _Labels:
-    """Prefixes with right ones of some labels. right, number: [prefixes]."""
+    """Prefixes with right ones of some labels. right, number: counts, [prefixes]."""
 
-    def __init__(self, prefixes: pd.DataFrame, right: Ints, number: Ints) -> None:
+    def __init__(self, prefixes: pd.DataFrame, right: Ints | Floats, number: Ints | Floats) -> None:
         self.prefixes, self.right, self.number = prefixes, right, number
         self.problems = prefixes["problem"].to_numpy()
         positions = prefixes["position"].to_numpy()
@@ -152,7 +152,7 @@ def _knowing(labels: _Labels, signal: str, level: float) -> Floats:
 
 def _falls(between: Segments, settings: Settings) -> Iterator[Measurement]:
     """Segments over which the student's value falls by `LEAST_FALL`: one half of the draws chooses
-    them, the other half measures by how much it fell there."""
+    them, the other half measures by how much it fell there. And which signal knows of falls."""
     start, end = between.both_ends(FIRST_HALF)
     chosen = start - end >= LEAST_FALL - 1e-9
     problems = between.starts["problem"].to_numpy()
@@ -166,6 +166,21 @@ def _falls(between: Segments, settings: Settings) -> Iterator[Measurement]:
         place = _place(settings, view=OPEN, category=f"by {of}")
         yield estimated.row(settings, FALL_CHANGE, FRACTION, mean, **place)
     defined = np.isfinite(between.starts[[*SIGNALS]].to_numpy()).all(axis=1)
-    scored, falls = between.only(defined), chosen[defined].astype(np.int64)
-    labels = _Labels(scored.starts, falls, np.ones_like(falls))
-    yield from _areas(FALL_AUROC, labels, settings, OVER_SEGMENTS)
+    yield from _areas(FALL_AUROC, _fall_labels(between.only(defined)), settings, OVER_SEGMENTS)
+
+
+def _fall_labels(between: Segments) -> _Labels:
+    """Of the pairs of a draw at the start and one at the end of each segment that disagree: falls,
+    from right to wrong, and rises.
+
+    Where the value does not change, both are equally likely whatever the value is, so a signal
+    that knows the value alone scores .5. (A fall of the estimated value is likelier by chance
+    where values lie in the middle.)
+    """
+    start, end = between.start(STUDENT_COUNTS), between.end(STUDENT_COUNTS)
+    drawn = start.draws
+    # A rollout that has ended has its outcome in every draw.
+    end_right = np.where(end.draws > 0, end.correct, end.correct * drawn)
+    falls = start.correct * (drawn - end_right)
+    rises = (drawn - start.correct) * end_right
+    return _Labels(between.starts, falls, falls + rises)

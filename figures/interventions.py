@@ -53,9 +53,10 @@ MADE_PARTS = """correct minus wrong content, student's minus teacher's style; a 
 EDIT_PARTS = "by label of the edits, and against the reference"
 DETAILS = """{parts} ({counts}). {more} {intervals}"""
 MORE = """Interaction: the effect of content in the student's style minus that in the teacher's.
-    Repaired: the first wrong step of a rollout; broken: a correct one before it; each prefix is cut
-    right behind that step. Steps of fewer than 5 problems are in the table alone. KL: the reverse
-    KL of what the student writes behind the prefix."""
+    Repaired: the first wrong step of a rollout; broken: a correct one, before the first wrong one
+    if there is one; each prefix is cut right behind that step. Steps of fewer
+    than 5 problems are in the table alone. KL: the reverse KL of what the student writes behind the
+    prefix."""
 
 
 @style.context()
@@ -90,7 +91,8 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, counts, and how the intervals were made."""
     parts = _parts(measurements)
-    number = counts(measurements, ("problems", "rollouts")).replace("rollouts", "continuations")
+    arms = measurements[measurements.what.isin([ACCURACY, MEAN_KL])]
+    number = counts(arms, ("problems", "rollouts")).replace("rollouts", "continuations")
     return words.filled(
         DETAILS,
         parts=parts[0].upper() + parts[1:],

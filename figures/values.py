@@ -191,7 +191,7 @@ def _aligned(axes: Axes, measurements: pd.DataFrame, letter: str) -> None:
     labels = []
     for (what, rows), shift in zip(curves.items(), shifts(2, 3.0), strict=True):
         look, known = ALIGNED[what], rows[rows.value.notna()]
-        artists.draw(axes, known[LOW], known, look, f"{letter}.{what}", shift=shift)
+        artists.draw(axes, rows[LOW], rows, look, f"{letter}.{what}", shift=shift)
         if len(known):
             end = known.iloc[-1]
             labels.append(style.EndLabel(end[LOW], end.value, look.name, look.colour))

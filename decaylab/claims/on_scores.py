@@ -37,6 +37,8 @@ from decaylab.runs.vocabulary import (
 )
 
 GAIN, HALF = Effect(0.0, POINTS), 0.5
+MOST_TOKENS = 10
+"""More teacher tokens say what its continuation is worth, rather than its scores."""
 
 
 def corrective(run: FoundRun) -> Judged | None:
@@ -45,6 +47,12 @@ def corrective(run: FoundRun) -> Judged | None:
     gains = _of_fewest_tokens(pick(run.measurements, CORRECTIVE_GAIN, condition=HAND_BACK))
     if not gains:
         return None
+    if _count(gains[0]) > MOST_TOKENS:
+        why = (
+            f"{_count(gains[0]):g} teacher tokens say what its continuation is worth, not its "
+            f"scores: hand back {MOST_TOKENS} or fewer (--hand-back 1)."
+        )
+        return Judged(NOT_TESTABLE, why, (*gains,), why)
     retained = pick(run.measurements, RETAINED, condition=STUDENT_PREFIX, view=OPEN)
     decayed = {row.prefix_tokens: row for row in retained if usable(row) and row.high < HALF}
     found = [row for row in gains if row.prefix_tokens in decayed]
@@ -87,6 +95,11 @@ def _of_fewest_tokens(gains: Sequence[Measurement]) -> list[Measurement]:
     return [row for row in gains if row.category == gains[0].category]
 
 
+def _count(gain: Measurement) -> float:
+    """Number of teacher tokens that were handed back."""
+    return float(gain.category.rpartition(" ")[2])
+
+
 def _controls(run: FoundRun) -> list[Measurement]:
     controls = {CORRECTIVE_GAIN: 0, GAIN_MINUS_CONTINUATION: TO_THE_END}
     found: list[Measurement] = []
@@ -97,9 +110,9 @@ def _controls(run: FoundRun) -> list[Measurement]:
 
 
 def _sentence(found: Sequence[Measurement]) -> str:
-    largest = max(found, key=lambda row: row.value)
-    count = largest.category.rpartition(" ")[2]
-    tokens = "1 teacher token changes" if count == "1" else f"{count} teacher tokens change"
+    largest = max(found, key=lambda row: abs(row.value))
+    count = _count(largest)
+    tokens = "1 teacher token changes" if count == 1 else f"{count:g} teacher tokens change"
     lengths = listed(f"{row.prefix_tokens:g}" for row in found)
     return (
         f"Less than half of the teacher's advantage is left at {lengths} tokens; there {tokens} "

@@ -307,9 +307,11 @@ def _interventions(run: FoundRun) -> Lines:
         )
     for row in pick(run.measurements, effect(ACCURACY), view=TEACHER):
         if row.condition.startswith(against("")):
+            reference = row.condition.removeprefix(against(""))
+            differs = "differs" if side(row) else "is not shown to differ"
             yield (
-                f"The teacher's accuracy behind {row.category} differs from that "
-                f"{row.condition} by {points(row)}{p_words(row)}."
+                f"The teacher's accuracy behind {row.category} {differs} from that behind "
+                f"{reference}: {points(row)}{p_words(row)}."
             )
 
 
@@ -373,9 +375,10 @@ def _values(run: FoundRun) -> Lines:
     ]
     if known:
         first, last = known[0], known[-1]
+        later = f", behind {last.prefix_tokens:.0f} by {points(last)}{p_words(last)}"
         yield (
             f"Behind {first.prefix_tokens:.0f} tokens of the student the teacher is ahead of it by "
-            f"{points(first)}, behind {last.prefix_tokens:.0f} by {points(last)}{p_words(last)}."
+            f"{points(first)}{later if len(known) > 1 else p_words(first)}."
         )
     yield on_values.in_line(run)
     yield judged(run, "position-uncertainty")

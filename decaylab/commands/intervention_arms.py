@@ -103,17 +103,11 @@ def pending(
     """The continuations of every arm by one policy.
 
     Raises:
-        UserError: a prefix leaves no token of the budget.
+        UserError: a prefix leaves no token of the budget, or holds the end of the turn.
     """
     for arm in arms:
         ids = tuple(policy.encode(arm.text)) if arm.text else ()
-        room = budget - len(ids)
-        if room < 1:
-            where = f"--edits, line {arm.line}" if arm.line else f"{arm.condition} of a rollout"
-            raise UserError(
-                f"{where}: the prefix has {len(ids)} tokens of {policy.name}, and the budget is "
-                f"{budget}; shorten it, or raise --max-tokens"
-            )
+        _check(arm, ids, policy, budget)
         prompt = prompts[arm.problem.problem_id]
         columns = {
             "prefix_author": "",
@@ -124,5 +118,21 @@ def pending(
         for sample in arm.samples:
             # noise of its own for each policy and arm
             stage = f"interventions/{role}/{arm.condition}"
-            request = Request(prompt, ids, room, stage, arm.problem.problem_id, sample)
+            request = Request(prompt, ids, budget - len(ids), stage, arm.problem.problem_id, sample)
             yield Pending(request, arm.problem, arm.condition, columns, ids)
+
+
+def _check(arm: Arm, ids: Ids, policy: Policy, budget: int) -> None:
+    """Raises UserError if nothing can be written behind a prefix."""
+    where = f"--edits, line {arm.line}" if arm.line else "a prefix of --chain-steps"
+    if len(ids) >= budget:
+        remedy = "shorten it" if arm.line else "lower --chain-steps"
+        raise UserError(
+            f"{where}: the prefix has {len(ids)} tokens of {policy.name}, and the budget is "
+            f"{budget}; {remedy}, or raise --max-tokens"
+        )
+    if set(ids) & set(policy.end_ids):
+        raise UserError(
+            f"{where}: the prefix holds the end-of-turn token of {policy.name}, behind which "
+            "nothing is written; remove it"
+        )

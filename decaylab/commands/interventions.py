@@ -38,7 +38,7 @@ from decaylab.tokens import score_store, task_categories
 from decaylab.tokens.scoring import Rollout
 
 COMMAND = "interventions"
-WITH_STEPS = "abacus"
+WITH_STEPS = ("abacus", "abacus-train")
 STYLES_NOTE = (
     "made prefixes are written in the usual styles of the two writers that the embedded pair "
     "learnt from: student-style is concise, teacher-style is verbose"
@@ -74,7 +74,8 @@ def interventions(
             setup = diagnose.opened(COMMAND, setup, chosen, folder, spoken, **contents)
             rules = task_categories.load(options.task.categories, None)
             study = InterventionStudy(setup, chosen, grader, reporter, rules, engines)
-            rollouts = study.continued(options, own, folder)
+            assert isinstance(setup.options, InterventionOptions)
+            rollouts = study.continued(setup.options, own, folder)  # a file sets the budget
             kl = study.kl_behind(rollouts)
             notes = (*setup.notes, *study.material.notes)
             diagnose.gathered(folder, spoken, notes, study.material)
@@ -93,10 +94,10 @@ def interventions(
 
 def check_problems(options: InterventionOptions) -> None:
     """Raises UserError where there is nothing to make prefixes of."""
-    if not options.edits and options.problems != WITH_STEPS:
+    if not options.edits and options.problems not in WITH_STEPS:
         raise UserError(
             f"{COMMAND} makes prefixes of problems whose steps are known (--problems "
-            f"{WITH_STEPS}), and those of {options.problems} are not; give prefixes of your own "
+            f"{WITH_STEPS[0]}), and those of {options.problems} are not; give prefixes of your own "
             "with --edits FILE (problem, prefix, label)"
         )
 
@@ -142,6 +143,9 @@ class InterventionStudy(Study):
         self.material.notes.append(STYLES_NOTE)
         counts = options.chain_steps
         made = [*intervention_arms.made(self.setup.problems, counts, samples, options.seed)]
+        pair, budget = pair_identity.policies(self.setup), int(options.max_tokens or 0)
+        for role, policy in pair.items():  # what leaves no budget is reported before any sampling
+            [*intervention_arms.pending(made, role, policy, self.setup.prompts[role], budget)]
         wanted, got = len(problems) * len(counts), len({_prefix(arm) for arm in made})
         if got < wanted:
             self.material.notes.append(
@@ -150,7 +154,7 @@ class InterventionStudy(Study):
             )
         base = self._base_rollouts()
         changed = intervention_arms.changed(base, problems, self.setup.student, options.seed)
-        arms = [*made, *self._short_enough(list(changed), int(options.max_tokens or 0))]
+        arms = [*made, *self._short_enough(list(changed), budget)]
         if not arms:
             raise UserError(
                 "there is no prefix to continue: no problem has more steps than --chain-steps, and "

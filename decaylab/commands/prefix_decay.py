@@ -213,7 +213,7 @@ def _handed_back(
         options.prefix_lengths or (0,),
         setup.answer_rule,
         options.hand_back or (),
-        greedy=options.temperature == 0,
+        greedy=options.temperature == 0 and setup.external is None,
         level=options.level,
         seed=options.seed,
         run=folder.path.name,

@@ -43,8 +43,8 @@ from decaylab.tokens.scoring import Rollout, ScoringSettings
 from decaylab.tokens.truth_places import PLACES, SCHEMA, Place, Vocabulary
 
 COMMAND = "token-truth"
-WITH_STEPS = "abacus"
-"""The problem set whose steps are known."""
+WITH_STEPS = ("abacus", "abacus-train")
+"""The problem sets whose steps are known."""
 
 
 def token_truth(
@@ -91,11 +91,11 @@ def check_problems(options: DiagnosticOptions) -> None:
 
     Before models are loaded: the wrong set is the commonest mistake here.
     """
-    if options.problems != WITH_STEPS:
+    if options.problems not in WITH_STEPS:
         raise UserError(
-            f"{COMMAND} needs problems whose steps are known (--problems {WITH_STEPS}), and those "
-            f"of {options.problems} are not; `decaylab values` measures any set by sampling, and "
-            "`decaylab interventions --edits FILE` compares prefixes of your own"
+            f"{COMMAND} needs problems whose steps are known (--problems {WITH_STEPS[0]}), and "
+            f"those of {options.problems} are not; `decaylab values` measures any set by sampling, "
+            "and `decaylab interventions --edits FILE` compares prefixes of your own"
         )
 
 

@@ -35,6 +35,10 @@ from decaylab.runs.vocabulary import STUDENT, TEACHER_VALUE
 from decaylab.tokens import score_store, task_categories
 
 COMMAND = "values"
+GIVEN = (
+    "the rollouts were given: outcomes at their ends and scores of segments are this student's "
+    "only if it wrote them, with the same sampling settings"
+)
 
 
 def values(
@@ -65,6 +69,7 @@ def values(
             material = study.gather(tokens=True, rollouts=False)
             rollouts = study.drawn(folder)
             notes = (*setup.notes, *material.notes, *_notes(rollouts, study.drawing))
+            notes += (GIVEN,) if study.material.given is not None else ()
             diagnose.gathered(folder, spoken, notes, material, answer_rule=setup.answer_rule)
             frame = _measured(study, rollouts, folder)
             frame = diagnose.written(frame, chosen, folder)

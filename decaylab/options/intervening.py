@@ -46,4 +46,8 @@ class InterventionOptions(DiagnosticOptions):
     def check(self) -> None:
         if self.reference and not self.edits:
             raise UserError("--reference only applies with --edits; add --edits FILE")
+        if self.edits and self.rollouts:
+            raise UserError(
+                "--edits brings prefixes of its own, so --rollouts would not be read; leave one out"
+            )
         super().check()

@@ -100,7 +100,8 @@ def edited(text: str, steps: Sequence[Step], rng: random.Random) -> Iterator[Edi
     """The first wrong step of a response repaired, and one of the correct steps before it broken.
 
     Whether a later part of the response repairs the step makes no difference. A result that is the
-    beginning of the correct one is passed over, since more digits could follow.
+    beginning of the correct one is passed over, since more digits could follow; so is a wrong step
+    of another operation or number than the problem's, whose words would still tell the wrong one.
     """
     correct: list[Equation] = []
     for equation in equations(text, steps):
@@ -119,6 +120,8 @@ def _repaired(text: str, equation: Equation, steps: Sequence[Step]) -> Iterator[
     step, cut = _expected(text, equation, steps), text[: equation.end]
     if step is None or check_steps(cut, steps).correct_so_far is not False:
         return
+    if not _same_operation(text[equation.start : equation.end], step):
+        return
     changed = text[: equation.start] + rewritten(text[equation.start : equation.end], step)
     yield Edit(
         "repaired",
@@ -126,6 +129,13 @@ def _repaired(text: str, equation: Equation, steps: Sequence[Step]) -> Iterator[
         verified(cut, steps, correct=False),
         verified(changed, steps, correct=True),
     )
+
+
+def _same_operation(equation: str, step: Step) -> bool:
+    """Whether an equation has the sign and the second number of a step."""
+    found = _PARTS.fullmatch(with_plain_signs(equation))
+    assert found, f"{equation!r} is an equation"
+    return (found[3], int(found[5])) == (step.operator, step.operand)
 
 
 def _broken(
@@ -153,12 +163,8 @@ def _expected(text: str, equation: Equation, steps: Sequence[Step]) -> Step | No
 
 
 def rewritten(equation: str, step: Step) -> str:
-    """An equation with other numbers and sign, in its own notation where the sign stays."""
+    """An equation with the first number and the result of a step, in its own notation."""
     found = _PARTS.fullmatch(with_plain_signs(equation))
     assert found, f"{equation!r} is an equation"
     # no character moves, so the notation of the sign stands between the two numbers
-    between = equation[found.end(1) : found.start(5)]
-    if found[3] != step.operator:
-        space = " " if between != between.strip() else ""
-        between = f"{space}{step.operator}{space}"
-    return f"{step.left}{between}{step.operand}{found[6]}{step.right}"
+    return f"{step.left}{equation[found.end(1) : found.start(7)]}{step.right}"

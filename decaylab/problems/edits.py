@@ -71,7 +71,7 @@ def read(name: str) -> Edits:
         raise UserError(f"--edits {name} must end in {' or '.join(KINDS)}")
     try:
         content = path.read_bytes()
-        text = content.decode()
+        text = content.decode("utf-8-sig")  # spreadsheets write a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
         raise UserError(f"--edits {name}: {reason}") from error
@@ -89,8 +89,10 @@ def _columns() -> str:
 
 def _csv_rows(text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text))
-    for row in reader:
-        yield reader.line_num, row
+    fields, line = reader.fieldnames, reader.line_num + 1
+    for row in reader if fields else ():
+        yield line, row
+        line = reader.line_num + 1  # a text may go over several lines
 
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -111,6 +113,11 @@ def _row(name: str, line: int, row: Mapping[str, Any]) -> Edit:
     if missing:
         raise UserError(
             f"--edits {name}, line {line}: no {missing[0]}; every row needs {_columns()}"
+        )
+    if None in row:
+        raise UserError(
+            f"--edits {name}, line {line}: more values than columns; put a prefix with a comma "
+            "into quotation marks"
         )
     texts = [row[column] for column in COLUMNS]
     odd = next((column for column in COLUMNS if not isinstance(row[column], str)), None)

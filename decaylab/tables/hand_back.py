@@ -30,8 +30,11 @@ GREEDY = (
 )
 
 
-def tables(source: Source, temperature: float) -> Iterator[Table]:
-    """The gains and their controls; none if nothing was handed back."""
+def tables(source: Source, greedy: bool) -> Iterator[Table]:
+    """The gains and their controls; none if nothing was handed back.
+
+    greedy: all rollouts were sampled for this run, at temperature 0.
+    """
     if source.rows(CORRECTIVE_GAIN, condition=HAND_BACK).empty:
         return
     yield Table.of(
@@ -39,7 +42,7 @@ def tables(source: Source, temperature: float) -> Iterator[Table]:
         "rollouts' own outcomes",
         _gains(source),
     )
-    yield Table.of(GREEDY if temperature == 0 else TITLE, _controls(source))
+    yield Table.of(GREEDY if greedy else TITLE, _controls(source))
 
 
 def _gains(source: Source) -> Iterator[Row]:

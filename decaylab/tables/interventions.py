@@ -100,13 +100,18 @@ def _edits(source: Source, what: str) -> Iterator[Row]:
             at = {"category": label, "view": author}
             yield {
                 **{GROUP: words, LABEL: label},
-                **source.line(columns("arm"), {**at, "condition": EDIT}, what),
+                **source.line(_mean_of_label(), {**at, "condition": EDIT}, what),
                 **_difference(source, what, at),
             }
 
 
+def _mean_of_label() -> tuple[Column, ...]:
+    """The columns of a label's mean; the problems beside it are those of the difference."""
+    return tuple(column for column in columns("arm") if column.name != "problems")
+
+
 def _difference(source: Source, what: str, at: Mapping[str, Any]) -> Row:
     """The difference of a label from the reference; empty for the reference itself."""
-    wanted: tuple[Column, ...] = columns("effect")[:2]
+    wanted: tuple[Column, ...] = columns("effect")[:3]
     found = source.values(effect(what), "condition", at=at)
     return source.line(wanted, {**at, "condition": found[0] if found else ""}, what)

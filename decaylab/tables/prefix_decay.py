@@ -53,7 +53,8 @@ def page(run: FoundRun) -> Page:
     source = Source(run.measurements, notes=False)
     identity, options = run.record["identity"], run.options
     rule, samples = source.frame["answer_rule"].iloc[0], options["samples"]
-    handed = [*hand_back.tables(source, options["temperature"])]
+    greedy = options["temperature"] == 0 and not options.get("rollouts")
+    handed = [*hand_back.tables(source, greedy)]
     return Page(
         "Teacher decay",
         f"{options['teacher']} on prefixes of {options['student']}; "

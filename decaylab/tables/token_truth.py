@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from decaylab.claims import one_run
+from decaylab.claims.verdicts import pick
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.vocabulary import (
     ALREADY_WRONG,
@@ -15,8 +16,10 @@ from decaylab.runs.vocabulary import (
     CORRECT_SO_FAR,
     REPAIR,
     REPAIRED,
+    TEACHER,
     TRUTH,
     gain,
+    of_policy,
 )
 from decaylab.tables import terminal
 from decaylab.tables.model import Row, Table
@@ -58,13 +61,20 @@ def page(run: FoundRun) -> Page:
         f"scored at temperature {options['score_temperature']:g}",
         one_run.verdict(run),
         _tables(source),
-        READING,
+        [*READING, *_left_out(run)],
         run.notes,
         terminal.measured_paths(run.folder, run.folder / f"{COMMAND}.png"),
         [f"every place: {run.folder / 'places.parquet'}"],
         carrying=3,
         brackets=f"brackets: {100 * source.frame['level'].iloc[0]:g} % intervals over problems",
     )
+
+
+def _left_out(run: FoundRun) -> Iterator[str]:
+    """Places without a number of one kind, over all positions."""
+    for row in pick(run.measurements, of_policy(CONSISTENCY, TEACHER), **WHOLE):
+        if row.note:
+            yield f"{row.checkpoint}, consistent, {STATES[row.condition]}: {row.note}"
 
 
 def _tables(source: Source) -> Iterator[Table]:

@@ -52,6 +52,12 @@ READING = (
     "has the higher signal; 0.5 is ignorance, below it low values go with right answers. Prefixes "
     "at position 0 have no signal",
     "against position: of two signals, each in the direction in which it knows more",
+    "falls against rises: of draws at both ends of a segment that disagree, from right to wrong or "
+    "from wrong to right; 0.5 where no signal goes with the change of value",
+)
+FIRST_ORDER = (
+    "the covariance is what a small step towards the teacher over the segment changes in the "
+    "student's value there, to first order{}"
 )
 
 
@@ -67,11 +73,22 @@ def page(run: FoundRun) -> Page:
         f"continuations of each prefix by each policy; answer rule {rule}",
         one_run.verdict(run),
         _tables(source, options),
-        [*READING, *_reasons(run)],
+        [*READING, _first_order(options), *_reasons(run)],
         run.notes,
         terminal.measured_paths(run.folder, run.folder / "values.png"),
         carrying=3,
         brackets=BRACKETS.format(100 * source.frame["level"].iloc[0]),
+    )
+
+
+def _first_order(options: dict[str, Any]) -> str:
+    """What the covariance means, and whether these temperatures make it an approximation."""
+    sampled, scored = options["temperature"], options["score_temperature"]
+    if sampled == scored == 1:
+        return FIRST_ORDER.format("")
+    return FIRST_ORDER.format(
+        f", where sampling and scoring are at temperature 1; here {sampled:g} and {scored:g}: an "
+        "approximation"
     )
 
 
@@ -97,7 +114,7 @@ def _tables(source: Source, options: dict[str, Any]) -> Iterator[Table]:
     )
     yield Table.of("Variance of values at a position, taken apart", _variances(source))
     yield Table.of(_falls_title(source), _falls(source))
-    title = "Which signal knows that the next segment loses value? AUROC for a loss"
+    title = "Which signal knows that the next segment loses value? AUROC of falls against rises"
     yield Table.of(title, _signals(source, FALL_AUROC))
     title = "By position as a share of the final length (looks into the future), %"
     yield Table.of(title, _by_share(source))

@@ -135,6 +135,39 @@ def test_one_half_of_the_draws_chooses_and_the_other_one_measures() -> None:
     assert rows(found, "fall_share").value.iloc[0] > 0.2
 
 
+def test_falls_and_rises_are_known_by_no_signal_of_the_value_alone() -> None:
+    """Values that differ and do not change: a fall of the estimate is likelier in the middle."""
+    rng, areas = np.random.default_rng(3), []
+    for _ in range(30):
+        flat = sampled(LAW, 60, 2, DRAWS, rng)
+        flat = flat[flat.position < 4].assign(written=MAX_TOKENS)
+        flat = flat[flat.groupby("rollout_id")["position"].transform("size") == 2]
+        level = rng.choice([0.02, 0.5], len(flat) // 2).repeat(2)
+        right = rng.binomial(8, level)
+        flat = flat.assign(student_right=right, student_draws=8, signal=level)
+        between = segments(flat.reset_index(drop=True), (0, 2))
+        between = between.only(between.starts.position.to_numpy() == 0)
+        labels = value_signals._fall_labels(between)
+        areas.append(labels.area(between.starts["signal"].to_numpy(), BY_POSITION, 0.95).value)
+    assert abs(np.mean(areas) - 0.5) < 4 * np.std(areas) / np.sqrt(30)
+
+
+def test_falls_and_rises_are_pairs_of_draws_that_disagree() -> None:
+    rollouts, tokens = by_hand()
+    between = segments(prefixes(rollouts, tokens, BY_HAND), (0, 2, 4))
+    labels = value_signals._fall_labels(between)
+    for number, (right, all_pairs) in enumerate(zip(labels.right, labels.number, strict=True)):
+        start, drawn = between.starts[["student_right", "student_draws"]].iloc[number]
+        first = [1] * start + [0] * (drawn - start)
+        if between.ended[number]:
+            then = [between.starts.outcome.iloc[number]] * drawn
+        else:
+            end, size = between.ends[["student_right", "student_draws"]].iloc[number]
+            then = [1] * end + [0] * (size - end)
+        pairs = [(a, b) for a in first for b in then]
+        assert (right, all_pairs) == (pairs.count((1, 0)), sum(a != b for a, b in pairs))
+
+
 # By hand: two rollouts, of which the first ends behind 3 tokens and the second reaches the budget
 
 

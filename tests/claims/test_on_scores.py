@@ -72,6 +72,18 @@ def test_the_fewest_tokens_are_judged_and_no_others() -> None:
     assert found([*retained(0.3), *gains(0.3), *gains(0.001, count=10)]).verdict == "holds"
 
 
+def test_many_tokens_say_nothing_about_scores() -> None:
+    one = found([*retained(0.3), *gains(0.3, count=40)])
+    assert one.verdict == "not testable here"
+    assert "40 teacher tokens say what its continuation is worth" in one.sentence
+    assert found([*retained(0.3), *gains(0.3, count=10)]).verdict == "holds"
+
+
+def test_the_sentence_names_the_largest_change_in_either_direction() -> None:
+    one = found([*retained(0.3, 0.3, 0.3), *gains(-0.03, -0.09, -0.05)])
+    assert "by at most -9.0 points" in one.sentence
+
+
 def test_half_must_be_lost_by_the_interval() -> None:
     one = found([*retained(0.47), *gains(0.3)])
     assert one.verdict == "not testable here"

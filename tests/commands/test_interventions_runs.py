@@ -136,9 +136,13 @@ def test_edits_are_continued_by_both_and_compared_by_label(tmp_path: Path) -> No
         (("--chain-steps", "2,1"), "--chain-steps must be at least 1 and increase, got 2,1"),
         (("--reference", "a"), "--reference only applies with --edits; add --edits FILE"),
         (("--edits", "none.csv"), "--edits none.csv: no such file"),
+        (
+            ("--edits", "none.csv", "--rollouts", "none.jsonl"),
+            "--edits brings prefixes of its own, so --rollouts would not be read; leave one out",
+        ),
     ],
 )
-def test_bad_input_is_one_line(words: tuple[str, str], complaint: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line(words: tuple[str, ...], complaint: str, tmp_path: Path) -> None:
     assert called(tmp_path / "run", *words).complaint == complaint
 
 
@@ -151,6 +155,12 @@ def test_bad_input_is_one_line(words: tuple[str, str], complaint: str, tmp_path:
             (),
             "tokens of abacus-student, and the budget is 90; shorten it, or raise --max-tokens",
         ),
+        (
+            ("abacus-0-000001,so<|end|>,a",),
+            (),
+            "--edits, line 2: the prefix holds the end-of-turn token of abacus-student, behind "
+            "which nothing is written; remove it",
+        ),
         (("abacus-0-000001,so,a",), ("--reference", "b"), "--reference b: the labels of mine.csv"),
     ],
 )
@@ -159,3 +169,12 @@ def test_edits_that_cannot_be_used_are_one_line(
 ) -> None:
     path = edits(tmp_path, *rows)
     assert complaint in called(tmp_path / "run", "--edits", path, *words).complaint
+
+
+def test_made_prefixes_beyond_the_budget_are_named_before_anything_is_sampled(
+    tmp_path: Path,
+) -> None:
+    complaint = called(tmp_path / "run", "--max-tokens", "20").complaint
+    assert "a prefix of --chain-steps: the prefix has" in complaint
+    assert complaint.endswith("the budget is 20; lower --chain-steps, or raise --max-tokens")
+    assert not (tmp_path / "run" / "parts").exists()

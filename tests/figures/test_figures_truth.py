@@ -71,6 +71,7 @@ def intervention_rows() -> pd.DataFrame:
         ):
             at = {"view": view, "category": category}
             rows.append(measurement(effect(ACCURACY), condition, 0.1 + place / 10, **at))
+        rows.append(measurement(ACCURACY, "correct, student-style", 0.9, view=view, rollouts=77))
         few = {"view": view, "category": "step 7", "problems": 2}
         rows.append(measurement(effect(ACCURACY), REPAIRED, 0.9, **few))
     kl = {"view": STUDENT, "category": "1 step", "unit": NATS}
@@ -138,6 +139,10 @@ def test_each_figure_is_drawn_with_a_short_caption_and_its_details(
     assert len(figure.axes) >= 2
     assert 15 < len(module.caption(rows).split()) <= 60
     assert "30 problems" in module.details(rows) and "{" not in module.details(rows)
+
+
+def test_the_details_of_interventions_count_the_continuations_of_an_arm() -> None:
+    assert "77 continuations an arm" in interventions.details(intervention_rows())
 
 
 @pytest.mark.parametrize("module", [token_truth, interventions])

@@ -53,6 +53,8 @@ def test_a_csv_and_a_jsonl_of_the_same_rows_are_read_alike(tmp_path: Path) -> No
         ("a.csv", "problem,prefix,label\np0,so\n", "line 2: no label"),
         ("a.csv", "problem,prefix,label\np0,so, \n", "line 2: the label is empty"),
         ("a.csv", "problem,prefix,label\np,s,l\nq,s,l\np,s,l\n", "line 4 repeats line 2; remove"),
+        ("a.csv", "problem,prefix,label\np,s,l,m\n", "line 2: more values than columns"),
+        ("a.csv", 'problem,prefix,label\np,"s\n\nt",l\nq,s,\n', "line 5: the label is empty"),
         ("a.jsonl", "{\n", "line 1: not JSON"),
         ("a.jsonl", "[1]\n", "line 1: not an object with problem, prefix, label"),
         ("a.jsonl", '{"problem": 3, "prefix": "", "label": "x"}', "line 1: problem must be text"),
@@ -70,3 +72,7 @@ def test_what_is_wrong_with_a_file_is_one_line(
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none.csv: no such file"):
         edits.read(str(tmp_path / "none.csv"))
+
+
+def test_a_file_that_a_spreadsheet_wrote_is_read(tmp_path: Path) -> None:
+    assert edits.read(write(tmp_path, "a.csv", "\ufeff" + GOOD)).labels == ("right", "wrong")
