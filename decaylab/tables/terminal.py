@@ -49,7 +49,8 @@ def asked(options: dict[str, Any], problems: dict[str, Any], rollouts: str) -> s
     )
     if options.get("rollouts"):
         how = f"{rollouts} {options['rollouts']}"
-    return f"{problems['name']}, {problems['asked']} problems {how}"
+    count = problems["asked"]
+    return f"{problems['name']}, {count} problem{'s' * (count != 1)} {how}"
 
 
 def render(table: Table, console: Console) -> RenderableType:
