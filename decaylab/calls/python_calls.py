@@ -79,10 +79,12 @@ def _statements(source: str) -> list[ast.stmt]:
 
 
 def _called(statement: ast.stmt) -> list[ast.expr]:
-    """What a statement may call: its expression, the items of its list, or what it assigns."""
+    """What a statement may call: its expression, the items of its list, what it assigns or prints."""
     match statement:
         case ast.Expr(value=ast.List(elts=items) | ast.Tuple(elts=items)):
             return items
+        case ast.Expr(value=ast.Call(ast.Name("print"), [ast.Call() as value], [])):
+            return [value]
         case ast.Expr(value=value) | ast.Assign(value=ast.Call() as value):
             return [value]
         case ast.AnnAssign(value=ast.Call() as value):

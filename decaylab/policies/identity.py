@@ -42,6 +42,10 @@ VERSIONED = (
 )
 
 
+TOKENIZER_ONLY = "tokenizer only"
+"""The revision of a policy whose weights were not read: its hash is of tokenizer and template."""
+
+
 @dataclass(frozen=True)
 class PolicyIdentity:
     """The identity of a policy, as stored in run.json.

@@ -23,7 +23,7 @@ from decaylab.errors import UserError
 from decaylab.policies import adapter_loading, loaded_models
 from decaylab.policies.checkpoint_folders import is_model, last_model
 from decaylab.policies.embedded import EMBEDDED, folder_of
-from decaylab.policies.identity import PolicyIdentity, hash_folder, hub_commit
+from decaylab.policies.identity import TOKENIZER_ONLY, PolicyIdentity, hash_folder, hub_commit
 from decaylab.policies.model_loading import first_line, load_model
 from decaylab.policies.policy import LoadSettings, Policy
 
@@ -162,7 +162,7 @@ def load_tokenizer_only(name: str, settings: LoadSettings = LoadSettings()) -> P
     # Without weights, the hash covers the vocabulary and the template.
     digest = hashlib.sha256(json.dumps(reads, sort_keys=True).encode()).hexdigest()
     identity = PolicyIdentity(
-        name, "folder" if isinstance(path, Path) else "hub", "tokenizer only", digest
+        name, "folder" if isinstance(path, Path) else "hub", TOKENIZER_ONLY, digest
     )
     policy = Policy(name, None, tokenizer, identity, settings)
     policy.take_ends(listed)

@@ -13,7 +13,7 @@ from decaylab.errors import UserError
 from decaylab.options.pair_options import PairOptions
 from decaylab.policies import adapter_loading
 from decaylab.policies.control_tokens import ControlTokens
-from decaylab.policies.identity import PolicyIdentity
+from decaylab.policies.identity import TOKENIZER_ONLY, PolicyIdentity
 from decaylab.policies.offered_functions import Tools, as_text
 from decaylab.policies.templates import QUESTION, ChatTemplate, Thinking, variables_of
 from decaylab.problems import thoughts
@@ -195,7 +195,7 @@ class Policy:
     def precision(self) -> str:
         """Precision and device of the weights; others differ by rounding."""
         if self.model is None:
-            return "tokenizer only"
+            return TOKENIZER_ONLY
         kept = ", adapters beside them" if adapter_loading.tuner_layers(self.model) else ""
         return f"{self.model.dtype} on {self.model.device.type}{kept}"
 

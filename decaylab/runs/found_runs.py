@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from decaylab.errors import UserError
+from decaylab.policies.identity import TOKENIZER_ONLY
 from decaylab.problems.tasks import MATHEMATICS, of_set
 from decaylab.runs import measurements, run_json, store, train_results
 
@@ -29,7 +30,7 @@ DEPTH = 3  # folders below a given path that are searched
 
 @dataclass(frozen=True)
 class Pair:
-    """The two policies of a run: names, and content hashes if recorded."""
+    """The two policies of a run: names, and content hashes if their weights were read."""
 
     student: str
     teacher: str
@@ -279,6 +280,12 @@ def _pair(policies: dict[str, Any]) -> Pair:
     return Pair(
         student["name"],
         teacher["name"],
-        student.get("content_hash", ""),
-        teacher.get("content_hash", ""),
+        _hash_of_weights(student),
+        _hash_of_weights(teacher),
     )
+
+
+def _hash_of_weights(policy: dict[str, Any]) -> str:
+    """The content hash; "" of a policy of which only the tokenizer was loaded."""
+    without_weights = policy.get("revision") == TOKENIZER_ONLY
+    return "" if without_weights else str(policy.get("content_hash", ""))

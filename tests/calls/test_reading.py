@@ -65,6 +65,7 @@ FORMS: dict[str, tuple[list[str], str, str, str]] = {
     "Python separated by semicolons": (IN_PYTHON, "", "; ", ""),
     "Python in backticks": (IN_PYTHON, "`[", ", ", "]`"),
     "Gemma's tool_code": (IN_PYTHON, "```tool_code\n", "\n", "\n```"),
+    "Gemma's tool_code, printed": (IN_PYTHON, "```tool_code\nprint(", ")\nprint(", ")\n```"),
 }
 OF_CODER = [
     "<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>\n3\n"

@@ -133,6 +133,19 @@ def test_pairs_are_the_same_by_contents_and_by_name_where_those_are_not_known(
     assert first.same(second) is second.same(first) is same
 
 
+def test_a_policy_whose_weights_were_not_read_is_known_by_its_name(tmp_path: Path) -> None:
+    """Its hash is of the tokenizer; a run on rollouts from a file records such a student."""
+    whole, given = run(tmp_path / "whole"), run(tmp_path / "given", "prefix-decay")
+    record = json.loads((given / "run.json").read_text())
+    record["identity"]["student"] |= {"revision": "tokenizer only", "content_hash": "of tokens"}
+    (given / "run.json").write_text(json.dumps(record))
+    assert len(find([whole, given])) == 2
+    record["identity"]["student"] |= {"name": "another"}
+    (given / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="runs of different pairs"):
+        find([whole, given])
+
+
 def test_a_path_that_is_not_there_and_one_without_runs_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such run folder"):
         find([tmp_path / "nothing"])
