@@ -79,7 +79,7 @@ def _statements(source: str) -> list[ast.stmt]:
 
 
 def _called(statement: ast.stmt) -> list[ast.expr]:
-    """What a statement may call: its expression, the items of its list, what it assigns or prints."""
+    """What a statement may call: its expression, the items of a list, what it assigns or prints."""
     match statement:
         case ast.Expr(value=ast.List(elts=items) | ast.Tuple(elts=items)):
             return items

@@ -19,7 +19,9 @@ from decaylab.claims.advice_decision import Decision, chosen_among, decide, near
 from decaylab.claims.advice_lengths import Suggestion, decay_at
 from decaylab.claims.advice_runs import Read, problems_of
 from decaylab.claims.of_students import of_selector
+from decaylab.claims.on_scores import corrective
 from decaylab.claims.on_sweeps import ratio_words
+from decaylab.claims.on_values import in_line
 from decaylab.claims.sweep_arms import Arms
 from decaylab.claims.verdicts import POINTS, pick
 from decaylab.claims.wording import PERCENT_OF, POINTS_OF, RATIO, arm_points, listed, sentence
@@ -54,6 +56,7 @@ def evidence(
     if suggestion.obstacles:
         yield sentence("; ".join(suggestion.obstacles))
     yield from _against_training(read, compared, suggestion)
+    yield from _of_scores(read)
     yield from _of_behaviour(read.behaviour, decision.recommended)
 
 
@@ -119,6 +122,15 @@ def _against_training(read: Read, compared: Compared, suggestion: Suggestion) ->
         f"Without training, {suggestion.words} would be the length to try; training {says}: "
         f"{arm_points(near.number)} at N = {near.setting.rollout_length:g}."
     )
+
+
+def _of_scores(read: Read) -> Iterator[str]:
+    """What the teacher's scores were found to be worth, by hand-back and by values."""
+    judged = corrective(read.decay) if read.decay else None
+    if judged:
+        yield judged.sentence
+    if read.values and (words := in_line(read.values)):
+        yield words
 
 
 def _of_behaviour(runs: Sequence[FoundRun], setting: Setting | None) -> Iterator[str]:

@@ -20,23 +20,26 @@ class Read:
     behaviour: tuple[FoundRun, ...]
     decay: FoundRun | None
     signals: FoundRun | None
+    values: FoundRun | None
     notes: tuple[str, ...]
 
     @classmethod
     def of(cls, runs: Sequence[FoundRun]) -> Read:
         decay, decay_note = most_problems(runs, "prefix-decay")
         signals, signals_note = most_problems(runs, "signals")
+        values, values_note = most_problems(runs, "values")
         return cls(
             tuple(run for run in runs if run.command.startswith("sweep ")),
             tuple(run for run in runs if run.command == "behaviour"),
             decay,
             signals,
-            tuple(filter(None, (decay_note, signals_note))),
+            values,
+            tuple(filter(None, (decay_note, signals_note, values_note))),
         )
 
     @property
     def all(self) -> tuple[FoundRun, ...]:
-        single = [run for run in (self.decay, self.signals) if run]
+        single = [run for run in (self.decay, self.signals, self.values) if run]
         return (*self.sweeps, *single, *self.behaviour)
 
 

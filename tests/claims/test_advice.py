@@ -327,3 +327,22 @@ def test_behaviour_of_students_trained_as_advised_is_told() -> None:
     ]
     advice = readable(advise([worse(), made("behaviour", rows, "after")]))
     assert "changes the response length by -3.0 [-4.0, -2.0] tokens; 90.0 %" in advice.text
+
+
+def test_what_scores_were_found_to_be_worth_is_told_and_decides_nothing() -> None:
+    point = {"view": "open", "prefix_tokens": 40.0}
+    gain = {**point, "category": "teacher tokens: 1", "p_value_holm": 0.001}
+    decay = decay_run(
+        [
+            *decay_rows(),
+            row("retained_advantage", 0.3, 0.05, "student-prefix", **point),
+            row("corrective_gain", 0.04, 0.01, "hand-back", **gain),
+        ]
+    )
+    segment = {"position_low": 0.0, "position_high": 20.0, "view": "open"}
+    values = made("values", [row("score_covariance", 0.1, 0.01, "student", **segment)])
+    without, advice = advise([decay_run(), worse()]), readable(advise([decay, values, worse()]))
+    assert (advice.recommended, advice.verdict) == (without.recommended, without.verdict)
+    assert "there 1 teacher token changes the student's accuracy by at most +4.0" in advice.text
+    assert "with the change of the student's value over tokens 0 to 19" in advice.text
+    assert [run.command for run in advice.used][1:] == ["prefix-decay", "values"]
