@@ -14,47 +14,42 @@ import pandas as pd
 
 from decaylab.claims import one_run
 from decaylab.printing import UNDEFINED
-from decaylab.problems.judges import PROGRAMS
-from decaylab.problems.tasks import measure_name
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.runs.vocabulary import (
     ALL,
-    BASE,
-    BEST,
     FRESH,
     FROZEN,
-    LAST,
     SURVIVORS,
-    TEACHER,
-    change,
-    minus,
     winsorised,
 )
-from decaylab.tables import terminal
-from decaylab.tables.model import MARK, Column, Number, Row, Table
+from decaylab.tables import of_responses, terminal
+from decaylab.tables.by_model import (
+    BRACKETS,
+    Options,
+    Parts,
+    Places,
+    bins,
+    by_model,
+    grouped,
+    in_views,
+    place,
+    views,
+)
+from decaylab.tables.model import MARK, Number, Row, Table
 from decaylab.tables.page import Page
 from decaylab.tables.source import (
     GROUP,
-    MODEL_NAME,
-    NOWHERE,
     WHOLE,
     Source,
     bin_at,
     columns,
-    judged_by,
-    positions,
     shown,
 )
-
-Options = Mapping[str, Any]
-Parts = Iterator[Table | str]
-Places = dict[str, dict[str, Any]]  # label of a row -> its coordinates
 
 TOKENS_SHOWN, OVERLAPS_SHOWN = 10, 5
 SERVED = "served-kl"  # by what vLLM returns: an approximation
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
-BRACKETS = "brackets: {:g} % intervals over problems"
 BASE_IS = "base: the student before training"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
 QUANTITIES = {
@@ -65,11 +60,9 @@ QUANTITIES = {
     "teacher_entropy": "teacher entropy",
 }
 CURVES = {"survivors": "survivors: sum of the means by position", "mass": "sum over all tokens"}
-OTHERS = {BASE: "base", TEACHER: "the teacher"}
-CHECKPOINT_RULES = (LAST, BEST)
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
 KL = "reverse_kl"
-POSITION, KIND, SET, SELECTOR, RULE, CHECKPOINT = columns("diagnostic-labels")
+POSITION, KIND, SET, SELECTOR = columns("diagnostic-labels")
 QUANTITY, CURVE, SECOND, LARGEST_FLOOR, TOKEN = columns("more-labels")
 
 
@@ -162,57 +155,6 @@ def _reading_served(run: FoundRun) -> Iterator[str]:
             yield undefined(reason, rows, f"{len(rows)} numbers")
 
 
-# What the tables share
-
-
-def views(source: Source) -> tuple[str, ...]:
-    """Fresh and frozen rollouts; of base alone both are the same."""
-    return (FRESH,) if source.models == [BASE] else (FRESH, FROZEN)
-
-
-def place(checkpoint: str, condition: str = ALL, view: str = FRESH, **at: Any) -> dict[str, Any]:
-    """Coordinates of a number: of no position, kind of token or token where none is given."""
-    return {**NOWHERE, "checkpoint": checkpoint, "condition": condition, "view": view, **at}
-
-
-def grouped(
-    title: str, source: Source, axis: Column, places: Places, filled: Sequence[Column]
-) -> Table:
-    """A table with a group for each model, in it a row for each place. axis: of their labels."""
-    rows = []
-    for checkpoint in source.models:
-        for label, at in places.items():
-            cells = source.line(filled, place(checkpoint, **at))
-            rows.append({GROUP: checkpoint, axis: label, **cells})
-    return Table.of(title, rows)
-
-
-def by_model(
-    source: Source,
-    filled: Sequence[Column],
-    axis: Column = MODEL_NAME,
-    group: str = "",
-    **at: Any,
-) -> list[Row]:
-    """A row for each model that has any of these numbers. group: the name over them."""
-    rows = []
-    for checkpoint in source.models:
-        cells = source.line(filled, place(checkpoint, **at))
-        if any(isinstance(cell, Number) for cell in cells.values()):
-            rows.append({GROUP: group, axis: checkpoint, **cells})
-    return rows
-
-
-def bins(source: Source, of: str, **at: Any) -> Places:
-    """The position bins of a quantity as places."""
-    return {positions(span): {**at, **bin_at(span)} for span in source.spans(of)}
-
-
-def _in_views(source: Source) -> tuple[Column, ...]:
-    """A number and its floor on each kind of rollouts."""
-    return columns("in-views")[: 2 * len(views(source))]
-
-
 # The commands
 
 
@@ -221,13 +163,13 @@ def _position_kl(source: Source, options: Options) -> Parts:
     yield _curve(source, title, ALL)
     means = {name: {"what": f"mean_{what}", **WHOLE} for what, name in QUANTITIES.items()}
     title = "Means over the whole response, nats"
-    yield grouped(title, source, QUANTITY, means, _in_views(source))
+    yield grouped(title, source, QUANTITY, means, in_views(source))
     for span in source.spans("cascade_ratio"):
         title = (
             f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training over "
             "before (1: unchanged)"
         )
-        rows = by_model(source, _in_views(source), what="cascade_ratio", **bin_at(span))
+        rows = by_model(source, in_views(source), what="cascade_ratio", **bin_at(span))
         yield Table.of(title, rows)
     if (least := options["survivors"]) is not None:
         title = f"The same over the rollouts of at least {least} tokens alone, nats"
@@ -377,54 +319,6 @@ def _product(selector: str) -> str:
     return selector.replace("-x-", " x ")
 
 
-BOXES, SEVERAL_BOXES = "boxes_mean", "several_boxes_share"
-VERDICTS = {
-    "accuracy": "right",
-    "no_answer_share": "no answer found",
-    "error_share": "ended with an error",
-    "timeout_share": "timed out",
-    "out_of_memory_share": "ran out of memory",
-}
-
-
-def _behaviour(source: Source, options: Options) -> Parts:
-    texts = columns("texts")
-    if not (source.rows("open_thought_share")["value"] > 0).any():
-        texts = texts[:-1]
-    boxed = bool(source.whats(SEVERAL_BOXES))
-    if not boxed:
-        texts = tuple(column for column in texts if column.of not in (SEVERAL_BOXES, BOXES))
-    titles = {
-        "Response length in tokens, and its change against base": columns("responses"),
-        f"Repetition{' and boxed answers' if boxed else ''}, and their change against base": texts,
-    }
-    for title, levels in titles.items():
-        changes = by_model(source, levels, group="change", condition="", ending="_change")
-        yield Table.of(title, [*by_model(source, levels, condition=""), *changes])
-    rules = source.values("accuracy", "condition")
-    numbers = []
-    for row in source.rows("accuracy", condition=rules[0]).itertuples():
-        numbers.append(f"{row.checkpoint} {row.rollouts} and {row.problems}")
-    yield f"rollouts and problems: {'; '.join(numbers)}"
-    rows: list[Row] = []
-    rules_of = by_rule(source, "accuracy")
-    for what, words in VERDICTS.items():
-        if not source.whats(what):
-            continue
-        rows += by_model(source, rules_of, group=words, what=what)
-        changed = f"{words}, change against base"
-        rows += by_model(source, rules_of, group=changed, what=change(what))
-    yield Table.of("Accuracy under each answer rule, %", rows)
-
-
-def by_rule(source: Source, what: str) -> list[Column]:
-    """A column for each answer rule; it names the problems where it does not judge all."""
-    judged = []
-    for rule in source.values(what, "condition"):
-        judged.append(shown("", judged_by(source, what, rule), at=(("condition", rule),)))
-    return judged
-
-
 def _served_kl(source: Source, options: Options) -> Parts:
     for view in views(source):
         places = bins(source, "reverse_kl_bound", what=winsorised(""), view=view)
@@ -436,89 +330,12 @@ def _served_kl(source: Source, options: Options) -> Parts:
         yield grouped(title, source, POSITION, places, columns("bound"))
 
 
-# Evaluations
-
-
-def _evaluate(source: Source, options: Options) -> Parts:
-    average = f"avg_at_{options['samples']}"
-    rule: Any = source.demanded(average)["condition"].iloc[0]
-    label = measure_name(rule, options["samples"])
-    quantities = [average, *source.whats(r"maj_at_\d+")]
-    passes = [what for what in source.whats(r"pass_at_\d+") if what != "pass_at_1"]  # it is avg@k
-    quantities += sorted(passes, key=lambda what: int(what.removeprefix("pass_at_")))
-    names = {what: what.replace("_at_", "@") for what in quantities}
-    names[average] = label
-    title = f"Accuracy by the rule {judged_by(source, average, rule)}, %"
-    levels = [shown(what, name, at=(("condition", rule),)) for what, name in names.items()]
-    levels += _named_measures(source, average, options["samples"])
-    yield Table.of(title, _labelled(source, by_model(source, levels)))
-    for other, words in OTHERS.items():
-        rows: list[Row] = []
-        for what, name in names.items():
-            at = {"what": minus(what, other), "condition": rule}
-            rows += by_model(source, columns("differences"), group=name, **at)
-        if rows:
-            title = f"Difference from {words} on the same problems, by the rule {rule}, points"
-            yield Table.of(title, _labelled(source, rows))
-    if taken := [*_taken(source, average, rule, label)]:
-        yield Table.of(f"What each checkpoint rule takes, {label} by {rule}, %", taken)
-    by_rules = by_rule(source, average)
-    rows = by_model(source, by_rules, group="right", what=average)
-    for other, words in OTHERS.items():
-        group = f"difference from {words}"
-        rows += by_model(source, by_rules, group=group, what=minus(average, other))
-    yield Table.of(
-        f"{_of_rules(source, options)} under each answer rule, %", _labelled(source, rows)
-    )
-    yield (
-        "p (Holm): sign-flip test, corrected over the checkpoints that a table holds for the same "
-        "quantity; detectable: the smallest true difference that this many problems would show "
-        "with a power of 80 %"
-    )
-
-
-def _labelled(source: Source, rows: list[Row]) -> list[Row]:
-    """The rows with the checkpoint rules that take each model."""
-    frame = source.frame
-    labelled = []
-    for row in rows:
-        views_of_model = set(frame.loc[frame["checkpoint"] == row[MODEL_NAME], "view"])
-        rules = [view for view in CHECKPOINT_RULES if view in views_of_model]
-        label = f"{row[MODEL_NAME]} ({', '.join(rules)})" if rules else row[MODEL_NAME]
-        labelled.append({**row, MODEL_NAME: label})
-    return labelled
-
-
-def _named_measures(source: Source, average: str, samples: int) -> Iterator[Column]:
-    """The mean correctness under every other rule for which it has a name, such as a parse rate."""
-    for rule in source.values(average, "condition")[1:]:
-        name = measure_name(rule, samples)
-        if name != f"avg@{samples}" and rule not in PROGRAMS:
-            yield shown(average, name, at=(("condition", rule),))
-
-
-def _of_rules(source: Source, options: Options) -> str:
-    """What the columns of the rules hold."""
-    average = f"avg_at_{options['samples']}"
-    rules = source.values(average, "condition")
-    return ", ".join(dict.fromkeys(measure_name(rule, options["samples"]) for rule in rules))
-
-
-def _taken(source: Source, average: str, rule: str, label: str) -> Iterator[Row]:
-    taken = columns("taken", name=label)
-    for view in CHECKPOINT_RULES:
-        for name in source.values(average, "checkpoint", view=view):
-            at = {"condition": rule, "checkpoint": name, "view": view}
-            cells = source.line(taken, at, average)
-            yield {RULE: view, CHECKPOINT: name, **cells}
-
-
 PAGES: Mapping[str, tuple[str, Callable[[Source, Options], Parts]]] = {
     "position-kl": ("KL by position", _position_kl),
     "category-kl": ("KL by kind of token", _category_kl),
     "submode": ("Sub-mode commitment", _submode),
     "signals": ("The three signals", _signals),
-    "behaviour": ("Rollout behaviour", _behaviour),
+    "behaviour": ("Rollout behaviour", of_responses.behaviour),
     SERVED: ("KL by position, approximated", _served_kl),
-    "evaluate": ("Evaluation", _evaluate),
+    "evaluate": ("Evaluation", of_responses.evaluate),
 }

@@ -22,6 +22,7 @@ from decaylab.runs.vocabulary import (
     effect,
 )
 from decaylab.tables import terminal
+from decaylab.tables.by_model import BRACKETS
 from decaylab.tables.model import Column, Row, Table
 from decaylab.tables.page import Page
 from decaylab.tables.source import GROUP, Source, columns
@@ -54,7 +55,7 @@ def page(run: FoundRun) -> Page:
         run.notes,
         terminal.measured_paths(run.folder, run.folder / f"{COMMAND}.png"),
         carrying=2,
-        brackets=f"brackets: {100 * source.frame['level'].iloc[0]:g} % intervals over problems",
+        brackets=BRACKETS.format(100 * source.frame["level"].iloc[0]),
     )
 
 

@@ -22,6 +22,7 @@ from decaylab.runs.vocabulary import (
     of_policy,
 )
 from decaylab.tables import terminal
+from decaylab.tables.by_model import BRACKETS
 from decaylab.tables.model import Row, Table
 from decaylab.tables.page import Page
 from decaylab.tables.source import GROUP, WHOLE, Source, bin_at, columns, positions
@@ -66,7 +67,7 @@ def page(run: FoundRun) -> Page:
         terminal.measured_paths(run.folder, run.folder / f"{COMMAND}.png"),
         [f"every place: {run.folder / 'places.parquet'}"],
         carrying=3,
-        brackets=f"brackets: {100 * source.frame['level'].iloc[0]:g} % intervals over problems",
+        brackets=BRACKETS.format(100 * source.frame["level"].iloc[0]),
     )
 
 

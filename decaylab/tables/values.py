@@ -29,7 +29,7 @@ from decaylab.runs.vocabulary import (
     minus,
 )
 from decaylab.tables import terminal
-from decaylab.tables.diagnostics import BRACKETS
+from decaylab.tables.by_model import BRACKETS
 from decaylab.tables.model import Column, Row, Table
 from decaylab.tables.page import Page
 from decaylab.tables.source import Source, bin_at, columns, positions, shown
