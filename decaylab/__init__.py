@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from decaylab.api import estimates as estimates
     from decaylab.api import selectors as selectors
     from decaylab.api.columns import columns as columns
+    from decaylab.api.commands import arm_gains as arm_gains
     from decaylab.api.commands import behaviour as behaviour
     from decaylab.api.commands import category_kl as category_kl
     from decaylab.api.commands import compare as compare
@@ -68,8 +69,8 @@ if TYPE_CHECKING:
 
 HOMES = {
     "decaylab.api.commands": (
-        *("behaviour", "category_kl", "compare", "evaluate", "interventions", "plan"),
-        "position_kl",
+        *("arm_gains", "behaviour", "category_kl", "compare", "evaluate", "interventions"),
+        *("plan", "position_kl"),
         *("prefix_decay", "preflight", "read_rollouts", "served_kl", "signals", "submode"),
         *("sweep", "token_truth", "train", "values"),
     ),

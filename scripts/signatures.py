@@ -93,6 +93,7 @@ PAGES = {
     ),
     "token-truth": Page("Run", RUN, "dl.token_truth(limit=100).figure()"),
     "interventions": Page("Run", RUN, "dl.interventions(chain_steps=[1, 3]).measurements"),
+    "arm-gains": Page("Run", RUN, "dl.arm_gains('runs/selectors').measurements"),
     "values": Page("Run", SCORED, "dl.values(limit=100, draws=8).figure()"),
     "behaviour": Page("Run", RUN, "dl.behaviour('runs/esr').rollouts"),
     "evaluate": Page("Run", RUN, "dl.evaluate('runs/esr', samples=4).verdict"),

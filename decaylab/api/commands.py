@@ -1436,6 +1436,167 @@ def interventions(
     """
 
 
+@command("arm-gains")
+def arm_gains(
+    *sweeps: str | Path,
+    teacher: PolicyLike | None = None,
+    student: PolicyLike | None = None,
+    problems: ProblemsLike | None = None,
+    limit: int | None = None,
+    tokens_per_arm: int = 400,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    rollouts: str | Path | None = None,
+    temperature: float | None = None,
+    engine: Literal["transformers", "vllm"] = "transformers",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    teacher_revision: str | None = None,
+    student_revision: str | None = None,
+    teacher_prompt: Literal["own", "student"] = "own",
+    prompt_format: Literal["chat", "plain"] = "chat",
+    thinking: Literal["off", "on", "template"] = "off",
+    system: str | None = None,
+    teacher_system: str | None = None,
+    template_kwargs: Mapping[str, Any] = {},
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    revision: str | None = None,
+    split: str | None = None,
+    columns: Mapping[str, str] = {},
+    instruction: str | None = None,
+    tools: Literal["template", "text"] = "template",
+    leave_out_broken: bool = False,
+    leave_out_long: bool = False,
+    thought_marks: str | None = None,
+    no_sandbox: bool = False,
+    level: float = 0.95,
+    rollouts_format: str | None = None,
+    prompt_kind: Literal["auto", "question", "rendered"] = "auto",
+    prompt_in_response: Literal["refuse", "cut", "keep"] = "refuse",
+    no_stop_reason: Literal["unknown", "natural", "cut-off"] = "unknown",
+    top_p: float = 1.0,
+    top_k: int = 0,
+    seed: int = 0,
+    batch_rows: int = 256,
+    adapters: Literal["merged", "served"] = "merged",
+    tensor_parallel: int = 1,
+    gpu_memory_share: float | None = None,
+    workers: int = 1,
+    ray: str | None = None,
+    score_temperature: float = 1.0,
+    head: Literal["model", "float32"] = "model",
+    batch_tokens: int = 4096,
+    cache: str | Path = "runs/cache",
+    plugin: Sequence[str] | str = (),
+    quiet: bool = False,
+) -> Run:
+    """Measure one teacher token where arms of a sweep train.
+
+    The command is ``decaylab arm-gains``.
+
+    Args:
+        sweeps: Folders of sweeps, whose arms are looked at.
+        teacher: Hub id, model folder or adapter folder. Default: that of given checkpoints, else
+            abacus-teacher, which ships with decaylab.
+        student: The untrained student, named the same way. Default: that of given checkpoints, else
+            abacus-student with abacus-teacher and Qwen/Qwen2.5-Math-1.5B with any other teacher.
+        problems: abacus, abacus-train, math500, gsm8k, humaneval, humaneval+, mbpp, mbpp+,
+            codeultrafeedback, bfcl:CATEGORY, glaive, a .jsonl, .json or .parquet file, a local copy
+            such as math500:FILE or bfcl:CATEGORY:FOLDER, a hub data set, gym:TASK, or a set of your
+            own (plugin). Default: abacus with abacus-teacher, math500 with any other teacher.
+        limit: Use only the first N problems.
+        tokens_per_arm: Tokens drawn from those that an arm trains on; at each the student finishes
+            twice.
+        samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
+        max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
+            abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
+        rollouts: Measure student rollouts that exist already: files of TRL, verl, vLLM, SGLang,
+            OpenAI, lm-eval, inspect and others, a folder of them, or a comma-separated list.
+            ``decaylab rollouts FILE`` shows how they are read.
+        temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
+            but 0.7 in training and values.
+        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
+            of parameters.
+        out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
+        overwrite: Discard the existing run in the output folder.
+        quiet: Show no progress and no notes.
+
+    Other Parameters:
+        teacher_revision: Hub branch, tag or commit of the teacher.
+        student_revision: Hub branch, tag or commit of the student.
+        teacher_prompt: own: the teacher's own chat template. student: the student's rendered
+            prompt.
+        prompt_format: chat: each policy's chat template. plain: 'Question: ... Answer:', for base
+            models.
+        thinking: Whether models with a thinking mode think. template: leave it to the chat
+            template.
+        system: System message of the prompts. Default: none.
+        teacher_system: System message of the teacher's prompts; an empty text is none. Default:
+            that of system.
+        template_kwargs: A dict; on the command line A variable of the chat templates; repeat for
+            several. Values such as true or 3 are read as JSON.
+        dtype: Precision of the weights. auto: float32 on a CPU, the checkpoint's own on a GPU.
+        device: Where the models run: auto, cpu, cuda, cuda:1, ...
+        trust_remote_code: Run code from the model's repository.
+        revision: Hub branch, tag or commit of the problems.
+        split: Split of a hub data set. Default: test.
+        columns: A dict; on the command line The column that holds a ROLE, where files name it
+            otherwise; repeat for several. Roles of problems: question, answer, id. Of rollouts
+            also: prompt, problem_id, response, stop, truncated, sample, prompt_ids, response_ids,
+            response_mask, reasoning, grade. NAME may be a path: answer=reward_model.ground_truth.
+        instruction: Text added after each question: boxed (reason step by step, answer in
+            \\boxed{}), code (answer with one block of Python), none, or any other text. Default:
+            boxed for math500, gsm8k and gym tasks, code for sets of code, none for all others.
+        tools: How functions to call reach the models. template: through the chat template. text:
+            written ahead of the question.
+        leave_out_broken: Leave out problems of code whose reference solution fails its own tests;
+            their number is reported.
+        leave_out_long: Leave out problems whose prompt plus max_tokens exceeds a model's context;
+            their number is reported.
+        thought_marks: 'START END': marks around thoughts, which are not graded, in addition to the
+            tokenizer's and the usual ones. none: grade thoughts too.
+        no_sandbox: Run programs that models wrote without a sandbox, with your rights on this
+            machine. The run says so.
+        level: Confidence level of intervals and bands.
+        rollouts_format: The format of the files, if their columns do not identify it.
+        prompt_kind: question: prompts are plain questions. rendered: prompts already contain a
+            template and are passed on unchanged. auto: decide by the marks of the student's
+            template.
+        prompt_in_response: What happens to a response that begins with its own prompt.
+        no_stop_reason: Stop reason of rollouts whose file does not give one.
+        top_p: Nucleus sampling. 1 turns it off.
+        top_k: Top-k sampling. 0 turns it off.
+        seed: Seed for sampling and bootstrap.
+        batch_rows: Maximum batch size; also sets the size of checkpointed parts. A run may resume
+            with a different value.
+        adapters: vllm: merged puts adapters into the base where that is exact, and serves them
+            otherwise; served keeps them beside the base, up to rank 512.
+        tensor_parallel: vllm: GPUs per model.
+        gpu_memory_share: vllm: share of each GPU's memory for weights and cache. Default: 0.9, in
+            served-kl 0.7, in training 0.4.
+        workers: Sampling processes, each with its own engine (needs pip install 'decaylab[ray]').
+        ray: Run the workers in a Ray cluster; auto is the cluster of this machine. Default: on this
+            machine, without a cluster.
+        score_temperature: Temperature for scoring; see temperature for sampling.
+        head: Precision of the output heads: the model's own, or float32.
+        batch_tokens: Tokens per scoring batch, padding included.
+        cache: Folder of cached rollouts and token scores, reused by later commands.
+        plugin: A Python file or module that registers a selector, an answer rule or a problem set
+            of your own; repeat for several.
+
+    Returns:
+        The finished run: ``measurements``, ``rollouts``, ``figure()`` and more.
+
+    Raises:
+        UserError: An option that cannot be used, or anything else that a user can fix.
+
+    Examples:
+        >>> dl.arm_gains('runs/selectors').measurements
+    """
+
+
 @command("values")
 def values(
     *,

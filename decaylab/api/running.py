@@ -123,6 +123,13 @@ def _interventions(options: Any, spoken: str, reporter: Reporter) -> Run:
     return Run(result.folder, "interventions")
 
 
+def _arm_gains(options: Any, spoken: str, reporter: Reporter) -> Run:
+    from decaylab.commands import arm_gains
+
+    result = arm_gains.arm_gains(options, spoken=spoken, reporter=reporter)
+    return Run(result.folder, "arm-gains")
+
+
 def _values(options: Any, spoken: str, reporter: Reporter) -> Run:
     from decaylab.commands import values
 
@@ -180,6 +187,7 @@ RUNNERS: Mapping[str, Callable[[Any, str, Reporter], Any]] = {
     "served-kl": _served_kl,
     "token-truth": _token_truth,
     "interventions": _interventions,
+    "arm-gains": _arm_gains,
     "values": _values,
     "train": _train,
     "sweep": _sweep,

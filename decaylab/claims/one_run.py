@@ -52,7 +52,9 @@ from decaylab.runs.vocabulary import (
     FRESH,
     MASS,
     MEAN_KL,
+    ONE_TOKEN_GAIN,
     OPEN,
+    RANK_CORRELATION,
     REPAIR,
     REPAIRED,
     STUDENT,
@@ -315,6 +317,17 @@ def _interventions(run: FoundRun) -> Lines:
             )
 
 
+def _arm_gains(run: FoundRun) -> Lines:
+    """How what one teacher token is worth goes with what training gave, over arms of one budget."""
+    for row in pick(run.measurements, RANK_CORRELATION, condition=ONE_TOKEN_GAIN):
+        tested = p_words(row) if not math.isnan(row.p_value) else " (too few arms for a test)"
+        yield (
+            f"Over {row.category} of {row.rollout_length:g} tokens: rank correlation of what one "
+            f"teacher token is worth where they train with what training gave {row.value:+.2f}"
+            f"{tested}."
+        )
+
+
 # Rollouts
 
 
@@ -402,6 +415,7 @@ VERDICTS: Mapping[str, Callable[[FoundRun], Lines]] = {
     "served-kl": _served,
     "token-truth": _truth,
     "interventions": _interventions,
+    "arm-gains": _arm_gains,
     "behaviour": _behaviour,
     "evaluate": _evaluation,
     "values": _values,

@@ -10,6 +10,7 @@ import typer
 from decaylab.cli.output import Output, print_training, typed
 from decaylab.cli.registering import command
 from decaylab.errors import UserError
+from decaylab.options.arm_gaining import ArmGainOptions
 from decaylab.options.comparing import CompareOptions
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.intervening import InterventionOptions
@@ -224,6 +225,25 @@ def interventions(options: InterventionOptions, output: Output) -> None:
 
     result = intervening.interventions(options, spoken=typed(), reporter=output.reporter)
     output.run(result)
+
+
+@command
+def arm_gains(options: ArmGainOptions, output: Output) -> None:
+    """Measure one teacher token where arms of a sweep train.
+
+    Does what a teacher token is worth to the student predict what training gives? For every arm of
+    the sweeps: tokens are drawn from those that it trains on, in rollouts of the untrained student.
+    At each the student finishes twice, behind one token of the teacher's and without it. Beside
+    that stand the teacher's gain of mass on correct tokens there, where steps are known, the share
+    of the KL that lies there, and what training gave the arm.
+
+    Examples:
+        decaylab arm-gains runs/selectors
+        decaylab arm-gains runs/selectors runs/lengths --limit 300 --tokens-per-arm 2000
+    """
+    from decaylab.commands import arm_gains as gains
+
+    output.run(gains.arm_gains(options, spoken=typed(), reporter=output.reporter))
 
 
 @command

@@ -16,7 +16,7 @@ from decaylab.options.command_options import COMMANDS
 GROUPS = {
     "Measure a pair": (
         *("prefix-decay", "position-kl", "signals", "category-kl", "submode", "served-kl"),
-        *("token-truth", "interventions", "values", "behaviour"),
+        *("token-truth", "interventions", "values", "arm-gains", "behaviour"),
     ),
     "Train a student": ("train", "evaluate", "sweep"),
     "Look at results": ("show", "report", "view", "figures", "compare"),

@@ -58,6 +58,7 @@ FIGURES = {
     "signals": (RunFigure("signals", publication.three_signals),),
     "token-truth": (RunFigure("token_truth"),),
     "interventions": (RunFigure("interventions"),),
+    "arm-gains": (RunFigure("arm_gains"),),
     "behaviour": (RunFigure("behaviour", publication.response_length),),
     "evaluate": (RunFigure("evaluation", name="evaluate"),),
     "values": (RunFigure("values"),),

@@ -20,7 +20,7 @@ from decaylab.problems import given_rows
 
 MEASURING = (
     *("prefix-decay", "position-kl", "category-kl", "submode", "signals"),
-    *("token-truth", "interventions", "values", "behaviour", "evaluate"),
+    *("token-truth", "interventions", "values", "arm-gains", "behaviour", "evaluate"),
 )
 """The commands that take a model in memory in every role."""
 ROLES = ("student", "teacher")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from decaylab.options.arm_gaining import ArmGainOptions
 from decaylab.options.comparing import CompareOptions
 from decaylab.options.declared import (
     COMPARISON,
@@ -56,6 +57,7 @@ KINDS: dict[type[Any], tuple[str, ...]] = {
         *("token-truth", "behaviour", "evaluate"),
     ),
     InterventionOptions: ("interventions",),
+    ArmGainOptions: ("arm-gains",),
     ValuesOptions: ("values",),
     TrainOptions: ("train",),
     SweepOptions: ("sweep",),
@@ -66,6 +68,7 @@ RUNS_OF: dict[type[Any], tuple[str, ...]] = {
     Options: (DECAY,),
     DiagnosticOptions: (DIAGNOSTIC,),
     InterventionOptions: (DIAGNOSTIC,),
+    ArmGainOptions: (DIAGNOSTIC,),
     ValuesOptions: (DIAGNOSTIC,),
     TrainOptions: (TRAINED,),
     SweepOptions: (SWEEP, TRAINED),

@@ -70,7 +70,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "measured.",
         (),
         argument=True,
-        without=("interventions", "values"),
+        without=("interventions", "values", "arm-gains"),
         metavar="CHECKPOINT",
     )
     bins: Bins | None = option(
@@ -162,7 +162,7 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "The measurement",
         "Which checkpoints of a training run are measured; best is by the run's validation.csv. "
         "Default: every in evaluate, last elsewhere.",
-        without=("served-kl", "interventions", "values"),
+        without=("served-kl", "interventions", "values", "arm-gains"),
         common=("evaluate",),
         metavar=CHECKPOINT_RULES,
         identity=NEVER,  # the checkpoints themselves are part of the identity

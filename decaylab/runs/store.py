@@ -46,6 +46,7 @@ DRAWN = (
     "signals",
     "token-truth",
     "interventions",
+    "arm-gains",
     "behaviour",
     "evaluate",
     "values",

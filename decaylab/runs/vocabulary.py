@@ -70,6 +70,12 @@ TRAINING = "training"  # from the records of a training run
 SURVIVORS = "survivors"  # rollouts of at least a given length, or that reach a position
 MASS = "mass"  # all tokens, however many rollouts are left
 
+# Arms of sweeps, and what one teacher token is worth where they train
+TRAINING_GAIN, ONE_TOKEN_GAIN = "training_gain", "one_token_gain"
+MASKED_TRUTH_GAIN, MASKED_KL_SHARE = "masked_truth_gain", "masked_kl_share"
+PREDICTORS = (ONE_TOKEN_GAIN, MASKED_TRUTH_GAIN, MASKED_KL_SHARE)
+TOKENS_PER_ROLLOUT, RANK_CORRELATION = "tokens_per_rollout", "rank_correlation"
+
 # More conditions: rollouts without a prefix, by the policy that wrote them; other continuations
 STUDENT = "student"
 STUDENT_TURNS, REVERSE = "student-turns", "reverse"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from decaylab.runs import made
 from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.tables import (
+    arm_gains,
     compare,
     diagnostics,
     interventions,
@@ -23,6 +24,7 @@ PAGES: Mapping[str, Callable[[FoundRun], Page]] = {
     **dict.fromkeys(diagnostics.PAGES, diagnostics.page),
     token_truth.COMMAND: token_truth.page,
     interventions.COMMAND: interventions.page,
+    arm_gains.COMMAND: arm_gains.page,
     "values": values.page,
     "sweep rollout-length": sweep.page,
     "sweep selector": sweep.page,

@@ -194,7 +194,7 @@ def test_commands_stand_in_the_order_of_use_in_one_line_each(
         (
             "train --samples 3",
             "no such option --samples of train; prefix-decay, preflight, position-kl, category-kl "
-            "and 10 others have it",
+            "and 11 others have it",
         ),
         ("compare --zzz", "no such option --zzz; decaylab compare --help-all lists them"),
         ("show x --zzz", "no such option --zzz; decaylab show --help lists them"),

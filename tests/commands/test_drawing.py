@@ -16,6 +16,7 @@ from decaylab.figures import prefix_decay as figure
 from decaylab.runs import store
 
 STUB = (sys.executable, str(Path(__file__).parents[1] / "helpers" / "stub_decaylab.py"))
+SWEEP = str(Path(__file__).parents[2] / "docs" / "measurements" / "selector")
 # Runs commands one after another; drawing says what was loaded before it, and fails.
 MEASURES = f"""
 import json, sys
@@ -52,6 +53,7 @@ def test_no_command_loads_matplotlib_in_order_to_measure(tmp_path: Path) -> None
         [*decay, *own_teacher, "--problems", "abacus"],
         ["token-truth", *small, *cached[-2:], "--max-tokens", "40"],
         ["interventions", *small, *cached[-2:], "--max-tokens", "90", "--chain-steps", "1"],
+        ["arm-gains", SWEEP, *small, *cached[-2:], "--max-tokens", "60", "--tokens-per-arm", "2"],
         ["compare", str(tmp_path / "0"), str(tmp_path / "8"), "--quiet"],
         ["sweep", "rollout-length", "--values", "5", "--seeds", "1"],
         ["sweep", "selector", "--values", "prefix", "--budget", "5", "--seeds", "1"],

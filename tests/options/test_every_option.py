@@ -26,7 +26,6 @@ from decaylab.options.measuring import Options
 from decaylab.options.option_values import flag
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
-from decaylab.options.valuing import ValuesOptions
 
 SPECIAL: dict[str, Any] = {
     "columns": {"question": "q", "answer": "deep.path"},
@@ -38,6 +37,7 @@ SPECIAL: dict[str, Any] = {
     "controls": ("reverse", "swapped"),
     "hand_back": (3, 9),
     "checkpoints": ("one,two", "three"),
+    "sweeps": ("one,two", "three"),
     "files": ("one,two.jsonl", "three"),
     "evidence": ("runs/one", "runs/two"),
     "run_folders": ("one,two", "three"),
@@ -138,7 +138,7 @@ def given(command: str, name: str, value: Any) -> list[str]:
     words = [command]
     if command == "sweep":
         words.append(value if name == "over" else "rollout-length")
-    if name in ("checkpoints", "files", "run_folders"):
+    if name in ("checkpoints", "files", "run_folders", "sweeps"):
         return [*words, *value]
     if name == "over":
         return words
@@ -198,7 +198,7 @@ def positional(command: str, name: str, value: Any) -> tuple[tuple[Any, ...], di
     if command == "sweep":
         given = {"over": "rollout-length", "values": "5", name: value}
         return (given.pop("over"), given.pop("values")), given
-    if name in ("checkpoints", "run_folders", "files"):
+    if name in ("checkpoints", "run_folders", "files", "sweeps"):
         return value, {}
     return (), {name: value}
 
@@ -303,6 +303,7 @@ MADE_BY = {
     **dict.fromkeys(KINDS[DiagnosticOptions], (declared.DIAGNOSTIC,)),
     **dict.fromkeys(KINDS[InterventionOptions], (declared.DIAGNOSTIC,)),
     "values": (declared.DIAGNOSTIC,),
+    "arm-gains": (declared.DIAGNOSTIC,),
     "train": (declared.TRAINED,),
     "sweep": (declared.SWEEP, declared.TRAINED),
     "compare": (declared.COMPARISON,),
@@ -320,8 +321,8 @@ def test_the_reference_marks_the_options_that_make_another_run(command: str) -> 
     expected = set()
     for run in MADE_BY.get(command, ()):
         kind, resumes = RESUMES[run]
-        if command == "values":  # a diagnostic with options of its own
-            kind = ValuesOptions
+        if command in ("values", "arm-gains"):  # diagnostics with options of their own
+            kind = COMMANDS[command].kind
         expected |= (set(declared.options_of(kind)) - resumes) | NAMING_WHAT_COUNTS
         expected |= APART if run != declared.COMPARISON else set()
     assert marked == expected & set(COMMANDS[command].names)

@@ -182,7 +182,7 @@ def test_a_wrong_value_from_python_ends_before_anything_is_loaded(
     function = getattr(dl, FUNCTIONS[command])
     given: tuple[Any, ...] = ("rollout-length", "5") if command == "sweep" else ()
     for name in COMMANDS[command].names:
-        if name in ("checkpoints", "run_folders", "over", "values"):
+        if name in ("checkpoints", "run_folders", "sweeps", "over", "values"):
             continue
         for value in refused_values(kinds[name])[:12]:
             with pytest.raises(UserError) as error:
@@ -308,7 +308,7 @@ def test_a_wrong_value_on_the_command_line_is_one_line(
     tried = 0
     for name in own:
         if name not in kinds or name in (
-            *("over", "values", "checkpoints", "run_folders", "columns"),
+            *("over", "values", "checkpoints", "run_folders", "sweeps", "columns"),
         ):
             continue
         kind, _ = bare(kinds[name])

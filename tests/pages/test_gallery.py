@@ -28,7 +28,7 @@ from decaylab.runs.vocabulary import OVER_SEEDS
 from decaylab.tokens import viewed
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_HERE = {"case-study", "hand-back", "token-truth", "interventions"}
+NOT_HERE = {"case-study", "hand-back", "token-truth", "interventions", "arm-gains"}
 """Of rollouts to look at, which are not committed, and of commands that no committed run is of."""
 
 

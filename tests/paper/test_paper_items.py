@@ -61,7 +61,7 @@ def test_what_makes_an_item_is_a_command_that_exists(one) -> None:
 def test_a_name_that_is_not_there_is_answered_with_the_list() -> None:
     with pytest.raises(
         UserError,
-        match=r"no figure 'nonsense'; there are prefix-decay, .*, token-truth, interventions$",
+        match=r"no figure 'nonsense'; there are prefix-decay, .*, interventions, arm-gains$",
     ):
         item("nonsense", FIGURES)
     assert item("submode", TABLES).kind == "table"
