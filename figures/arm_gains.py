@@ -36,6 +36,7 @@ PANELS = {
     MASKED_KL_SHARE: ("Share of the reverse KL", "share (%)"),
 }
 LOOK = Look("arm", style.STUDENT, "o")
+LONGEST = 18  # characters of a name in one line
 CAPTION = """What training gave each arm, and what was measured before it at the tokens that the arm
     trains on: the gain of one teacher token, the gain of mass on correct tokens, the share of the
     KL. Arms in the order of (a). Lines: {level} intervals."""
@@ -88,7 +89,7 @@ def panels_of(measurements: pd.DataFrame) -> list[Panel]:
         return []
     trained = select(measurements, what=TRAINING_GAIN)
     names = trained.sort_values("value", ascending=False, kind="stable")["checkpoint"]
-    groups = {str(name): str(name) for name in names}
+    groups = {str(name): _broken(str(name)) for name in names}
     panels = []
     for what, (title, axis) in PANELS.items():
         rows = select(measurements, what=what).set_index("checkpoint", drop=False)
@@ -97,3 +98,11 @@ def panels_of(measurements: pd.DataFrame) -> list[Panel]:
             change = what != MASKED_KL_SHARE
             panels.append(Panel("", title, axis, groups, series, change=change))
     return [replace(panel, gid=letter) for panel, letter in zip(panels, "abcd")]
+
+
+def _broken(name: str) -> str:
+    """The name of an arm, over two lines where it is long."""
+    if len(name) <= LONGEST:
+        return name
+    at = name.find("-", len(name) // 2)
+    return f"{name[: at + 1]}\n{name[at + 1 :]}" if at > 0 else name

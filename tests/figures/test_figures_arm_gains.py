@@ -32,6 +32,11 @@ def test_arms_stand_in_the_order_of_what_training_gave() -> None:
     assert series.rows.loc["middle-40", "value"] == pytest.approx(0.02)
 
 
+def test_long_names_of_arms_take_two_lines() -> None:
+    assert arm_gains._broken("top-student-entropy-40") == "top-student-\nentropy-40"
+    assert arm_gains._broken("prefix-40") == "prefix-40"
+
+
 def test_what_was_not_measured_has_no_panel() -> None:
     titles = [panel.title for panel in arm_gains.panels_of(rows(truth=False))]
     assert len(titles) == 3 and not any("correct tokens" in title for title in titles)
