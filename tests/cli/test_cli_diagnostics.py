@@ -268,7 +268,7 @@ def test_a_changed_file_of_rollouts_is_another_run(cache: Path, tmp_path: Path) 
     where = ("--cache", cache, "--out", tmp_path / "out", "--floor-problems", "0")
     first = decaylab("position-kl", "--rollouts", file, *where)
     assert first.code == 0
-    assert "problems of the rollouts in " in first.out and "samples at T" not in first.out
+    assert " of the rollouts in " in first.out and "samples at T" not in first.out
     assert (
         "1 of 3 rollouts hold no token, left out" in first.out
         and "were encoded from their text" in first.out
