@@ -17,7 +17,7 @@ from decaylab.tokens import score_store
 
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 SWEEP = MEASURED / "selector"
-STUDENT = ("--student", "abacus-student", "--problems", "abacus")
+STUDENT = ("--student", "abacus-student", "--problems", "abacus", "--max-tokens", "90")
 SMALL = ("--limit", "4", "--samples", "1", "--max-tokens", "90", "--tokens-per-arm", "6")
 
 
