@@ -18,11 +18,11 @@ import pyarrow as pa
 
 from decaylab.analyses import arm_gains as analysis
 from decaylab.analyses.arm_gains import Masked
-from decaylab.commands import diagnose, pair_identity, results_folders
+from decaylab.commands import diagnose, results_folders
 from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Study
-from decaylab.commands.study_rollouts import Material
+from decaylab.commands.study_rollouts import Material, check_one_turn, finished_rollouts
 from decaylab.commands.token_truth import TruthStudy
 from decaylab.errors import UserError, keeping
 from decaylab.maths.clusters import Floats
@@ -30,14 +30,12 @@ from decaylab.maths.selection import Signals, weigh
 from decaylab.options.arm_gaining import ArmGainOptions
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import targets
-from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
+from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
 from decaylab.rollouts import one_token
 from decaylab.rollouts.engines import Engines
-from decaylab.rollouts.sampling import settings_of
-from decaylab.rollouts.stages import Stages, StageSettings
-from decaylab.runs import found_runs, graded, own_tokens, store, trained_arms
+from decaylab.runs import found_runs, own_tokens, store, trained_arms
 from decaylab.runs.found_runs import FoundRun, Pair
 from decaylab.runs.trained_arms import TrainedArm
 from decaylab.runs.vocabulary import BASE, HAND_BACK, HAND_BACK_TEACHER
@@ -122,7 +120,7 @@ class ArmStudy(TruthStudy):
         """Rollouts and scores; the places of steps where the problems have steps."""
         self.places = list[pa.Table]()
         Study.gather(self, tokens=tokens, rollouts=rollouts)
-        self._check_turns()
+        check_one_turn(COMMAND, self.base)
         readable = self._readable(BASE, self.base)
         table = score_store.table(
             self.material.folders[0].folder,
@@ -140,14 +138,6 @@ class ArmStudy(TruthStudy):
     def _keep(self, label: str, rollouts: pa.Table) -> None:
         super()._keep(label, rollouts)
         self.base = own_tokens.with_column(rollouts)
-
-    def _check_turns(self) -> None:
-        """Raises UserError if others wrote parts of the rollouts."""
-        has_masks = own_tokens.MASK in self.base.column_names
-        if has_masks and self.base[own_tokens.MASK].null_count < len(self.base):
-            raise UserError(
-                f"{COMMAND} takes rollouts of one turn, without tools; leave others out"
-            )
 
     def weights(self, arm: TrainedArm) -> list[Floats]:
         """Of each scored rollout, the weight of every token in the arm's loss."""
@@ -190,29 +180,13 @@ class ArmStudy(TruthStudy):
 
     def _continued(self, places: dict[str, list[int]], folder: store.RunFolder) -> pd.DataFrame:
         """The rows of all continuations, from the folder or sampled now."""
-        setup, options = self.setup, self.options
-        pair = pair_identity.policies(setup)
-        rules = setup.problem_set.answer_rule, setup.answer_rule
-        task, marks = setup.problem_set.task, options.thought_marks
-        judge = graded.judge(self.grader, setup.problems, pair, marks, *rules, task=task)
-        finished = folder.read_rollouts()
-        if finished is not None:
-            current = judge.current(finished)
-            table = finished if current is finished else folder.merge([current])
-            return pd.DataFrame(table.to_pandas())
-        engines = {
-            role: self.engines.of(policy, longest_context(setup, role))
-            for role, policy in pair.items()
-        }
-        settings = StageSettings(
-            int(options.max_tokens or 0),
-            settings_of(options),
-            options.batch_rows,
-            parallel=self.engines.parallel,
-        )
-        stages = Stages(engines, settings, judge, folder, self.reporter)
-        tables = one_token.collect(stages, setup.problems, setup.prompts, self.base, places)
-        return pd.DataFrame(folder.merge(tables).to_pandas())
+        judge = self.judge_of_both()
+        table = finished_rollouts(folder, judge)
+        if table is None:
+            stages, setup = self.stages_of_both(folder, judge), self.setup
+            written = one_token.collect(stages, setup.problems, setup.prompts, self.base, places)
+            table = folder.merge(written)
+        return pd.DataFrame(table.to_pandas())
 
     def masked(self, arm: TrainedArm, weights: Sequence[Floats], table: pd.DataFrame) -> Masked:
         """What the arm trains on, as the analysis takes it."""

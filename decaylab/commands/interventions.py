@@ -19,20 +19,18 @@ from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.drawing import drawn
 from decaylab.commands.intervention_arms import Arm
 from decaylab.commands.study import Study
+from decaylab.commands.study_rollouts import finished_rollouts
 from decaylab.errors import UserError, keeping
-from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.intervening import InterventionOptions
 from decaylab.pair import targets
-from decaylab.pair.prepare import GRADING_WORKERS, Setup, longest_context, prepare
+from decaylab.pair.prepare import GRADING_WORKERS, prepare
 from decaylab.policies.vocabularies import share_vocabulary
 from decaylab.problems import edits
 from decaylab.problems.edits import Edits
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines
-from decaylab.rollouts.sampling import settings_of
-from decaylab.rollouts.stages import Stages, StageSettings
-from decaylab.runs import graded, store
+from decaylab.runs import store
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 from decaylab.tokens import score_store, task_categories
 from decaylab.tokens.scoring import Rollout
@@ -109,27 +107,17 @@ class InterventionStudy(Study):
         self, options: InterventionOptions, own: Edits | None, folder: store.RunFolder
     ) -> pa.Table:
         """The continuations of all prefixes, from the folder or sampled now, part by part."""
-        setup = self.setup
-        judge = self._judge_of_both(setup)
-        finished = folder.read_rollouts()
+        setup, judge = self.setup, self.judge_of_both()
+        finished = finished_rollouts(folder, judge)
         arms = [*self._arms(options, own)]
         if finished is not None:
-            current = judge.current(finished)
-            return current if current is finished else folder.merge([current])
-        pair = pair_identity.policies(setup)
-        budget = int(options.max_tokens or 0)
+            return finished
+        pair, budget = pair_identity.policies(setup), int(options.max_tokens or 0)
         asked = {
             role: list(intervention_arms.pending(arms, role, policy, setup.prompts[role], budget))
             for role, policy in pair.items()
         }
-        opened = {
-            role: self.engines.of(policy, longest_context(setup, role))
-            for role, policy in pair.items()
-        }
-        settings = StageSettings(
-            budget, settings_of(options), options.batch_rows, parallel=self.engines.parallel
-        )
-        stages = Stages(opened, settings, judge, folder, self.reporter)
+        stages = self.stages_of_both(folder, judge)
         with self.engines.beside(setup.student, setup.teacher):
             tables = [stages.run(f"{role} continues", role, asked[role]) for role in pair]
         return folder.merge(tables)
@@ -179,17 +167,6 @@ class InterventionStudy(Study):
             "fill the budget up to the changed step, left out; raise --max-tokens",
         )
         return [arm for arm in arms if arm.rollout_id not in full]
-
-    def _judge_of_both(self, setup: Setup[DiagnosticOptions]) -> graded.Judge:
-        rules = setup.problem_set.answer_rule, setup.answer_rule
-        return graded.judge(
-            self.grader,
-            setup.problems,
-            pair_identity.policies(setup),
-            self.options.thought_marks,
-            *rules,
-            task=setup.problem_set.task,
-        )
 
     # The KL behind the prefixes
 

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from decaylab.commands import pair_identity
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair.prepare import Setup, longest_context
@@ -29,7 +30,7 @@ from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
-from decaylab.runs import graded, sources, store
+from decaylab.runs import graded, own_tokens, sources, store
 from decaylab.runs.vocabulary import BASE, STUDENT, TEACHER
 from decaylab.tokens.categories import Categories
 from decaylab.tokens.token_table import Scored
@@ -216,6 +217,53 @@ class StudyRollouts:
             given=self.setup.verdicts,
             whose=label,
         )
+
+    # Continuations by both policies, in the folder of a run
+
+    def judge_of_both(self) -> graded.Judge:
+        """What gives the verdicts on continuations by student and teacher."""
+        setup = self.setup
+        return graded.judge(
+            self.grader,
+            setup.problems,
+            pair_identity.policies(setup),
+            self.options.thought_marks,
+            *(setup.problem_set.answer_rule, setup.answer_rule),
+            task=setup.problem_set.task,
+        )
+
+    def stages_of_both(self, folder: store.RunFolder, judge: graded.Judge) -> Stages:
+        """Stages of both policies, which write their parts to a run's folder."""
+        setup, options = self.setup, self.options
+        engines = {
+            role: self.engines.of(policy, longest_context(setup, role))
+            for role, policy in pair_identity.policies(setup).items()
+        }
+        settings = StageSettings(
+            int(options.max_tokens or 0),
+            settings_of(options),
+            options.batch_rows,
+            parallel=self.engines.parallel,
+        )
+        return Stages(engines, settings, judge, folder, self.reporter)
+
+
+def check_one_turn(command: str, rollouts: pa.Table) -> None:
+    """Raises UserError if tools or users wrote parts of the rollouts."""
+    names = rollouts.column_names
+    if own_tokens.MASK in names and rollouts[own_tokens.MASK].null_count < len(rollouts):
+        raise UserError(
+            f"rollouts with tools or several users are measured by prefix-decay, not by {command}"
+        )
+
+
+def finished_rollouts(folder: store.RunFolder, judge: graded.Judge) -> pa.Table | None:
+    """The rollouts of a run that has sampled all of them, graded by the current rules."""
+    finished = folder.read_rollouts()
+    if finished is None:
+        return None
+    current = judge.current(finished)
+    return finished if current is finished else folder.merge([current])
 
 
 def _digest(value: Any) -> str:

@@ -15,20 +15,19 @@ import pyarrow.compute as pc
 
 from decaylab.analyses import value_signals
 from decaylab.analyses import values as analysis
-from decaylab.commands import diagnose, pair_identity, results_folders
+from decaylab.commands import diagnose, results_folders
 from decaylab.commands.diagnose import DiagnosticResult
 from decaylab.commands.drawing import drawn
 from decaylab.commands.study import Study
-from decaylab.errors import UserError, keeping
+from decaylab.commands.study_rollouts import check_one_turn, finished_rollouts
+from decaylab.errors import keeping
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.valuing import ValuesOptions
 from decaylab.pair import targets
-from decaylab.pair.prepare import GRADING_WORKERS, longest_context, prepare
+from decaylab.pair.prepare import GRADING_WORKERS, prepare
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollouts.engines import Engines
-from decaylab.rollouts.sampling import settings_of
-from decaylab.rollouts.stages import Stages, StageSettings
 from decaylab.rollouts.value_draws import CONDITIONS, ValueDraws, ValuePlan
 from decaylab.runs import graded, own_tokens, store, value_prefixes
 from decaylab.runs.vocabulary import STUDENT, TEACHER_VALUE
@@ -156,47 +155,17 @@ class ValuesStudy(Study):
 
     def drawn(self, folder: store.RunFolder) -> pa.Table:
         """The base student's rollouts and all draws, from the folder or drawn now, part by part."""
-        self._check_turns()
-        judge = self._judge_of_both()
-        finished = folder.read_rollouts()
-        if finished is None:
-            draws = self._draws(folder, judge).collect(self.base)
-            return folder.merge([judge.current(self.base), *draws])
-        current = judge.current(finished)
-        return finished if current is finished else folder.merge([current])
-
-    def _check_turns(self) -> None:
-        """Raises UserError if others wrote parts of the rollouts."""
-        has_masks = own_tokens.MASK in self.base.column_names
-        if has_masks and self.base[own_tokens.MASK].null_count < len(self.base):
-            raise UserError(
-                "rollouts with tools or several users are measured by prefix-decay, not by "
-                f"{COMMAND}"
-            )
-
-    def _draws(self, folder: store.RunFolder, judge: graded.Judge) -> ValueDraws:
-        setup, options = self.setup, self.drawing
-        settings = StageSettings(
-            int(options.max_tokens or 0),
-            settings_of(options),
-            options.batch_rows,
-            parallel=self.engines.parallel,
+        check_one_turn(COMMAND, self.base)
+        judge = self.judge_of_both()
+        finished = finished_rollouts(folder, judge)
+        if finished is not None:
+            return finished
+        options = self.drawing
+        draws = ValueDraws(
+            self.stages_of_both(folder, judge),
+            self.setup.problems,
+            self.setup.prompts,
+            ValuePlan(options.grid or (0,), options.draws),
+            self.reporter,
         )
-        engines = {
-            role: self.engines.of(policy, longest_context(setup, role))
-            for role, policy in pair_identity.policies(setup).items()
-        }
-        stages = Stages(engines, settings, judge, folder, self.reporter)
-        plan = ValuePlan(options.grid or (0,), options.draws)
-        return ValueDraws(stages, setup.problems, setup.prompts, plan, self.reporter)
-
-    def _judge_of_both(self) -> graded.Judge:
-        setup = self.setup
-        return graded.judge(
-            self.grader,
-            setup.problems,
-            pair_identity.policies(setup),
-            self.options.thought_marks,
-            *(setup.problem_set.answer_rule, setup.answer_rule),
-            task=setup.problem_set.task,
-        )
+        return folder.merge([judge.current(self.base), *draws.collect(self.base)])
