@@ -14,6 +14,8 @@ from itertools import pairwise
 from os.path import commonprefix
 from typing import Any
 
+from decaylab.policies.token_bytes import byte_level
+
 NOT_A_CHARACTER = "\ufffd"  # decoded from bytes that are not UTF-8
 # A run without a whole character is decoded at each of its first tokens, then whenever its length
 # has doubled.
@@ -59,19 +61,10 @@ def token_bytes(tokenizer: Any, token: int) -> str:
     entry = str(tokenizer.convert_ids_to_tokens(token))
     if re.fullmatch(r"<0x[0-9A-Fa-f]{2}>", entry):
         return entry[3:5].upper()
-    known = _byte_level()
+    known = byte_level()
     if all(character in known for character in entry):
         return " ".join(f"{known[character]:02X}" for character in entry)
     return ""
-
-
-@lru_cache(maxsize=1)
-def _byte_level() -> dict[str, int]:
-    """The byte behind each character in byte-level tokenizers."""
-    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(0x100) if byte not in shown]
-    substitutes = {chr(0x100 + place): byte for place, byte in enumerate(others)}
-    return {chr(byte): byte for byte in shown} | substitutes
 
 
 def visible(piece: str) -> str:

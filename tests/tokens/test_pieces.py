@@ -264,8 +264,8 @@ def test_a_token_of_whole_characters_reads_as_its_text_and_has_no_bytes_to_tell(
 
 
 def test_every_byte_has_its_character_in_byte_level_vocabularies() -> None:
-    from decaylab.tokens.pieces import _byte_level
+    from decaylab.policies.token_bytes import byte_level
 
-    assert sorted(_byte_level().values()) == list(range(256))
-    assert set(_byte_level()) == set(pre_tokenizers.ByteLevel.alphabet())
-    assert _byte_level()["Ġ"] == ord(" ")
+    assert sorted(byte_level().values()) == list(range(256))
+    assert set(byte_level()) == set(pre_tokenizers.ByteLevel.alphabet())
+    assert byte_level()["Ġ"] == ord(" ")

@@ -1,0 +1,126 @@
+"""The bytes of each token, so that two tokenizations of one text can be laid over each other.
+
+    reader = TokenBytes(policy)
+    reader.of(ids)                      # [b"It", b" is", b" 5", b"."]
+    reader.encode("It is 5.")           # ids; None where the tokenizer changes the text
+
+A tokenizer is read by its decoder: byte-level BPE, or SentencePiece (a sign for a blank, byte
+fallback) with or without a blank that the first token of a text loses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+from decaylab.errors import UserError
+from decaylab.policies.policy import Policy
+
+BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+BLANK = "\u2581"  # SentencePiece's sign
+FIRST = {"Strip", "Metaspace"}
+"""Decoders that may take the blank from the first token of a text."""
+
+
+class TokenBytes:
+    """The tokens of a policy as bytes.
+
+    Raises:
+        UserError: the tokenizer has no decoder that maps each token to bytes.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.tokenizer = policy, policy.tokenizer
+        if not self.tokenizer.is_fast:
+            raise self._unreadable("it is not a fast tokenizer")
+        decoder = json.loads(self.tokenizer.backend_tokenizer.to_str())["decoder"] or {}
+        self.steps: list[dict[str, Any]] = decoder.get("decoders") or [decoder]
+        kinds = {step.get("type") for step in self.steps}
+        self.byte_level = "ByteLevel" in kinds
+        if not (self.byte_level or kinds & {"ByteFallback", "Metaspace", "Replace"}):
+            raise self._unreadable(f"its decoder is {decoder.get('type', 'missing')}")
+        if kinds & {"WordPiece", "BPEDecoder", "CTC"}:
+            raise self._unreadable(f"its decoder is {decoder['type']}")
+
+    def _unreadable(self, reason: str) -> UserError:
+        return UserError(
+            f"{self.policy.name}: its tokens cannot be read as bytes ({reason}), so the pair needs "
+            "one tokenizer; use a teacher with the student's tokenizer"
+        )
+
+    @cached_property
+    def added(self) -> dict[int, str]:
+        """Text of the added tokens, by id."""
+        tokens = self.tokenizer.added_tokens_decoder
+        return {int(index): str(token.content) for index, token in tokens.items()}
+
+    @cached_property
+    def table(self) -> dict[int, bytes]:
+        """The bytes of every token inside a text, by id."""
+        vocabulary = self.tokenizer.get_vocab()
+        return {index: self._bytes(token, index) for token, index in vocabulary.items()}
+
+    @cached_property
+    def drops_blank(self) -> bool:
+        """Whether the first token of a text loses its blank."""
+        if self.byte_level or not FIRST & {step.get("type") for step in self.steps}:
+            return False
+        blank = next((index for index, text in self.table.items() if text == b" a"), None)
+        if blank is None:
+            blank = next((i for i, text in self.table.items() if text[:1] == b" "), None)
+        return blank is not None and not self.text([blank]).startswith(" ")
+
+    def of(self, ids: Sequence[int]) -> list[bytes]:
+        """The bytes of each token of a response; ids without a token have none."""
+        pieces = [self.table.get(token, b"") for token in ids]
+        if pieces and self.drops_blank and ids[0] not in self.added:
+            pieces[0] = pieces[0].removeprefix(b" ")
+        return pieces
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of the tokens of a response, control tokens included."""
+        plain = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(list(ids), **plain))
+
+    def encode(self, text: str, controls: Sequence[tuple[int, int]] = ()) -> list[int] | None:
+        """Ids of a text as the policy would write it; None where they are not the same bytes.
+
+        controls: where the text has control tokens, as first and last character + 1. All others
+        that it spells are encoded as text.
+        """
+        marks, hidden = self.policy.control, dict[str, str]()
+        shown, done = "", 0
+        for start, stop in controls:
+            shown += marks.hide(text[done:start], hidden) + text[start:stop]
+            done = stop
+        shown += marks.hide(text[done:], hidden)
+        try:
+            ids = marks.encode(shown, hidden)
+        except UserError:  # a control token that cannot be encoded as text
+            return None
+        ids = self.policy.embedded(ids)
+        return ids if b"".join(self.of(ids)) == text.encode() else None
+
+    def _bytes(self, token: str, index: int) -> bytes:
+        if index in self.added:
+            return self.added[index].encode()
+        if self.byte_level:
+            known = byte_level()
+            if all(character in known for character in token):
+                return bytes(known[character] for character in token)
+            return token.encode()
+        if match := BYTE.fullmatch(token):
+            return bytes([int(match[1], 16)])
+        return token.replace(BLANK, " ").encode()
+
+
+@lru_cache(maxsize=1)
+def byte_level() -> dict[str, int]:
+    """The byte behind each character in byte-level tokenizers."""
+    shown = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(0x100) if byte not in shown]
+    substitutes = {chr(0x100 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in shown} | substitutes
