@@ -122,7 +122,7 @@ class _Checkpoint:
         self.settings, self.rules = settings, rules
         self.place = {"condition": ALL, "view": scored.view, "checkpoint": scored.checkpoint}
         self.kl = np.asarray(table["reverse_kl"], dtype=np.float64)
-        self.ends = np.isin(table["token_id"], list(end_ids))
+        self.end_ids = list(end_ids)
         self.rollouts = np.repeat(np.arange(table.lengths.size), table.lengths)
         self.whole = self.cells(*self.by_rollout(np.zeros(len(table), dtype=np.int8), 1))
 
@@ -149,7 +149,13 @@ class _Checkpoint:
 
     def codes(self) -> NDArray[np.int8]:
         """Category of each token, [tokens]."""
-        return self.rules.classify(self.pieces(), self.table.lengths, self.ends)
+        whole = self.table.whole
+        pieces, ends = (
+            np.asarray(whole["token"], dtype=object),
+            np.isin(whole["token_id"], self.end_ids),
+        )
+        codes = self.rules.classify(pieces, whole.lengths, ends)
+        return codes if self.table.kept is None else codes[self.table.kept]
 
     def by_category(self, codes: NDArray[np.int8]) -> Iterator[Measurement]:
         """Each category by position bin and over all positions, and its share of the total."""

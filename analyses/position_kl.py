@@ -126,10 +126,10 @@ def measure(scored: Sequence[Scored], settings: Settings) -> pd.DataFrame:
 
 def _sums(table: TokenTable, settings: Settings) -> dict[str, Sums]:
     """Sums by condition. Each column is read once, since columns may be large."""
-    pieces, lengths = {ALL: table.bins(settings.cuts)}, {ALL: table.lengths}
+    pieces, lengths = {ALL: table.bins(settings.cuts)}, {ALL: table.reach}
     if settings.survivors is not None:
-        survive = table.lengths >= settings.survivors
-        lengths[SURVIVORS] = np.where(survive, table.lengths, 0)
+        survive = table.reach >= settings.survivors
+        lengths[SURVIVORS] = np.where(survive, table.reach, 0)
         pieces[SURVIVORS] = np.where(np.repeat(survive, table.lengths), pieces[ALL], -1)
     problems, size = table.token_problems, (table.problem_count, len(settings.cuts))
     values: dict[str, dict[str, Floats]] = {condition: {} for condition in pieces}

@@ -126,7 +126,7 @@ class _Checkpoint:
         counts = sums_by_problem(None, problems, bins, *shape)
         places = []
         for span in estimated.spans(edges):
-            reaching = int((self.lengths > span["position_low"]).sum())
+            reaching = int((self.tokens.reach > span["position_low"]).sum())
             places.append({"condition": ALL, **self.place, **span, "rollouts": reaching})
         measured = int(counts.any(axis=1).sum())
         cells = estimated.skewed(self.settings, places, measured)
@@ -140,14 +140,14 @@ class _Checkpoint:
     def cumulative(self) -> Iterator[Measurement]:
         """Both cumulative curves: N, the share at each bin edge, the horizon and the threshold."""
         problems, positions = self.tokens.token_problems, self.tokens.positions
-        longest, horizon = int(self.lengths.max(initial=0)), self.settings.horizon
+        longest, horizon = int(self.tokens.reach.max(initial=0)), self.settings.horizon
         shape = self.tokens.problem_count, max(longest, horizon or 0)
         counts = sums_by_problem(None, problems, positions, *shape)
         sums = sums_by_problem(self.signals.reverse_kl, problems, positions, *shape)
         # problems without a token are not resampled
         present = counts.any(axis=1)
         sums, counts = sums[present], counts[present]
-        for condition, reach in ((SURVIVORS, horizon_of(self.lengths)), (MASS, longest)):
+        for condition, reach in ((SURVIVORS, horizon_of(self.tokens.reach)), (MASS, longest)):
             if horizon is not None:
                 reach = horizon
             yield from self.curve(condition, sums[:, :reach], counts[:, :reach])
@@ -177,7 +177,9 @@ class _Checkpoint:
         yield self.row("cumulative_kl_horizon", condition, TOKENS, given(float(horizon)), **place)
         threshold = given(settings.share)
         yield self.row("cumulative_kl_threshold", condition, FRACTION, threshold, **place)
-        remark = f"horizon {horizon} tokens, longest rollout {int(self.lengths.max(initial=0))}"
+        remark = (
+            f"horizon {horizon} tokens, longest rollout {int(self.tokens.reach.max(initial=0))}"
+        )
         estimate = st.Estimate(*position[:4], METHOD, problems, rollouts, position.note)
         yield self.row("cumulative_kl_position", condition, TOKENS, estimate, remark, **place)
         for edge, share in zip(edges, shares, strict=True):
@@ -220,6 +222,7 @@ class _Checkpoint:
         position = covered.copy()
         left, right = np.array(pairs).T
         # Every selector takes all of a rollout within the budget, so it is left out.
+        positions = self.tokens.positions
         rng = np.random.default_rng(self.settings.seed)
         added_rng = np.random.default_rng([self.settings.seed, 1])  # leaves ``random`` as it is
         for i in np.flatnonzero(lengths > budget):
@@ -233,7 +236,7 @@ class _Checkpoint:
             sizes[sizes == 0] = np.nan
             both = (masks @ masks.T)[left, right]
             overlap[i] = both / (sizes[left] + sizes[right] - both)
-            position[i] = masks @ np.arange(lengths[i]) / sizes
+            position[i] = masks @ positions[tokens] / sizes
             total = signals.reverse_kl.sum()
             if total > 0:
                 covered[i] = masks @ signals.reverse_kl / total

@@ -37,7 +37,8 @@ from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.rollouts.vllm_engine import VllmEngine
 from decaylab.rollouts.vllm_setup import VllmSettings
 from decaylab.tokens.heads import Head
-from decaylab.tokens.scoring import Rollout, Scorer, states, top
+from decaylab.tokens.ranks import top
+from decaylab.tokens.scoring import Rollout, Scorer, states
 from decaylab.tokens.served_scores import ServedScorer, partial_reverse_kl
 
 HOST = LoadSettings("float32", "cpu")

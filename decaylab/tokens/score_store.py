@@ -32,7 +32,8 @@ from decaylab.rollouts.sampling import OnProgress
 from decaylab.runs import store
 from decaylab.runs.store import Parts
 from decaylab.tokens.pieces import token_pieces
-from decaylab.tokens.scoring import SHOWN, Rollout, ScoredRollout, Scorer
+from decaylab.tokens.ranks import SHOWN
+from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer
 from decaylab.tokens.token_table import COLUMNS, WORDS, TokenTable
 from decaylab.tokens.token_table import SCHEMA as SCHEMA
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +28,10 @@ from decaylab.rollouts.sampling import Ids, OnProgress
 from decaylab.tokens.chunks import HEAD_ELEMENTS as HEAD_ELEMENTS
 from decaylab.tokens.chunks import over_chunks
 from decaylab.tokens.heads import Head, HeadPrecision
+from decaylab.tokens.ranks import rank_statistics
 
-OVERLAP, SHOWN = 16, 5
 # Positions x vocabulary per computation of statistics; on a CPU sized to its caches.
 STATISTICS_ELEMENTS = {"cpu": 2**19, "cuda": 2**27}
-BLOCK = 64
 
 Columns = dict[str, NDArray[np.generic]]
 
@@ -69,9 +69,17 @@ class Rollout:
             raise ValueError(f"rollout {self.rollout_id}: prompt and response must not be empty")
 
     @property
+    def contexts(self) -> tuple[tuple[Ids, Ids], tuple[Ids, Ids]]:
+        """Prompt and response of the student, and as the teacher reads them."""
+        return (self.student_prompt, self.response), (self.teacher_prompt, self.response)
+
+    @property
     def context(self) -> int:
         """Tokens of the longer of the two contexts."""
-        return max(len(self.student_prompt), len(self.teacher_prompt)) + len(self.response)
+        return max(len(prompt) + len(response) for prompt, response in self.contexts)
+
+
+Scorable = TypeVar("Scorable", bound=Rollout)
 
 
 @dataclass(frozen=True)
@@ -86,30 +94,24 @@ class ScoredRollout:
     top: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
 
 
-class Scorer:
-    """A student and a teacher, ready to score.
-
-    Raises:
-        UserError: the tokenizers assign different tokens to one id, or a float32 head is not
-            available.
-    """
+class BatchScorer(Generic[Scorable]):
+    """Scores rollouts in batches, the longest first. If memory runs out, batches are halved."""
 
     def __init__(
         self,
         student: Policy,
         teacher: Policy,
-        settings: ScoringSettings = ScoringSettings(),
-        on_warning: Callable[[str], None] | None = None,
+        settings: ScoringSettings,
+        on_warning: Callable[[str], None] | None,
     ) -> None:
         self.student, self.teacher, self.settings = student, teacher, settings
-        self.vocabulary = share_vocabulary(student, teacher)
         self.heads = Head(student, settings.head), Head(teacher, settings.head)
         self.on_warning = on_warning or (lambda message: None)
         self.batch_tokens = settings.batch_tokens
 
     def score(
         self,
-        rollouts: Sequence[Rollout],
+        rollouts: Sequence[Scorable],
         on_progress: OnProgress | None = None,
         shown: frozenset[str] = frozenset(),
     ) -> list[ScoredRollout]:
@@ -145,11 +147,11 @@ class Scorer:
                 on_progress(sum(len(rollouts[index].response) for index in batch), len(batch))
         return [scored[index] for index in range(len(rollouts))]
 
-    def _check(self, rollout: Rollout) -> None:
-        check_readable(rollout, self.vocabulary)
-        prompts = (self.student, rollout.student_prompt), (self.teacher, rollout.teacher_prompt)
-        for policy, prompt in prompts:
-            length = len(prompt) + len(rollout.response) - 1  # the last token is not read
+    def _check(self, rollout: Scorable) -> None:
+        for policy, (prompt, response) in zip(
+            (self.student, self.teacher), rollout.contexts, strict=True
+        ):
+            length = len(prompt) + len(response) - 1  # the last token is not read
             if length > policy.context_length:
                 raise UserError(
                     f"rollout {rollout.rollout_id} needs {length} positions, more than the context "
@@ -157,32 +159,16 @@ class Scorer:
                     "(--max-tokens)"
                 )
 
-    @torch.inference_mode()
-    def _batch(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
-        student = states(
-            self.heads[0], [(rollout.student_prompt, rollout.response) for rollout in rollouts]
-        )
-        teacher = states(
-            self.heads[1], [(rollout.teacher_prompt, rollout.response) for rollout in rollouts]
-        )
-        device = student.device
-        tokens = torch.tensor(
-            [token for rollout in rollouts for token in rollout.response], device=device
-        )
+    def _batch(self, rollouts: list[Scorable], shown: frozenset[str]) -> list[ScoredRollout]:
+        """The statistics of each rollout, in order. shown: ids of those whose top 5 are kept."""
+        raise NotImplementedError
 
-        def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
-            temperature = self.settings.temperature
-            return token_statistics(student, teacher, tokens[rows], self.vocabulary, temperature)
+    def _states(self, rollouts: list[Scorable]) -> tuple[Tensor, Tensor]:
+        """Both policies' states that predict their response tokens, each [positions, width]."""
+        student, teacher = zip(*(rollout.contexts for rollout in rollouts), strict=True)
+        return states(self.heads[0], list(student)), states(self.heads[1], list(teacher))
 
-        few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
-        statistics = over_chunks(self.heads, (student, teacher), at_chunk, statistics_elements=few)
-        columns = {name: values.cpu().numpy() for name, values in statistics.items()}
-        self._refuse_nan(columns, rollouts)
-        return [
-            _of_rollout(rollout, values, shown) for rollout, values in _split(rollouts, columns)
-        ]
-
-    def _refuse_nan(self, columns: Columns, rollouts: list[Rollout]) -> None:
+    def _refuse_nan(self, columns: Columns, rollouts: list[Scorable]) -> None:
         # NaN of either policy makes the KL NaN; NaN of the student also its entropy.
         broken = np.isnan(columns["reverse_kl"])
         if not broken.any():
@@ -200,6 +186,49 @@ class Scorer:
             f"NaN in the logits of {policy.name} at response position {position} of rollout "
             f"{rollout_id}; try --dtype float32"
         )
+
+
+class Scorer(BatchScorer[Rollout]):
+    """A student and a teacher of one vocabulary, ready to score.
+
+    Raises:
+        UserError: the tokenizers assign different tokens to one id, or a float32 head is not
+            available.
+    """
+
+    def __init__(
+        self,
+        student: Policy,
+        teacher: Policy,
+        settings: ScoringSettings = ScoringSettings(),
+        on_warning: Callable[[str], None] | None = None,
+    ) -> None:
+        self.vocabulary = share_vocabulary(student, teacher)
+        super().__init__(student, teacher, settings, on_warning)
+
+    def _check(self, rollout: Rollout) -> None:
+        check_readable(rollout, self.vocabulary)
+        super()._check(rollout)
+
+    @torch.inference_mode()
+    def _batch(self, rollouts: list[Rollout], shown: frozenset[str]) -> list[ScoredRollout]:
+        student, teacher = self._states(rollouts)
+        device = student.device
+        tokens = torch.tensor(
+            [token for rollout in rollouts for token in rollout.response], device=device
+        )
+
+        def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
+            temperature = self.settings.temperature
+            return token_statistics(student, teacher, tokens[rows], self.vocabulary, temperature)
+
+        few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
+        statistics = over_chunks(self.heads, (student, teacher), at_chunk, statistics_elements=few)
+        columns = {name: values.cpu().numpy() for name, values in statistics.items()}
+        self._refuse_nan(columns, rollouts)
+        return [
+            _of_rollout(rollout, values, shown) for rollout, values in _split(rollouts, columns)
+        ]
 
 
 def check_readable(rollout: Rollout, vocabulary: SharedVocabulary) -> None:
@@ -221,77 +250,25 @@ def token_statistics(
 ) -> dict[str, Tensor]:
     """Columns of the tokens table from logits [positions, vocab], and both policies' top 5.
 
-    tokens: the response token at each position. Ranks count from 1: one plus the number of ids with
-    a larger probability. The top 5 are ``*_top_ids`` and ``*_top_logprobs``.
+    tokens: the response token at each position.
     """
     student, student_removed = vocabulary.logprobs(scaled(student_logits, temperature))
     teacher, teacher_removed = vocabulary.logprobs(scaled(teacher_logits, temperature))
-    statistics = divergences(student, teacher)._asdict()
-    student_top, student_ids = top(student, OVERLAP)
-    teacher_top, teacher_ids = top(teacher, OVERLAP)
-    # Only the largest values are needed, so no row is sorted as a whole.
-    common = student_ids[:, :, None] == teacher_ids[:, None, :]
     taken = tokens[:, None]
-    statistics |= {
+    return {
+        **divergences(student, teacher)._asdict(),
         "student_logprob": student.gather(1, taken)[:, 0],
         "teacher_logprob": teacher.gather(1, taken)[:, 0],
-        "student_top1_probability": student_top[:, 0].exp(),
-        "student_top2_probability": student_top[:, 1].exp(),
-        "teacher_top1_probability": teacher_top[:, 0].exp(),
-        "teacher_top2_probability": teacher_top[:, 1].exp(),
-        "token_rank": rank(teacher, tokens, teacher_top),
-        "student_top1_rank": rank(teacher, student_ids[:, 0], teacher_top),
-        "top16_overlap": common.any(2).sum(1),
-        "student_overlap_mass": (student_top.exp() * common.any(2)).sum(1),
-        "teacher_overlap_mass": (teacher_top.exp() * common.any(1)).sum(1),
+        **rank_statistics(student, teacher, tokens),
         "student_removed_mass": student_removed,
         "teacher_removed_mass": teacher_removed,
-        "student_top_ids": student_ids[:, :SHOWN],
-        "student_top_logprobs": student_top[:, :SHOWN],
-        "teacher_top_ids": teacher_ids[:, :SHOWN],
-        "teacher_top_logprobs": teacher_top[:, :SHOWN],
     }
-    return statistics
 
 
 def scaled(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """Logits divided by the temperature, in float32, or float64 if the model uses it."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     return wide if temperature == 1 else wide / temperature
-
-
-def rank(logprobs: Tensor, tokens: Tensor, largest: Tensor) -> Tensor:
-    """Rank of a token in [positions, vocab], from 1: one plus the number of more probable ids.
-
-    Ties share a rank.
-
-    largest: the largest values of each position, [positions, count]; the whole row is searched only
-    for a token below all of them.
-    """
-    taken = logprobs.gather(1, tokens[:, None])
-    ranks = (largest > taken).sum(1) + 1
-    below = taken[:, 0] < largest[:, -1]
-    if bool(below.any()):
-        ranks[below] = (logprobs[below] > taken[below]).sum(1) + 1
-    return ranks
-
-
-def top(logprobs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest values of [positions, vocab], descending, and their ids, each [positions, count].
-
-    Only the blocks with the largest maxima are searched, which is several times faster.
-    """
-    positions, vocab = logprobs.shape
-    blocks, count = vocab // BLOCK, min(count, vocab)
-    if blocks <= 2 * count:
-        return torch.topk(logprobs, count)
-    blocked = logprobs[:, : blocks * BLOCK].view(positions, blocks, BLOCK)
-    chosen = blocked.amax(2).topk(count).indices
-    ids = (chosen[:, :, None] * BLOCK + torch.arange(BLOCK, device=chosen.device)).flatten(1)
-    rest = torch.arange(blocks * BLOCK, vocab, device=chosen.device).expand(positions, -1)
-    ids = torch.cat([ids, rest], dim=1)
-    values, places = logprobs.gather(1, ids).topk(count)
-    return values, ids.gather(1, places)
 
 
 def states(head: Head, contexts: list[tuple[Ids, Ids]]) -> Tensor:

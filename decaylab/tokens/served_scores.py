@@ -40,8 +40,9 @@ from decaylab.runs import store
 from decaylab.runs.store import Parts
 from decaylab.tokens import score_store
 from decaylab.tokens.heads import Head
+from decaylab.tokens.ranks import top
 from decaylab.tokens.score_store import ScoreKey
-from decaylab.tokens.scoring import Columns, Rollout, check_readable, scaled, states, top
+from decaylab.tokens.scoring import Columns, Rollout, check_readable, scaled, states
 from decaylab.tokens.token_table import REAL, WHOLE, WORDS
 
 TOKENS = "decaylab.served-tokens/1"

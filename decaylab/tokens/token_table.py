@@ -1,6 +1,7 @@
 """Token statistics for analyses: one entry per response token, columns read on demand.
 
-Rows are ordered by rollout, then by position from 0, so the lengths assign rows to rollouts.
+Rows are ordered by rollout, then by position from 0, so the lengths assign rows to rollouts. With
+two tokenizers a table has the tokens at which both policies can be compared, and ``whole`` all.
 """
 
 from __future__ import annotations
@@ -59,7 +60,13 @@ class TokenTable:
     `COLUMN_TYPES`, each [tokens].
     """
 
+    whole: TokenTable
+    """The table of all tokens of the responses, of which this one has some; itself otherwise."""
+    kept: NDArray[np.bool_] | None = None
+    """True at the tokens of ``whole`` that this table has, [tokens of whole]; None: all."""
+
     def __init__(self, lengths: Ints, problems: Ints, problem_count: int, columns: Columns) -> None:
+        self.whole = self
         self.lengths = np.asarray(lengths, dtype=np.int64)
         self.problems = np.asarray(problems, dtype=np.int64)
         if self.lengths.shape != self.problems.shape:
@@ -84,16 +91,21 @@ class TokenTable:
     @property
     def positions(self) -> Ints:
         """Position of each token in its response, from 0, [tokens]."""
+        if self.kept is not None:
+            return np.asarray(self.whole.positions[self.kept])
         return np.arange(len(self)) - np.repeat(self.starts, self.lengths)
+
+    @property
+    def reach(self) -> Ints:
+        """Tokens of each response, with those that this table has not, [rollouts]."""
+        return self.whole.lengths
 
     def bins(self, edges: Sequence[int]) -> Ints:
         """Bin of each token by its position, [tokens].
 
         Bin i begins at position edges[i]; the last one has no upper end.
         """
-        of_position = (
-            np.searchsorted(edges, np.arange(self.lengths.max(initial=0)), side="right") - 1
-        )
+        of_position = np.searchsorted(edges, np.arange(self.reach.max(initial=0)), side="right") - 1
         return np.asarray(of_position[self.positions])
 
     @property
@@ -105,8 +117,24 @@ class TokenTable:
         """The table of some of its rollouts. rollouts: true where kept, [rollouts]."""
         if rollouts.all():
             return self
+        if self.kept is not None:
+            rows = np.repeat(rollouts, self.reach)
+            return self.whole.only(rollouts).at(self.kept[rows])
         kept = _Chosen(self._columns, np.repeat(rollouts, self.lengths))
         return TokenTable(self.lengths[rollouts], self.problems[rollouts], self.problem_count, kept)
+
+    def at(self, tokens: NDArray[np.bool_]) -> TokenTable:
+        """The table of some of its tokens, at the positions that they have in the whole response.
+
+        tokens: true where kept, [tokens].
+        """
+        assert self.kept is None, "a table of some tokens cannot be cut again"
+        rollouts = np.repeat(np.arange(self.lengths.size), self.lengths)
+        lengths = np.bincount(rollouts[tokens], minlength=self.lengths.size)
+        columns = _Chosen(self._columns, tokens)
+        table = TokenTable(lengths, self.problems, self.problem_count, columns)
+        table.whole, table.kept = self, tokens
+        return table
 
     def own(self, masks: Sequence[NDArray[np.bool_] | None]) -> TokenTable:
         """The table without tokens of tools and users.
