@@ -1,0 +1,85 @@
+"""Laws of the next byte from laws of the next token, against plain loops in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from decaylab.maths.byte_laws import END, EVENTS, OTHER, ByteEvents, written_by_both
+from decaylab.maths.divergences import forward_kl, js, reverse_kl
+
+CUT = -1e30
+
+
+def slow_events(logprobs: Tensor, events: list[int]) -> list[list[float]]:
+    """Probability of each event, by adding up those of its ids with math.fsum."""
+    rows = []
+    for row in logprobs.double().tolist():
+        terms: dict[int, list[float]] = {event: [] for event in range(EVENTS)}
+        for value, event in zip(row, events, strict=True):
+            terms[event].append(math.exp(value))
+        rows.append([math.fsum(terms[event]) for event in range(EVENTS)])
+    return rows
+
+
+def test_the_mass_of_a_first_byte_is_that_of_the_tokens_that_begin_with_it() -> None:
+    # a, b, ab, end, control token: a is .5 + .125
+    law = torch.tensor([[0.5, 0.25, 0.125, 0.0625, 0.0625]]).double().log()
+    found = ByteEvents(torch.tensor([97, 98, 97, END, OTHER])).logprobs(law).exp()[0]
+    assert found[[97, 98, END, OTHER]].tolist() == pytest.approx([0.625, 0.25, 0.0625, 0.0625])
+    assert float(found.sum()) == pytest.approx(1)
+
+
+def test_events_of_150000_ids_are_exact_in_float32_with_masses_of_a_trillionth() -> None:
+    generator = torch.Generator().manual_seed(0)
+    events = torch.randint(0, EVENTS, (150_000,), generator=generator)
+    events[:90_000] = 32  # most tokens begin with a blank
+    logits = 3 * torch.randn(2, 150_000, generator=generator)
+    logits[0] -= 28.0 * (events == 65) + 60.0 * (events == 66) + 200.0 * (events == 67)
+    law = logits - logits.logsumexp(-1, keepdim=True)
+    found = ByteEvents(events).logprobs(law)
+    assert found.dtype == torch.float32
+    expected = torch.tensor(slow_events(law, events.tolist()), dtype=torch.float64).log()
+    assert float(found[0, 65].exp()) < 1e-12
+    assert float(found[0, 67]) < -170  # far below the smallest float32
+    assert torch.allclose(found.double(), expected, rtol=2e-7, atol=3e-6)
+
+
+def test_an_event_that_neither_can_write_adds_nothing_to_a_divergence() -> None:
+    student = ByteEvents(torch.tensor([97, 98, 99])).logprobs(
+        torch.tensor([[math.log(0.25), math.log(0.75), CUT]])
+    )
+    teacher = ByteEvents(torch.tensor([97, 98])).logprobs(torch.tensor([[0.5, 0.5]]).log())
+    assert student[0, 99] == teacher[0, 99] == student[0, END] == -math.inf
+    assert float(reverse_kl(student, teacher)) == pytest.approx(
+        0.25 * math.log(0.5) + 0.75 * math.log(1.5)
+    )
+    assert float(forward_kl(student, teacher)) == pytest.approx(
+        0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    )
+    assert math.isfinite(float(js(student, teacher)))
+
+
+@pytest.mark.parametrize("never", [CUT, -math.inf])
+def test_a_byte_that_only_the_student_writes_makes_the_reverse_kl_infinite(never: float) -> None:
+    student = ByteEvents(torch.tensor([97, 98])).logprobs(torch.tensor([[0.5, 0.5]]).log())
+    teacher = ByteEvents(torch.tensor([97, 98])).logprobs(torch.tensor([[0.0, never]]))
+    assert float(reverse_kl(student, teacher)) == math.inf
+    assert float(forward_kl(student, teacher)) == pytest.approx(math.log(2))
+
+
+def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
+    student, teacher = written_by_both(
+        ByteEvents(torch.tensor([97, 98, OTHER, END])), ByteEvents(torch.tensor([97, OTHER, END]))
+    )
+    assert student.codes.tolist() == [97, OTHER, OTHER, END]
+    assert teacher.codes.tolist() == [97, OTHER, END]
+
+
+@pytest.mark.parametrize("code", [-1, EVENTS])
+def test_a_code_that_is_no_event_is_refused(code: int) -> None:
+    with pytest.raises(ValueError, match="codes from 0 to 257"):
+        ByteEvents(torch.tensor([0, code]))
