@@ -41,7 +41,7 @@ from decaylab.tokens import score_store
 from decaylab.tokens.category_rules import CategoryRules
 from decaylab.tokens.noise_floor import with_noise_floor
 from decaylab.tokens.scoring import Rollout
-from decaylab.tokens.token_table import COLUMNS, Scored
+from decaylab.tokens.token_table import COLUMNS, ONE_TOKENIZER, Scored
 
 PROBLEMS, TOY_PROBLEMS = 5000, 40
 SAMPLES, MEAN_TOKENS, LONGEST, FLOOR_PROBLEMS = 4, 500, 2048, 32
@@ -159,7 +159,7 @@ def write_tables(folder: Path, problems: int) -> None:
     rng = np.random.default_rng(0)
     words, lengths = np.array(vocabulary(rng), dtype=object), lengths_of(problems, rng)
     chances = 1 / np.arange(3, PIECES + 2)
-    schema = score_store.SCHEMA.with_metadata({b"decaylab_schema": score_store.TOKENS.encode()})
+    schema = ONE_TOKENIZER.schema.with_metadata({b"decaylab_schema": ONE_TOKENIZER.name.encode()})
     (folder / "again").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     with (

@@ -107,9 +107,11 @@ def tokens(run: store.RunFolder, command: str) -> pd.DataFrame:
 
 def _read(scored: sources.Scored) -> pd.DataFrame:
     """The table of scored tokens, by a teacher in this process or by a served one."""
-    is_served = scored.folder.name.startswith("served-")
-    schema = served_scores.TOKENS if is_served else score_store.TOKENS
-    frame = store.read_table(scored.folder / "tokens.parquet", schema).to_pandas()
+    path = scored.folder / "tokens.parquet"
+    if scored.folder.name.startswith("served-"):
+        frame = store.read_table(path, served_scores.TOKENS).to_pandas()
+    else:
+        frame = score_store.read(path).to_pandas()
     coded = frame.select_dtypes("category")
     return pd.DataFrame(frame.astype(dict.fromkeys(coded, str)))
 

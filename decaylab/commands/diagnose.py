@@ -47,6 +47,12 @@ COMPUTED = (
 ON_ROLLOUTS = ("behaviour", "evaluate")  # without a score
 
 
+class DiagnosticStudy(Study):
+    """What a diagnostic looks at."""
+
+    takes_two_tokenizers = True
+
+
 @dataclass(frozen=True)
 class DiagnosticResult:
     """A finished diagnostic: its command, folder, record and measurements (columns of
@@ -93,7 +99,7 @@ def diagnose(
         advising.check_runs(options.evidence, setup)
         with folder.lock():
             setup = opened(command, setup, chosen, folder, spoken)
-            material = Study(setup, chosen, grader, reporter, rules, engines).gather(
+            material = DiagnosticStudy(setup, chosen, grader, reporter, rules, engines).gather(
                 tokens=command not in ON_ROLLOUTS, rollouts=command in (*ON_ROLLOUTS, "submode")
             )
             computed = {name: getattr(options, name) for name in COMPUTED}

@@ -10,7 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from decaylab.analyses import behaviour, category_kl, evaluation, position_kl, signals, submode
+from decaylab.analyses import (
+    behaviour,
+    category_kl,
+    evaluation,
+    position_kl,
+    signals,
+    submode,
+    two_tokenizers,
+)
 from decaylab.commands.study_rollouts import Material
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.pair import checkpoint_rules, targets
@@ -65,7 +73,17 @@ def _position_kl(material: Material, context: Context) -> pd.DataFrame:
     settings = position_kl.Settings(
         context.bins, context.rollout_length, options.survivors, options.estimand, **context.common
     )
-    return with_noise_floor(partial(position_kl.measure, settings=settings), material.scored)
+    frame = with_noise_floor(partial(position_kl.measure, settings=settings), material.scored)
+    if not material.other_law:
+        return frame
+    own = two_tokenizers.Settings(context.bins, **context.common)
+    measure = partial(
+        two_tokenizers.measure,
+        settings=own,
+        end_ids=context.setup.student.end_ids,
+        other_law=material.other_law,
+    )
+    return pd.concat([frame, with_noise_floor(measure, material.scored)], ignore_index=True)
 
 
 def _category_kl(material: Material, context: Context) -> pd.DataFrame:

@@ -133,7 +133,7 @@ class ServedStudy(Study):
 
     def _given_to_score(self, label: str, table: pa.Table) -> tuple[list[Rollout], Ints]:
         """The rollouts as far as the teacher can read them, and the problem of each as a code."""
-        readable = self._readable(label, table)
+        readable = [*self._readable(label, table)]
         if any(mask is not None for mask in self._masks(table, readable)):
             raise UserError(
                 f"{label}: rollouts with tools or several users are measured by position-kl, not "

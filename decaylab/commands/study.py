@@ -8,28 +8,35 @@ rollouts runs no model.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from decaylab.commands.study_rollouts import Material, StudyRollouts
 from decaylab.errors import UserError
+from decaylab.policies.alignment import Aligner
 from decaylab.policies.policy import Policy, wider_than
-from decaylab.policies.vocabularies import share_vocabulary
+from decaylab.policies.vocabularies import compare_vocabularies, share_vocabulary
 from decaylab.runs import own_tokens, sources
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT, TEACHER
-from decaylab.tokens import score_store, viewed
-from decaylab.tokens.scoring import Rollout, Scorer, ScoringSettings
-from decaylab.tokens.token_table import Scored
+from decaylab.tokens import aligned_rollouts, score_store, viewed
+from decaylab.tokens.aligned_scoring import AlignedRollout
+from decaylab.tokens.scoring import BatchScorer, Rollout, ScoringSettings
+from decaylab.tokens.token_table import Scored, TokenTable
 
 BATCHES_A_PART = 4  # at least, so that large batches are not cut short by the parts on disk
 
 
 class Study(StudyRollouts):
     """Gathers the material of one setup: rollouts, and their tokens, scored."""
+
+    takes_two_tokenizers = False
+    """Whether what is measured is defined for a pair of two tokenizers."""
+    aligner: Aligner | None = None
 
     def gather(self, *, tokens: bool, rollouts: bool = True) -> Material:
         """What a diagnostic looks at.
@@ -42,7 +49,7 @@ class Study(StudyRollouts):
         self.keeps = rollouts
         # What does not fit is reported before anything is sampled.
         if tokens:
-            share_vocabulary(self.setup.student, self.setup.teacher)
+            self._check_vocabularies()
         for target in self.targets.checkpoints:
             self._load(target)
         base = self._base_rollouts()
@@ -70,6 +77,15 @@ class Study(StudyRollouts):
 
     # Tokens
 
+    def _check_vocabularies(self) -> None:
+        """Raises UserError where the pair's tokens cannot be compared."""
+        student, teacher = self.setup.student, self.setup.teacher
+        agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
+        if self.takes_two_tokenizers and agreement.kind == "different":
+            self.aligner = Aligner(student, teacher)
+        else:
+            share_vocabulary(student, teacher)
+
     def _score(
         self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]
     ) -> None:
@@ -78,8 +94,7 @@ class Study(StudyRollouts):
         name = self._stage(label, views)
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
         masks = self._masks(rollouts, readable)
-        size = len(self.codes)
-        tokens = score_store.table(folder, readable, problems, size).own(masks)
+        tokens = self._table(folder, readable, problems, masks)
         self.material.folders.append(sources.Scored(label, views[0], folder))
         if FRESH in views:
             shown = [rollout.rollout_id for rollout in readable[: self.options.view_rollouts]]
@@ -94,8 +109,22 @@ class Study(StudyRollouts):
             again = self._scored(f"{name} again", policy, few, 0, second=True)
             few_masks = list(itertools.compress(masks, chosen))
             twice = np.array(chosen)
-            rescored = score_store.table(again, few, problems, size).own(few_masks)
+            rescored = self._table(again, few, problems, few_masks)
         self.material.scored += [Scored(label, view, tokens, twice, rescored) for view in views]
+
+    def _table(
+        self,
+        folder: Path,
+        rollouts: Sequence[Rollout],
+        problems: Mapping[str, int],
+        masks: Sequence[np.ndarray | None],
+    ) -> TokenTable:
+        """The scored tokens that the policy wrote; with two tokenizers those that begin at a
+        boundary of both."""
+        table = score_store.table(folder, rollouts, problems, len(self.codes)).own(masks)
+        if self.aligner is None:
+            return table
+        return table.at(np.asarray(table["at_shared_boundary"], dtype=bool))
 
     def _problems(self, rollouts: pa.Table) -> dict[str, int]:
         """Problem code of each rollout, by its id."""
@@ -124,12 +153,15 @@ class Study(StudyRollouts):
         asked = {problem.problem_id: problem for problem in self.setup.problems}
         return viewed.Scenery(student.tokenizer, student.end_ids, self.rules, asked, rule, task)
 
-    def _readable(self, label: str, rollouts: pa.Table) -> list[Rollout]:
-        """The rollouts up to the first token that the teacher cannot read; none of no token.
+    def _readable(self, label: str, rollouts: pa.Table) -> Sequence[Rollout]:
+        """The rollouts up to the first token that the teacher cannot read; none of no token. With
+        two tokenizers those that both can read, as a whole.
 
         Raises:
             UserError: none is left.
         """
+        if self.aligner is not None:
+            return self._aligned(label, rollouts)
         vocabulary = share_vocabulary(self.setup.student, self.setup.teacher)
         readable, cut, beyond, empty = [], 0, 0, 0
         columns = ["rollout_id", "problem_id", "prompt_ids", "response_ids"]
@@ -169,6 +201,21 @@ class Study(StudyRollouts):
             )
         return readable
 
+    def _aligned(self, label: str, rollouts: pa.Table) -> list[AlignedRollout]:
+        """The rollouts in the tokens of both."""
+        assert self.aligner is not None
+        found = aligned_rollouts.read(
+            rollouts, self.setup.prompts[TEACHER], self.aligner, self.setup.answer_rule
+        )
+        self.material.notes += [f"{label}: {note}" for note in found.notes]
+        temperature = self.options.score_temperature
+        self.material.other_law[label] = aligned_rollouts.other_law(rollouts, temperature)
+        if not found.rollouts:
+            raise UserError(
+                f"{label}: no rollout is left that both tokenizers can read ({found.notes[0]})"
+            )
+        return found.rollouts
+
     def _room(self, student_prompt: int, teacher_prompt: int) -> int:
         """Tokens of a response that fit into both contexts."""
         student, teacher = self.setup.student, self.setup.teacher
@@ -199,14 +246,15 @@ class Study(StudyRollouts):
         settings = ScoringSettings(
             options.score_temperature, options.head, 1 if second else options.batch_tokens
         )
+        kind, scorer_of = scoring_of(two_tokenizers=self.aligner is not None)
         with ExitStack() as stack:
             # called only where something is left to score, since widening copies the weights
-            def scorer() -> Scorer:
+            def scorer() -> BatchScorer[Any]:
                 if second:
                     stack.enter_context(policy.wider())
                     if teacher is not policy:
                         stack.enter_context(teacher.wider())
-                return Scorer(policy, teacher, settings, self.reporter.note)
+                return scorer_of(policy, teacher, settings, self.reporter.note)
 
             return score_store.scored(
                 rollouts,
@@ -214,6 +262,7 @@ class Study(StudyRollouts):
                 scorer,
                 self.cache,
                 self.reporter,
+                kind=kind,
                 name=name,
                 shown=shown,
                 part_tokens=BATCHES_A_PART * options.batch_tokens,

@@ -49,6 +49,9 @@ class Material:
     """The folder of the cache that each policy's sampled rollouts stand in."""
     given: pa.Table | None = None
     """The base student's rollouts, if they were given and not sampled."""
+    other_law: dict[str, str] = field(default_factory=dict)
+    """With two tokenizers, by checkpoint: why its rollouts were not drawn from the law that is
+    scored; "" if they were."""
     viewed: list[list[pa.Table]] = field(default_factory=list)
     """Of each student the two tables of the rollouts that are kept to look at."""
 

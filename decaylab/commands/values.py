@@ -107,7 +107,7 @@ def _settings(study: ValuesStudy, folder: store.RunFolder) -> value_prefixes.Set
 def _tokens(study: ValuesStudy) -> pd.DataFrame:
     """The scored tokens of the base student's rollouts, one row each."""
     path = study.material.folders[0].folder / "tokens.parquet"
-    table = store.read_table(path, score_store.TOKENS)
+    table = score_store.read(path)
     frame: pd.DataFrame = table.select(
         ["rollout_id", "position", *value_prefixes.SCORES]
     ).to_pandas()

@@ -33,6 +33,13 @@ SECONDS_A_ROLLOUT = "seconds_per_rollout"
 # Of the tokens at which a step is decided: `decaylab.analyses.token_truth`
 TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"
 
+# Of two tokenizers: `decaylab.analyses.two_tokenizers`
+RESPONSE_LOG_RATIO, RESPONSE_K3 = "response_log_ratio", "response_k3"
+LOG_RATIO_PER_BYTE, SPAN_LOG_RATIO = "log_ratio_per_byte", "span_log_ratio"
+FINISHED, CUT_OFF = "finished", "cut-off"  # responses
+NEXT_BYTE = ", of the next byte at boundaries of both tokenizers"
+"""Ends the estimand of a KL where the pair has two tokenizers."""
+
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
     "fraction",

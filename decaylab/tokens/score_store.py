@@ -33,11 +33,10 @@ from decaylab.runs import store
 from decaylab.runs.store import Parts
 from decaylab.tokens.pieces import token_pieces
 from decaylab.tokens.ranks import SHOWN
-from decaylab.tokens.scoring import Rollout, ScoredRollout, Scorer
-from decaylab.tokens.token_table import COLUMNS, WORDS, TokenTable
-from decaylab.tokens.token_table import SCHEMA as SCHEMA
+from decaylab.tokens.scoring import BatchScorer, Rollout, Scorable, ScoredRollout
+from decaylab.tokens.token_table import KINDS, ONE_TOKENIZER, WORDS, Kind, TokenTable
 
-TOKENS, TOP = "decaylab.tokens/1", store.TOP
+TOP = store.TOP
 PART_TOKENS = 16384
 TOP_SCHEMA = pa.schema(
     {
@@ -63,7 +62,7 @@ class ScoreKey:
     head: str
     route: str
 
-    def record(self, rollouts: Sequence[Rollout], schema_name: str = TOKENS) -> str:
+    def record(self, rollouts: Sequence[Rollout], schema_name: str) -> str:
         """Everything that the scores depend on, as JSON, with a hash of the rollouts."""
         digest = hashlib.sha256()
         for rollout in rollouts:
@@ -71,7 +70,7 @@ class ScoreKey:
                 rollout.rollout_id,
                 rollout.student_prompt,
                 rollout.teacher_prompt,
-                rollout.response,
+                *rollout.responses,
             ]
             digest.update(json.dumps(row, separators=(",", ":")).encode())
         record = {"schema": schema_name, **self.__dict__, "rollouts": digest.hexdigest()}
@@ -94,12 +93,13 @@ class ParquetColumns:
 
 
 def scored(
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[Scorable],
     key: ScoreKey,
-    scorer: Callable[[], Scorer],
+    scorer: Callable[[], BatchScorer[Scorable]],
     cache: Path,
     reporter: Reporter,
     *,
+    kind: Kind = ONE_TOKENIZER,
     name: str = "scoring",
     shown: int = 0,
     part_tokens: int = 0,
@@ -114,7 +114,7 @@ def scored(
     Raises:
         UserError: a table is damaged or was written by another version, or scoring fails.
     """
-    record = key.record(rollouts)
+    record = key.record(rollouts, kind.name)
     folder = folder_of(cache, "tokens", record)
     if _finished(folder, record, rollouts[:shown]):
         return folder
@@ -127,14 +127,16 @@ def scored(
             shown_ids = frozenset(rollout.rollout_id for rollout in rollouts[:shown])
             ready = cache_of(scorer)
 
-            def write(number: int, part: Sequence[Rollout], progress: OnProgress) -> None:
+            parts = Parts(folder, "part", kind.name)
+
+            def write(number: int, part: Sequence[Scorable], progress: OnProgress) -> None:
                 results = ready().score(part, progress, shown_ids)
-                _write_part(folder, number, part, results, ready())
+                _write_part(parts, number, part, results, ready().student.tokenizer, kind)
 
             least = max(part_tokens, PART_TOKENS)
-            count = fill(Parts(folder, "part", TOKENS), rollouts, least, write, reporter, name)
-            _merge(folder, "top5", count)
-            _merge(folder, "part", count)
+            count = fill(parts, rollouts, least, write, reporter, name)
+            _merge(Parts(folder, "top5", TOP), count, folder / "top5.parquet", TOP_SCHEMA)
+            _merge(parts, count, folder / "tokens.parquet", kind.schema)
         # An earlier process may have stored the top 5 of fewer rollouts.
         _complete_top(folder, rollouts[:shown], scorer)
         return folder
@@ -162,9 +164,9 @@ def check_record(folder: Path, record: str) -> None:
 
 def fill(
     parts: Parts,
-    rollouts: Sequence[Rollout],
+    rollouts: Sequence[Scorable],
     least_tokens: int,
-    write: Callable[[int, Sequence[Rollout], OnProgress], None],
+    write: Callable[[int, Sequence[Scorable], OnProgress], None],
     reporter: Reporter,
     name: str,
 ) -> int:
@@ -218,17 +220,33 @@ def table(
     return TokenTable(lengths, codes, problem_count, ParquetColumns(path))
 
 
-def check_tokens(path: Path) -> None:
-    """Raises UserError unless the file is a tokens table of this version."""
+def read(path: Path) -> pa.Table:
+    """A tokens table, of one tokenizer or of two.
+
+    Raises:
+        UserError: it is damaged or was written by another version.
+    """
+    return store.read_table(path, check_tokens(path))
+
+
+def check_tokens(path: Path) -> str:
+    """The name of the schema of a tokens table.
+
+    Raises:
+        UserError: the file is no tokens table of this version.
+    """
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise store.damaged(path, error) from error
     name = store.schema_name_of(schema)
-    if name != TOKENS:
+    if name not in KINDS:
+        expected = " or ".join(KINDS)
         raise UserError(
-            f"{path} has schema {name}, expected {TOKENS}; delete it and run the same command again"
+            f"{path} has schema {name}, expected {expected}; delete it and run the same command "
+            "again"
         )
+    return name
 
 
 def _finished(folder: Path, record: str, shown: Sequence[Rollout]) -> bool:
@@ -240,7 +258,9 @@ def _finished(folder: Path, record: str, shown: Sequence[Rollout]) -> bool:
     return not _lacking(folder, shown)
 
 
-def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], Scorer]) -> None:
+def _complete_top(
+    folder: Path, shown: Sequence[Scorable], scorer: Callable[[], BatchScorer[Scorable]]
+) -> None:
     """Adds viewed rollouts that the side table lacks; only those are scored again."""
     path = folder / "top5.parquet"
     if lacking := _lacking(folder, shown):
@@ -251,36 +271,45 @@ def _complete_top(folder: Path, shown: Sequence[Rollout], scorer: Callable[[], S
         store.write_table(pa.concat_tables(both).unify_dictionaries(), path, TOP)
 
 
-def _lacking(folder: Path, shown: Sequence[Rollout]) -> list[Rollout]:
+def _lacking(folder: Path, shown: Sequence[Scorable]) -> list[Scorable]:
     """The viewed rollouts that the side table lacks."""
     known = set(store.read_table(folder / "top5.parquet", TOP)["rollout_id"].unique().to_pylist())
     return [rollout for rollout in shown if rollout.rollout_id not in known]
 
 
 def _write_part(
-    folder: Path,
+    parts: Parts,
     number: int,
     rollouts: Sequence[Rollout],
     results: Sequence[ScoredRollout],
-    scorer: Scorer,
+    tokenizer: Any,
+    kind: Kind,
 ) -> None:
     """Writes a part, its side table first, so that every existing part has one."""
-    Parts(folder, "top5", TOP).write(number, _top_table(rollouts, results))
-    tokens = token_table(rollouts, results, scorer.student.tokenizer)
-    Parts(folder, "part", TOKENS).write(number, tokens)
+    Parts(parts.folder, "top5", TOP).write(number, _top_table(rollouts, results))
+    parts.write(number, token_table(rollouts, results, tokenizer, kind))
+
+
+def _merge(parts: Parts, count: int, path: Path, schema: pa.Schema) -> None:
+    parts.merge(count, path, schema)
 
 
 def token_table(
-    rollouts: Sequence[Rollout], results: Sequence[ScoredRollout], tokenizer: Any
+    rollouts: Sequence[Rollout],
+    results: Sequence[ScoredRollout],
+    tokenizer: Any,
+    kind: Kind = ONE_TOKENIZER,
 ) -> pa.Table:
     """The tokens table of scored rollouts, one row per token. tokenizer: of the student."""
     pieces = [token_pieces(tokenizer, one.response) for one in rollouts]
     columns: dict[str, Any] = {
-        name: np.concatenate([one.columns[name] for one in results]) for name in COLUMNS[2:]
+        name: np.concatenate([one.columns[name] for one in results])
+        for name in kind.schema.names
+        if name in results[0].columns
     }
     columns["token_id"] = np.concatenate([one.response for one in rollouts])
     columns["token"] = list(chain.from_iterable(pieces))
-    return token_rows(SCHEMA, rollouts, columns)
+    return token_rows(kind.schema, rollouts, columns)
 
 
 def _top_table(rollouts: Sequence[Rollout], results: Sequence[ScoredRollout]) -> pa.Table:
@@ -289,20 +318,14 @@ def _top_table(rollouts: Sequence[Rollout], results: Sequence[ScoredRollout]) ->
             for policy, (ids, probabilities) in scores.top.items():
                 assert ids.shape[1] <= SHOWN
                 for position in range(len(rollout.response)):
+                    # None where no boundary is shared by two tokenizers.
+                    known = ~np.isnan(probabilities[position])
                     yield {
                         "rollout_id": rollout.rollout_id,
                         "position": position,
                         "policy": policy,
-                        "ids": ids[position],
-                        "probabilities": probabilities[position],
+                        "ids": ids[position][known],
+                        "probabilities": probabilities[position][known],
                     }
 
     return pa.Table.from_pylist(list(rows()), schema=TOP_SCHEMA)
-
-
-def _merge(folder: Path, kind: str, count: int) -> None:
-    """Joins the parts of tokens, or of the side table."""
-    if kind == "top5":
-        Parts(folder, kind, TOP).merge(count, folder / "top5.parquet", TOP_SCHEMA)
-    else:
-        Parts(folder, kind, TOKENS).merge(count, folder / "tokens.parquet", SCHEMA)

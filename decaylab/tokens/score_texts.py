@@ -20,8 +20,9 @@ from decaylab.policies import loaded_checks, loaded_models, loading
 from decaylab.policies.policy import Policy, Role, load_settings
 from decaylab.progress import Reporter, hushed
 from decaylab.tokens import score_store
+from decaylab.tokens.aligned_scoring import scoring_of
 from decaylab.tokens.given_texts import given_texts
-from decaylab.tokens.scoring import Scorer, ScoringSettings
+from decaylab.tokens.scoring import ScoringSettings
 from decaylab.tokens.text_rollouts import TextReader
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ def score(
     Returns:
         One row per response token: text_index (from 0), position (0 is the first response token),
         then `token_table.COLUMN_TYPES`: token_id, token (its text), log-probabilities, entropies
-        and divergences in nats.
+        and divergences in nats. With two tokenizers the rows are the student's tokens, the columns
+        mean what `aligned_scoring` says, and those of `token_table.SPAN_COLUMNS` follow.
 
     Raises:
-        UserError: tokenizers that assign different tokens to one id, a text that cannot be read, is
-            longer than a context or has a token that the teacher lacks, or NaN in the logits.
+        UserError: a text that cannot be read, is longer than a context, has a token that the
+            teacher lacks or is not the same text in its tokens, or NaN in the logits.
     """
     given = given_texts(texts)
     options = DiagnosticOptions(
@@ -109,11 +111,13 @@ def score(
         _policy(student, "student", options) as reads,
         _policy(teacher, "teacher", options) as judges,
     ):
-        scorer = Scorer(reads, judges, settings, reporter.note)
-        rollouts = TextReader(reads, judges, options, end_of_turn=end_of_turn).rollouts(given)
+        reader = TextReader(reads, judges, options, end_of_turn=end_of_turn)
+        kind, scorer_of = scoring_of(two_tokenizers=reader.aligner is not None)
+        scorer = scorer_of(reads, judges, settings, reporter.note)
+        rollouts = reader.rollouts(given)
         with reporter.stage("scoring", len(rollouts)) as progress:
             results = scorer.score(rollouts, progress.advance)
-        table = score_store.token_table(rollouts, results, reads.tokenizer)
+        table = score_store.token_table(rollouts, results, reads.tokenizer, kind)
     frame: pd.DataFrame = table.drop(["rollout_id"]).to_pandas()
     frame["token"] = frame["token"].astype(str)
     lengths = [len(rollout.response) for rollout in rollouts]

@@ -74,6 +74,11 @@ class Rollout:
         return (self.student_prompt, self.response), (self.teacher_prompt, self.response)
 
     @property
+    def responses(self) -> tuple[Ids, ...]:
+        """The response, in each vocabulary in which it is read."""
+        return (self.response,)
+
+    @property
     def context(self) -> int:
         """Tokens of the longer of the two contexts."""
         return max(len(prompt) + len(response) for prompt, response in self.contexts)

@@ -10,14 +10,17 @@ from collections.abc import Mapping, Sequence
 from decaylab.errors import UserError
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.policies import prompts
+from decaylab.policies.alignment import Aligner
 from decaylab.policies.policy import Policy
-from decaylab.policies.vocabularies import share_vocabulary
+from decaylab.policies.vocabularies import compare_vocabularies, share_vocabulary
 from decaylab.problems.problem import Problem
 from decaylab.rollout_files import given_thoughts
 from decaylab.rollout_files.given_prompts import GivenPrompt, PromptReader, rendered_ids, text_of
 from decaylab.rollout_files.reading import GivenRollout
 from decaylab.rollout_files.record import Record
 from decaylab.rollout_files.stops import NOT_SAID, Stop
+from decaylab.tokens import aligned_rollouts
+from decaylab.tokens.aligned_scoring import AlignedRollout
 from decaylab.tokens.given_texts import GivenText, Ids
 from decaylab.tokens.scoring import Rollout
 
@@ -32,7 +35,11 @@ class TextReader:
     ) -> None:
         self.student, self.teacher, self.options = student, teacher, options
         self.end_of_turn = end_of_turn
-        self.vocabulary = share_vocabulary(student, teacher)
+        self.aligner: Aligner | None = None
+        if compare_vocabularies(student.tokenizer, teacher.tokenizer).kind == "different":
+            self.aligner = Aligner(student, teacher)
+        else:
+            self.vocabulary = share_vocabulary(student, teacher)
         self.reader = PromptReader(student, options.prompt_kind)
 
     def rollouts(self, texts: Sequence[GivenText]) -> list[Rollout]:
@@ -73,7 +80,7 @@ class TextReader:
             read["student"][place] = ids
             # Without a template both policies read the same prompt.
             if self.student.template is None or self.options.teacher_prompt == "student":
-                read["teacher"][place] = ids
+                read["teacher"][place] = self._for_teacher(ids)
         return read
 
     def _check_thoughts(self, texts: Sequence[GivenText], asked: Mapping[str, GivenPrompt]) -> None:
@@ -91,12 +98,33 @@ class TextReader:
         if text.prompt is None:
             read, response = self._whole(text, response)
         elif isinstance(text.prompt, tuple):
-            read = {"student": text.prompt, "teacher": text.teacher_prompt or text.prompt}
+            theirs = text.teacher_prompt or self._for_teacher(text.prompt)
+            read = {"student": text.prompt, "teacher": theirs}
         else:
             read = {role: rendered[role][text.place] for role in ROLES}
             read["teacher"] = text.teacher_prompt or read["teacher"]
+        if self.aligner is not None:
+            return self._aligned(text.place, read, response, self.aligner)
         self._check(text.place, read, response)
         return Rollout(text.place, read["student"], read["teacher"], response)
+
+    def _for_teacher(self, prompt: Ids) -> Ids:
+        """The student's prompt in the teacher's ids."""
+        if self.aligner is None:
+            return prompt
+        text = str(self.student.tokenizer.decode(list(prompt)))
+        return tuple(self.teacher.control.encode(text, {}))
+
+    def _aligned(
+        self, place: str, read: Mapping[str, Ids], response: Ids, aligner: Aligner
+    ) -> AlignedRollout:
+        found = aligned_rollouts.aligned(place, read, response, aligner)
+        if isinstance(found, AlignedRollout):
+            return found
+        raise UserError(
+            f"{place}: cannot be scored with two tokenizers: some {found}; change the text, or use "
+            "a teacher with the student's tokenizer"
+        )
 
     def _response(self, text: GivenText) -> Ids:
         if isinstance(text.response, tuple):
@@ -113,6 +141,11 @@ class TextReader:
             begins[role] = () if begin is None else (int(begin),)
         if ids[:1] in begins.values():  # the text spells it itself
             ids = ids[1:]
+        if self.aligner is not None and not all(begins.values()):
+            raise UserError(
+                f"{text.place}: a text without a prompt needs a beginning-of-sequence token in "
+                "both tokenizers; give a prompt and a response"
+            )
         first = () if all(begins.values()) else ids[:1]
         rest = ids[len(first) :]
         if not rest:

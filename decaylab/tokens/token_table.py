@@ -45,6 +45,31 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 COLUMNS = tuple(COLUMN_TYPES)
 SCHEMA = pa.schema({"rollout_id": WORDS, "position": WHOLE, **COLUMN_TYPES})
 
+SPAN_COLUMNS: dict[str, pa.DataType] = {
+    "at_shared_boundary": pa.bool_(),  # both tokenizations have cut before this token
+    "span_log_ratio": REAL,  # log s - log t of the closed span that begins here, nats; else NaN
+    "student_span_entropy": REAL,  # summed over the span's tokens, nats; else NaN
+    "teacher_span_entropy": REAL,
+    "span_bytes": WHOLE,  # of the closed span that begins here, the end of the turn is one; else 0
+    "span_student_tokens": WHOLE,
+    "span_teacher_tokens": WHOLE,
+}
+ALIGNED_SCHEMA = pa.schema([*SCHEMA, *pa.schema(SPAN_COLUMNS)])
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of tokens table: the name of its schema, and its columns."""
+
+    name: str
+    schema: pa.Schema
+
+
+ONE_TOKENIZER = Kind("decaylab.tokens/1", SCHEMA)
+TWO_TOKENIZERS = Kind("decaylab.tokens.aligned/1", ALIGNED_SCHEMA)
+"""See `decaylab.tokens.aligned_scoring`."""
+KINDS = {kind.name: kind for kind in (ONE_TOKENIZER, TWO_TOKENIZERS)}
+
 
 class Columns(Protocol):
     """Columns by name, each [tokens]."""

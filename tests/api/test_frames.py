@@ -21,8 +21,8 @@ from decaylab.problems.answers import ANSWER_RULES
 from decaylab.runs import measurements, outcomes, sources, store
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.outcomes import schema as outcome_schema
-from decaylab.tokens import score_store, served_scores
-from decaylab.tokens.token_table import SCHEMA
+from decaylab.tokens import served_scores
+from decaylab.tokens.token_table import ONE_TOKENIZER, SCHEMA
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "docs" / "measurements"
@@ -67,7 +67,7 @@ def scored(folder: Path, first: float, schema: pa.Schema = SCHEMA) -> Path:
         for field in schema
     ]
     is_served = schema is served_scores.SCHEMA
-    name = served_scores.TOKENS if is_served else score_store.TOKENS
+    name = served_scores.TOKENS if is_served else ONE_TOKENIZER.name
     store.write_table(pa.Table.from_arrays(arrays, schema=schema), folder / "tokens.parquet", name)
     return folder
 

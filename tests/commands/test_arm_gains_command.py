@@ -13,7 +13,7 @@ from decaylab.commands import arm_gains as command
 from decaylab.commands import drawing
 from decaylab.rollouts.transformers_engine import TransformersEngine
 from decaylab.runs import measurements, store
-from decaylab.tokens import score_store
+from decaylab.tokens.token_table import ONE_TOKENIZER
 
 MEASURED = Path(__file__).resolve().parents[2] / "docs" / "measurements"
 SWEEP = MEASURED / "selector"
@@ -68,7 +68,7 @@ def test_drawn_tokens_are_those_that_the_arm_trains_on(finished: tuple[Path, Out
 def test_the_share_of_the_kl_is_that_of_the_masked_tokens(finished: tuple[Path, Outcome]) -> None:
     root, _ = finished
     (path,) = (root / "cache").glob("tokens-*/tokens.parquet")
-    tokens = store.read_table(path, score_store.TOKENS).to_pandas()
+    tokens = store.read_table(path, ONE_TOKENIZER.name).to_pandas()
     frame = measurements.read(root / "run" / "measurements.parquet")
     shares = frame[frame.what == "masked_kl_share"].set_index("checkpoint").value
     kl = tokens["reverse_kl"].to_numpy(dtype=float)

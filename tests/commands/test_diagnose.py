@@ -29,6 +29,7 @@ from decaylab.runs import measurements, store
 from decaylab.tokens import score_store
 from decaylab.tokens.noise_floor import KEY
 from decaylab.tokens.scoring import Scorer
+from decaylab.tokens.token_table import ONE_TOKENIZER
 
 SMALL = (
     "--limit",
@@ -214,7 +215,7 @@ def test_killed_between_the_two_merges_it_scores_nothing_again(
 
 def part_rows(root: Path) -> Iterator[pd.DataFrame]:
     for path in (root / "cache").glob("tokens-*/part-*.parquet"):
-        yield store.read_table(path, score_store.TOKENS).to_pandas()
+        yield store.read_table(path, ONE_TOKENIZER.name).to_pandas()
 
 
 # Again, and another
@@ -315,7 +316,7 @@ def test_the_record_holds_all_that_the_run_was(finished: Path) -> None:
     assert {"decaylab", "torch", "transformers", "python"} <= record["versions"].keys()
     assert any("were cut off at the budget" in note for note in record["notes"])
     (tokens,) = map(Path, record["tokens"])
-    assert store.read_table(tokens / "tokens.parquet", score_store.TOKENS).num_rows > 100
+    assert store.read_table(tokens / "tokens.parquet", ONE_TOKENIZER.name).num_rows > 100
 
 
 def test_the_result_is_what_stands_in_the_folder(root: Path) -> None:

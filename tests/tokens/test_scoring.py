@@ -38,14 +38,13 @@ from decaylab.policies.identity import PolicyIdentity
 from decaylab.policies.policy import Policy
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.tokens import scoring
+from decaylab.tokens.ranks import rank, top
 from decaylab.tokens.scoring import (
     Rollout,
     ScoredRollout,
     Scorer,
     ScoringSettings,
-    rank,
     token_statistics,
-    top,
 )
 from decaylab.tokens.token_table import COLUMNS
 
