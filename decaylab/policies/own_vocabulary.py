@@ -23,7 +23,7 @@ class OwnVocabulary:
         self.ends = self.ends[self.ends < self.width]
 
     def logprobs(self, logits: Tensor) -> Tensor:
-        """Log-probabilities over the ids that have a token, [positions, width], in float32 or wider.
+        """Log-probabilities over the ids that have a token, [positions, width], float32 or wider.
 
         logits: [positions, width], divided by the temperature.
         """
