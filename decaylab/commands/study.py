@@ -24,7 +24,7 @@ from decaylab.policies.vocabularies import compare_vocabularies, share_vocabular
 from decaylab.runs import own_tokens, sources
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, STUDENT, TEACHER
 from decaylab.tokens import aligned_rollouts, score_store, viewed
-from decaylab.tokens.aligned_scoring import AlignedRollout
+from decaylab.tokens.aligned_scoring import AlignedRollout, scoring_of
 from decaylab.tokens.scoring import BatchScorer, Rollout, ScoringSettings
 from decaylab.tokens.token_table import Scored, TokenTable
 

@@ -14,11 +14,12 @@ differently with what would have followed. Its last span is therefore open, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,9 @@ from decaylab.policies.policy import Policy
 from decaylab.policies.token_bytes import TokenBytes
 
 Ints = NDArray[np.int64]
-Reason = Literal["not_text", "control", "changed"]
+Reason = Literal["no_token", "not_text", "control", "changed"]
 REASONS: dict[Reason, str] = {
+    "no_token": "hold an id that has no token",
     "not_text": "hold bytes that are not text",
     "control": "hold a control token that the teacher lacks",
     "changed": "are not the same text in the teacher's tokens",
@@ -74,8 +76,9 @@ class Alignment:
 
     @cached_property
     def spans(self) -> tuple[Span, ...]:
-        """The closed spans, in order."""
+        """The closed spans, in order. A token of no bytes belongs to the span behind it."""
         shared: Ints = np.intersect1d(self.student_ends, self.teacher_ends)
+        shared = shared[shared > 0]
         if not self.ended:
             shared = shared[:-1]
         student = [0, *(np.searchsorted(self.student_ends, shared) + 1).tolist()]
@@ -126,6 +129,8 @@ class Aligner:
             raise ValueError("a response without tokens cannot be aligned")
         ended = ids[-1] in self.student.policy.end_ids
         body = list(ids[:-1] if ended else ids)
+        if not self.student.table.keys() >= set(body):
+            return "no_token"
         pieces = self.student.of(body)
         text, body, pieces = _readable(body, pieces, ended)
         if text is None or self.student.text(body) != text:
@@ -182,3 +187,43 @@ def _ends(pieces: Sequence[bytes], ended: bool) -> Ints:
     if ended:
         stops.append((stops[-1] if stops else 0) + 1)
     return np.array(stops, dtype=np.int64)
+
+
+LIMITS = (1, 2, 4, 8)
+"""Tokens of a span, for its coverage."""
+
+
+class Coverage(NamedTuple):
+    """Share of the bytes and of the student's tokens; NaN of no response."""
+
+    bytes: float
+    student_tokens: float
+
+
+def coverage(alignments: Iterable[Alignment]) -> dict[int, Coverage]:
+    """Share of responses in closed spans of up to 1, 2, 4 and 8 tokens of the side that has more.
+
+    The ends of turns count, as one byte each. The open span of a response that was cut off is in no
+    share, but in the whole.
+    """
+    known = list(alignments)
+    spans = [sizes for alignment in known for sizes in _sizes(alignment)]
+    whole = sum(one.bytes for one in known), sum(len(one.student) for one in known)
+    found = {}
+    for limit in LIMITS:
+        kept = [sizes for sizes in spans if sizes[0] <= limit]
+        within = sum(size for _, size, _ in kept), sum(size for *_, size in kept)
+        found[limit] = Coverage(*map(_share, within, whole))
+    return found
+
+
+def _sizes(alignment: Alignment) -> Iterator[tuple[int, int, int]]:
+    """Of each closed span: tokens of the side that has more, bytes, tokens of the student."""
+    start = 0
+    for span in alignment.spans:
+        yield span.tokens, span.stop - start, int(span.student.stop) - int(span.student.start)
+        start = span.stop
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any
 
 from decaylab.errors import UserError
@@ -39,7 +40,8 @@ class TokenBytes:
         decoder = json.loads(self.tokenizer.backend_tokenizer.to_str())["decoder"] or {}
         self.steps: list[dict[str, Any]] = decoder.get("decoders") or [decoder]
         kinds = {step.get("type") for step in self.steps}
-        self.byte_level = "ByteLevel" in kinds
+        self.byte_level, self.has_fallback = "ByteLevel" in kinds, "ByteFallback" in kinds
+        self.drops_all_blanks = "Metaspace" in kinds
         if not (self.byte_level or kinds & {"ByteFallback", "Metaspace", "Replace"}):
             raise self._unreadable(f"its decoder is {decoder.get('type', 'missing')}")
         if kinds & {"WordPiece", "BPEDecoder", "CTC"}:
@@ -77,7 +79,8 @@ class TokenBytes:
         """The bytes of each token of a response; ids without a token have none."""
         pieces = [self.table.get(token, b"") for token in ids]
         if pieces and self.drops_blank and ids[0] not in self.added:
-            pieces[0] = pieces[0].removeprefix(b" ")
+            first = pieces[0]
+            pieces[0] = first.lstrip(b" ") if self.drops_all_blanks else first.removeprefix(b" ")
         return pieces
 
     def text(self, ids: Sequence[int]) -> str:
@@ -86,11 +89,21 @@ class TokenBytes:
         return str(self.tokenizer.decode(list(ids), **plain))
 
     def encode(self, text: str, controls: Sequence[tuple[int, int]] = ()) -> list[int] | None:
-        """Ids of a text as the policy would write it; None where they are not the same bytes.
+        """Ids of a text as the policy would write it; None where they are not the same bytes, or
+        have control tokens elsewhere.
 
         controls: where the text has control tokens, as first and last character + 1. All others
         that it spells are encoded as text.
         """
+        places = [len(text[:start].encode()) for start, _ in controls]
+        ids = self.policy.encode(text)
+        if not self._is(ids, text, places):
+            ids = self._hiding(text, controls)
+        return ids if self._is(ids, text, places) else None
+
+    def _hiding(self, text: str, controls: Sequence[tuple[int, int]]) -> list[int]:
+        """Ids of a text of which only the given parts may be control tokens; none where it spells
+        no other."""
         marks, hidden = self.policy.control, dict[str, str]()
         shown, done = "", 0
         for start, stop in controls:
@@ -98,11 +111,21 @@ class TokenBytes:
             done = stop
         shown += marks.hide(text[done:], hidden)
         try:
-            ids = marks.encode(shown, hidden)
+            return self.policy.embedded(marks.encode(shown, hidden)) if hidden else []
         except UserError:  # a control token that cannot be encoded as text
-            return None
-        ids = self.policy.embedded(ids)
-        return ids if b"".join(self.of(ids)) == text.encode() else None
+            return []
+
+    def _is(self, ids: Sequence[int], text: str, places: Sequence[int]) -> bool:
+        """Whether ids are the bytes of a text, with control tokens at the given ones alone."""
+        pieces = self.of(ids)
+        return b"".join(pieces) == text.encode() and self._controls(ids, pieces) == places
+
+    def _controls(self, ids: Sequence[int], pieces: Sequence[bytes]) -> list[int]:
+        """Bytes of the text ahead of each control token; the unknown token is one."""
+        known = {*self.policy.control.texts, self.tokenizer.unk_token_id}
+        starts = accumulate(map(len, pieces), initial=0)
+        # One more than there are tokens: the end.
+        return [start for token, start in zip(ids, starts, strict=False) if token in known]
 
     def _bytes(self, token: str, index: int) -> bytes:
         if index in self.added:
@@ -112,7 +135,7 @@ class TokenBytes:
             if all(character in known for character in token):
                 return bytes(known[character] for character in token)
             return token.encode()
-        if match := BYTE.fullmatch(token):
+        if self.has_fallback and (match := BYTE.fullmatch(token)):
             return bytes([int(match[1], 16)])
         return token.replace(BLANK, " ").encode()
 

@@ -78,7 +78,8 @@ def score(
         One row per response token: text_index (from 0), position (0 is the first response token),
         then `token_table.COLUMN_TYPES`: token_id, token (its text), log-probabilities, entropies
         and divergences in nats. With two tokenizers the rows are the student's tokens, the columns
-        mean what `aligned_scoring` says, and those of `token_table.SPAN_COLUMNS` follow.
+        mean what `aligned_scoring` says, and those of `token_table.SPAN_COLUMNS` follow; the last
+        span of a text without end_of_turn is open.
 
     Raises:
         UserError: a text that cannot be read, is longer than a context, has a token that the

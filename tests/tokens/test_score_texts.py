@@ -185,6 +185,33 @@ def test_a_plain_continuation_of_a_base_model_follows_its_text() -> None:
 
 
 LONG = "x" * 300
+OTHER_TOKENS = held(
+    1, shift=3, special=("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|b|>")
+)
+
+
+def test_one_byte_a_token_in_another_order_gives_the_divergences_of_one_tokenizer() -> None:
+    teacher, moved = held(1), held(1, shift=3)
+    places = sorted(moved[1].get_vocab().items(), key=lambda entry: entry[1])
+    order = [teacher[1].get_vocab()[token] for token, _ in places]
+    for weights in (moved[0].get_input_embeddings(), moved[0].get_output_embeddings()):
+        weights.weight.data = weights.weight.data[order]
+    exact = score(TEXTS, teacher=teacher, end_of_turn=True)
+    aligned = score(TEXTS, teacher=moved, end_of_turn=True)
+    assert aligned["at_shared_boundary"].all()
+    for name in ("student_logprob", "teacher_logprob", "student_entropy", "teacher_entropy"):
+        np.testing.assert_allclose(aligned[name], exact[name], rtol=1e-5, atol=1e-5)
+    rows = []
+    for prompt, response in TEXTS:
+        before, ids = ids_of(prompt, response)
+        p, q = (naive(model, before, [*ids, 1]).exp() for model in (STUDENT[0], teacher[0]))
+        p, q = (
+            torch.cat([law[:, [1]], law[:, 5:], law[:, [0, 2, 3, 4]].sum(1, keepdim=True)], dim=1)
+            for law in (p, q)
+        )
+        rows += (p * (p / q).log()).sum(1).tolist()
+    np.testing.assert_allclose(aligned["reverse_kl"], rows, rtol=1e-4, atol=1e-5)
+    assert (aligned["reverse_kl"] <= exact["reverse_kl"] + 1e-6).all()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +237,8 @@ LONG = "x" * 300
             {"system": "s"},
             "rendered already: leave system",
         ),
-        (TEXTS, {"teacher": held(1, shift=3)}, "the vocabularies differ: id 5 is"),
+        ([("a", "b<|bos|>c")], {"teacher": OTHER_TOKENS}, "some hold a control token that the"),
+        (["a text"], {"teacher": OTHER_TOKENS}, "needs a beginning-of-sequence token in both"),
         (TEXTS, {"teacher": held(1, template=None)}, "has no chat template"),
     ],
 )
