@@ -20,7 +20,7 @@ import pandas as pd
 
 from decaylab.runs.vocabulary import select
 
-from . import category_map, high_kl_tokens, style, words
+from . import category_map, high_kl_tokens, next_byte, style, words
 from .artists import Look
 from .category_map import LETTERS, maps_of, shown
 from .colours import looks
@@ -37,6 +37,7 @@ SHARES = """({letter}) Shares of each category: black of all tokens, in colours 
     model."""
 
 
+@next_byte.named
 @style.context()
 def sheet(
     measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
@@ -62,6 +63,7 @@ def sheet(
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     rows = shown(measurements)
@@ -69,6 +71,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return words.filled(CAPTION, rows, counts=most)
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, of which tokens, counts, and how the intervals were made."""
     rows = shown(measurements)

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from decaylab.printing import rounded
 from decaylab.runs.vocabulary import BASE, FRESH, FROZEN, select
 
-from . import style, words
+from . import next_byte, style, words
 from .colours import looks
 from .groups import counts
 from .layout import Block, balanced
@@ -56,6 +56,7 @@ FLOORS = "Noise floor at most {most:.1e} nats; under twice it {under} of {all} c
 Maps = Mapping[str, pd.DataFrame]  # the cells of each map by its name: base, checkpoints, published
 
 
+@next_byte.named
 @style.context()
 def sheet(
     measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
@@ -80,6 +81,7 @@ def sheet(
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What a cell is, and counts, in at most 60 words."""
     cells = select(shown(measurements), what=KL)
@@ -87,6 +89,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return words.filled(CAPTION, counts=most.capitalize())
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What a cell is, of which tokens, counts, and how the intervals were made."""
     rows = shown(measurements)

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import FRESH, select
 
-from . import artists, bins, style, words
+from . import artists, bins, next_byte, style, words
 from .artists import NUMBERS, PERCENT, Look
 from .bins import pick
 from .colours import looks
@@ -49,6 +49,7 @@ DETAILS = """Share of the reverse KL that lies before a position, every student 
 LENGTHS = "{estimand}; N, where {share} % is reached, in tokens: {lengths}."
 
 
+@next_byte.named
 @style.context()
 def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
     """The figure's one panel: the curves, and N in a strip below.
@@ -90,6 +91,7 @@ def _draw(axes: Axes, below: Axes, measurements: pd.DataFrame) -> None:
     below.tick_params(axis="y", length=0)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown and how it is summed, in at most 60 words.
 
@@ -101,6 +103,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return words.filled(CAPTION, rows, share=f"{threshold_of(measurements, SURVIVORS):g}")
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is summed how, N with its interval and horizon, counts, and how intervals were made."""
     _check(measurements, published)

@@ -15,7 +15,7 @@ import pandas as pd
 from decaylab.printing import percent, rounded
 from decaylab.runs.vocabulary import FROZEN, select
 
-from . import style, words
+from . import next_byte, style, words
 from .category_map import shown
 from .colours import looks
 from .groups import (
@@ -45,6 +45,7 @@ SENTENCE = """({letter}) Of the tokens that are listed, the {count} with the hig
 THEIRS = "(b) {published_rows} Shares of the KL were not published."
 
 
+@next_byte.named
 @style.context()
 def sheet(
     measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
@@ -66,6 +67,7 @@ def sheet(
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown and counts, in at most 60 words."""
     rows = shown(measurements)
@@ -78,6 +80,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     )
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """Which tokens these are, on whose rollouts, counts, and how the intervals were made."""
     rows = shown(measurements)

@@ -17,6 +17,7 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from . import style
 from .layout import EDGE, Block, Page, page
@@ -49,7 +50,7 @@ class Sheet:
 
     page: how they stand on a page; by default as in a column. title, subtitle: above the panels;
     a panel that stands alone has neither. claim: letters of the panels that carry the claim, the
-    most important first; by default all in their order.
+    most important first; by default all in their order. words: changes each text of the figure.
     """
 
     parts: Mapping[str, Part]
@@ -57,6 +58,7 @@ class Sheet:
     title: str = ""
     subtitle: str = ""
     claim: Sequence[str] = ()
+    words: Callable[[str], str] | None = None
 
     def draw(self, width: style.Width) -> Figure:
         """The figure with all panels. A page is at most `style.PAGE_HEIGHT` high, a column as high
@@ -103,12 +105,18 @@ class Sheet:
             figure, axes = whole.draw(room)
             for letter in letters:
                 _fill(self.parts[letter], axes, f"{letter}  " if len(self.parts) > 1 else "")
+        return self._worded(figure)
+
+    def _worded(self, figure: Figure) -> Figure:
+        if self.words:
+            for text in figure.findobj(Text):
+                text.set_text(self.words(text.get_text()))
         return figure
 
     def panels(self) -> dict[str, Figure]:
         """Each panel as a figure of its own, a column wide and at most `style.PANEL_HEIGHT` high,
         without a letter."""
-        return {name: _alone(part) for name, part in self._single()}
+        return {name: self._worded(_alone(part)) for name, part in self._single()}
 
     def _single(self) -> Iterator[tuple[str, Part]]:
         for letter, part in self.parts.items():

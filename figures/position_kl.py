@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, SURVIVORS, select
 
-from . import bins, cascade, style, words
+from . import bins, cascade, next_byte, style, words
 from .artists import Look
 from .bins import pick
 from .colours import looks
@@ -73,6 +73,7 @@ GIVEN = "Dotted: N = {length:g}, the rollout length that was given."
 DASHED = "Dashed: {estimand}; intervals stand in the table (survivors)."
 
 
+@next_byte.named
 @style.context()
 def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
     """The figure's panels.
@@ -105,6 +106,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     levels = _of(measurements, LEVEL)[:1]
@@ -117,6 +119,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     )
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, estimand, intervals, counts and noise floor."""
     levels = _of(measurements, LEVEL)

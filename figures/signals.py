@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, select
 
-from . import artists, bins, cumulative_kl, style, words
+from . import artists, bins, cumulative_kl, next_byte, style, words
 from .artists import PERCENT
 from .colours import looks
 from .cumulative_kl import MASS, SURVIVORS
@@ -63,6 +63,7 @@ DETAILS = """Every student on its own rollouts. (a\u2013c) Student entropy, teac
     intervals ({all_methods}); {arrowhead}. Fresh: {counts}. {all_floors} {published}"""
 
 
+@next_byte.named
 @style.context()
 def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
     """The figure's panels.
@@ -97,6 +98,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     counts, budget = words.first_counts(measurements, FRESH), _budget(measurements)
@@ -104,6 +106,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return words.filled(CAPTION, robust, counts=counts, budget=budget)
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, estimands, intervals, counts, horizon and noise floor."""
     return words.filled(

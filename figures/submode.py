@@ -22,7 +22,7 @@ import pandas as pd
 
 from decaylab.runs.vocabulary import FRACTION, FRESH, change, select
 
-from . import style, words
+from . import next_byte, style, words
 from .artists import Look
 from .colours import looks
 from .groups import (
@@ -63,6 +63,7 @@ CHANGED = """({letters}) Change on the common set, paired by token: only there i
 OWN_SETS = "An own set changes with its model."
 
 
+@next_byte.named
 @style.context()
 def sheet(
     measurements: pd.DataFrame, *, published: pd.DataFrame | None = None, title: str = ""
@@ -88,12 +89,14 @@ def sheet(
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words."""
     most = counts(measurements, ("problems", "rollouts"))
     return words.filled(CAPTION, select(measurements, unit=FRACTION), counts=most.capitalize())
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, over which tokens, counts, and how the intervals were made."""
     panels = panels_of(measurements, published)

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 
 from decaylab.runs.vocabulary import BASE, FRESH, select
 
-from . import bins, style, words
+from . import bins, next_byte, style, words
 from .artists import Look
 from .layout import Block
 from .page import Part, Sheet, drawing
@@ -48,6 +48,7 @@ DETAILS = """(a) As in the paper, the three curves in one panel. (b\u2013d) Stud
     {published}"""
 
 
+@next_byte.named
 @style.context()
 def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) -> Sheet:
     """The figure's panels.
@@ -77,6 +78,7 @@ def sheet(measurements: pd.DataFrame, *, published: pd.DataFrame | None = None) 
 draw = drawing(sheet)
 
 
+@next_byte.named
 def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What is shown, counts and intervals, in at most 60 words.
 
@@ -86,6 +88,7 @@ def caption(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -
     return _filled(CAPTION, _base(measurements), None)
 
 
+@next_byte.named
 def details(measurements: pd.DataFrame, published: pd.DataFrame | None = None) -> str:
     """What each panel shows, estimand, counts, how the intervals were made, and the noise floor."""
     return _filled(DETAILS, _base(measurements), published)

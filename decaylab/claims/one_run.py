@@ -66,6 +66,7 @@ from decaylab.runs.vocabulary import (
     against,
     effect,
     gain,
+    kl_named,
     of_policy,
 )
 
@@ -88,7 +89,8 @@ def verdict(run: FoundRun) -> tuple[str, ...]:
     is not known."""
     kept: list[str] = []
     left = LINES
-    for line in VERDICTS[run.command](run) if run.command in VERDICTS else ():
+    for told in VERDICTS[run.command](run) if run.command in VERDICTS else ():
+        line = kl_named(told, run.measurements)
         sentences = SENTENCE.split(line)[:left] if line else []
         if sentences:
             kept.append(" ".join(sentences))

@@ -18,7 +18,7 @@ import pandas as pd
 from decaylab.claims.advice import Advice
 from decaylab.commands import advising, pair_identity, results_folders
 from decaylab.commands.drawing import drawn
-from decaylab.commands.measures import MEASURES, Context
+from decaylab.commands.measures import Context, measured
 from decaylab.commands.study import Study
 from decaylab.commands.study_rollouts import Material
 from decaylab.errors import UserError, keeping
@@ -106,7 +106,7 @@ def diagnose(
             notes = (*setup.notes, *plan.notes, *material.notes)
             gathered(folder, spoken, notes, material, computed=computed)
             context = Context(setup.options, setup, rules, folder.path, chosen, plan, grader)
-            frame = written(MEASURES[command](material, context), chosen, folder)
+            frame = written(measured(command, material, context), chosen, folder)
             if material.viewed:
                 viewed.write(material.viewed, folder.path)
             if options.advise:

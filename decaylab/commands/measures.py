@@ -25,7 +25,7 @@ from decaylab.pair import checkpoint_rules, targets
 from decaylab.pair.prepare import Setup
 from decaylab.problems.grading import Grader
 from decaylab.runs import outcomes
-from decaylab.runs.vocabulary import BASE
+from decaylab.runs.vocabulary import AT_BOUNDARIES, BASE
 from decaylab.tokens.categories import Categories
 from decaylab.tokens.noise_floor import with_noise_floor
 
@@ -73,17 +73,7 @@ def _position_kl(material: Material, context: Context) -> pd.DataFrame:
     settings = position_kl.Settings(
         context.bins, context.rollout_length, options.survivors, options.estimand, **context.common
     )
-    frame = with_noise_floor(partial(position_kl.measure, settings=settings), material.scored)
-    if not material.other_law:
-        return frame
-    own = two_tokenizers.Settings(context.bins, **context.common)
-    measure = partial(
-        two_tokenizers.measure,
-        settings=own,
-        end_ids=context.setup.student.end_ids,
-        other_law=material.other_law,
-    )
-    return pd.concat([frame, with_noise_floor(measure, material.scored)], ignore_index=True)
+    return with_noise_floor(partial(position_kl.measure, settings=settings), material.scored)
 
 
 def _category_kl(material: Material, context: Context) -> pd.DataFrame:
@@ -149,6 +139,17 @@ def _evaluate(material: Material, context: Context) -> pd.DataFrame:
     return frame
 
 
+def _whole_responses(material: Material, context: Context) -> pd.DataFrame:
+    """What two tokenizers allow beside the tokens that begin at a boundary of both."""
+    measure = partial(
+        two_tokenizers.measure,
+        settings=two_tokenizers.Settings(context.bins, **context.common),
+        end_ids=context.setup.student.end_ids,
+        other_law=material.other_law,
+    )
+    return with_noise_floor(measure, material.scored)
+
+
 MEASURES: Mapping[str, Callable[[Material, Context], pd.DataFrame]] = {
     "position-kl": _position_kl,
     "category-kl": _category_kl,
@@ -157,3 +158,14 @@ MEASURES: Mapping[str, Callable[[Material, Context], pd.DataFrame]] = {
     "behaviour": _behaviour,
     "evaluate": _evaluate,
 }
+
+
+def measured(command: str, material: Material, context: Context) -> pd.DataFrame:
+    """What a diagnostic measures in its material."""
+    frame = MEASURES[command](material, context)
+    if not material.other_law:
+        return frame
+    frame = frame.assign(estimand=(frame["estimand"] + AT_BOUNDARIES).str.removeprefix(", "))
+    if command != "position-kl":
+        return frame
+    return pd.concat([frame, _whole_responses(material, context)], ignore_index=True)

@@ -34,6 +34,7 @@ def by_problem(run: ComparedRun) -> tuple[pd.DataFrame | None, str]:
         return None, f"{run.folder}: its scored tokens are gone, no KL; `{again}` scores them again"
     score_store.check_tokens(path)
     rows = pq.read_table(path, columns=["rollout_id", "reverse_kl"]).to_pandas()
+    rows = rows[rows["reverse_kl"].notna()]  # with two tokenizers it is known at some tokens
     rollouts = rows["rollout_id"].astype(str)
     # A rollout is named student/PROBLEM/SAMPLE, and a problem's name may hold a slash itself.
     problems = rollouts.str.partition("/")[2].str.rpartition("/")[0]

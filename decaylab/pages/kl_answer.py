@@ -12,7 +12,7 @@ from decaylab.pages.asked import Asked, by_student, rows_by_student, untrained
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, SURVIVORS, winsorised
+from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, SURVIVORS, kl_named, winsorised
 
 NATS = Style(" nats", 3)
 
@@ -21,7 +21,9 @@ def kl(asked: Asked) -> list[str]:
     """Where the reverse KL lies, and how much of it is left after training."""
     signals, _ = most_problems(asked.runs, "signals")
     where = _gathered(signals) if signals else ""
-    return [*([where] if where else _highest(asked.run)), _reached(asked)]
+    rows = (signals or asked.run).measurements
+    answer = [*([where] if where else _highest(asked.run)), _reached(asked)]
+    return [kl_named(sentence, rows) for sentence in answer]
 
 
 def _gathered(signals: FoundRun) -> str:

@@ -37,8 +37,15 @@ TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"
 RESPONSE_LOG_RATIO, RESPONSE_K3 = "response_log_ratio", "response_k3"
 LOG_RATIO_PER_BYTE, SPAN_LOG_RATIO = "log_ratio_per_byte", "span_log_ratio"
 FINISHED, CUT_OFF = "finished", "cut-off"  # responses
-NEXT_BYTE = ", of the next byte at boundaries of both tokenizers"
-"""Ends the estimand of a KL where the pair has two tokenizers."""
+AT_BOUNDARIES = ", at boundaries of both tokenizers"
+"""Ends the estimand of what is measured of tokens where the pair has two tokenizers."""
+NEXT_BYTE = {
+    "Reverse KL": "Next-byte KL",
+    "reverse KL": "next-byte KL",
+    "forward KL": "next-byte forward KL",
+    "JS divergence": "next-byte JS divergence",
+}
+"""What the divergences are then called."""
 
 # Units
 FRACTION, NATS, TOKENS, SECONDS, GIB, RATIO = (
@@ -114,6 +121,17 @@ CONTENT, STYLE, INTERACTION = "content", "style", "interaction"
 
 # The policy in which the runs of a comparison differ; the other one is the same
 TEACHERS, STUDENTS = "teachers", "students"
+
+
+def kl_named(text: str, rows: pd.DataFrame) -> str:
+    """The text with the reverse KL under its name in these rows: with two tokenizers it is that of
+    the next byte."""
+    ending = AT_BOUNDARIES.removeprefix(", ")
+    if not rows["estimand"].astype(str).str.endswith(ending).any():
+        return text
+    for name, next_byte in NEXT_BYTE.items():
+        text = text.replace(name, next_byte)
+    return text
 
 
 def minus(what: str, reference: str) -> str:

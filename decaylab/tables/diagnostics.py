@@ -7,6 +7,7 @@ below says why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,17 @@ from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.runs.vocabulary import (
     ALL,
+    AT_BOUNDARIES,
+    CUT_OFF,
+    FINISHED,
     FRESH,
     FROZEN,
+    LOG_RATIO_PER_BYTE,
+    RESPONSE_K3,
+    RESPONSE_LOG_RATIO,
+    SPAN_LOG_RATIO,
     SURVIVORS,
+    kl_named,
     winsorised,
 )
 from decaylab.tables import of_responses, terminal
@@ -52,12 +61,28 @@ SERVED = "served-kl"  # by what vLLM returns: an approximation
 ON_ROLLOUTS = ("behaviour", "evaluate")  # no token is scored
 BASE_IS = "base: the student before training"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
+NEXT_BYTE = (
+    "next-byte KL: of student from teacher, of the byte that follows a boundary of both "
+    "tokenizers, given each one's own tokens up to there; a lower bound of the KL of all text that "
+    "follows, at places that later text selects (docs/two-tokenizers.md). Ranks: over the strings "
+    "that are one token in both"
+)
 QUANTITIES = {
     "reverse_kl": "reverse KL",
     "forward_kl": "forward KL",
     "js": "JS divergence",
     "student_entropy": "student entropy",
     "teacher_entropy": "teacher entropy",
+}
+OF_RESPONSES = {
+    "log-ratio, finished": (RESPONSE_LOG_RATIO, FINISHED),
+    "log-ratio, cut off, up to the last span": (RESPONSE_LOG_RATIO, CUT_OFF),
+    "k3, finished": (RESPONSE_K3, FINISHED),
+    "log-ratio a byte, finished": (LOG_RATIO_PER_BYTE, FINISHED),
+    "student entropy a token": ("student_entropy_per_own_token", ALL),
+    "teacher entropy a token": ("teacher_entropy_per_own_token", ALL),
+    "student entropy a byte": ("student_entropy_per_byte", ALL),
+    "teacher entropy a byte": ("teacher_entropy_per_byte", ALL),
 }
 CURVES = {"survivors": "survivors: sum of the means by position", "mass": "sum over all tokens"}
 TWO_MODES = ", two modes"  # ends the name of a set of tokens
@@ -87,7 +112,7 @@ def page(run: FoundRun) -> Page:
         f"{terminal.asked(options, run.record['identity']['problems'], given)}"
         f"{temperature and f'; scored at temperature {temperature}'}",
         one_run.verdict(run),
-        contents(source, options),
+        [_worded(part, run.measurements) for part in contents(source, options)],
         [*reading(run)],
         run.notes,
         [*advised, *terminal.measured_paths(run.folder, figure)],
@@ -97,12 +122,20 @@ def page(run: FoundRun) -> Page:
     )
 
 
+def _worded(part: Table | str, rows: pd.DataFrame) -> Table | str:
+    """A part of the page, with the KL under its name."""
+    words = partial(kl_named, rows=rows)
+    return part.worded(words) if isinstance(part, Table) else words(part)
+
+
 def _reading(run: FoundRun) -> Iterator[str]:
     """What the words and signs of the tables mean, and why a number or an interval is missing."""
     frame = run.measurements
     yield BASE_IS
     if run.command not in ON_ROLLOUTS:
         yield VIEWS
+        if frame["estimand"].str.endswith(AT_BOUNDARIES).any():
+            yield NEXT_BYTE
         if frame["what"].str.startswith(winsorised("")).any():
             yield (
                 "winsorised: mean of the problems' means, the highest and the lowest tenth of the "
@@ -164,6 +197,7 @@ def _position_kl(source: Source, options: Options) -> Parts:
     means = {name: {"what": f"mean_{what}", **WHOLE} for what, name in QUANTITIES.items()}
     title = "Means over the whole response, nats"
     yield grouped(title, source, QUANTITY, means, in_views(source))
+    yield from _whole_responses(source)
     for span in source.spans("cascade_ratio"):
         title = (
             f"Cascade ratio: mean reverse KL from position {span[0]:.0f} on, after training over "
@@ -174,6 +208,27 @@ def _position_kl(source: Source, options: Options) -> Parts:
     if (least := options["survivors"]) is not None:
         title = f"The same over the rollouts of at least {least} tokens alone, nats"
         yield _curve(source, title, SURVIVORS)
+
+
+def _whole_responses(source: Source) -> Iterator[Table]:
+    """What is measured with two tokenizers alone: no token of one is a token of the other."""
+    if not source.values(SPAN_LOG_RATIO, "checkpoint"):
+        return
+    fresh = columns("in-views")[:2]
+    places: Places = {
+        label: {"what": what, "condition": condition}
+        for label, (what, condition) in OF_RESPONSES.items()
+    }
+    title = "Log-ratio of whole responses, student over teacher, and entropies, nats (fresh)"
+    yield grouped(title, source, QUANTITY, places, fresh)
+    spans: Places = {}
+    for label, span in bins(source, SPAN_LOG_RATIO).items():
+        spans[label] = {"what": SPAN_LOG_RATIO, "condition": ALL, **span}
+    title = (
+        "Mean log-ratio of the spans that begin at a position, nats (fresh): a description, no KL, "
+        "since where a span ends depends on later text"
+    )
+    yield grouped(title, source, POSITION, spans, fresh)
 
 
 def _curve(source: Source, title: str, condition: str) -> Table:

@@ -16,8 +16,8 @@ an invisible character by its code.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any, Literal
@@ -132,6 +132,17 @@ class Table:
         columns = tuple(sorted(kept, key=lambda column: column.place))
         cells = tuple(tuple(row.get(column, "") for column in columns) for row in lines)
         return cls(name, title, columns, cells, caption)
+
+    def worded(self, words: Callable[[str], str]) -> Table:
+        """The table with its texts changed."""
+        columns = tuple(replace(column, name=words(column.name)) for column in self.columns)
+        rows = []
+        for row in self.rows:
+            rows.append(tuple(words(cell) if isinstance(cell, str) else cell for cell in row))
+        remarks = tuple(map(words, self.remarks))
+        return Table(
+            self.name, words(self.title), columns, tuple(rows), words(self.caption), remarks
+        )
 
     @property
     def header(self) -> tuple[str, ...]:
