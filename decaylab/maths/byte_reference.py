@@ -84,7 +84,7 @@ class ByteReference:
 
 
 def summed_reverse_kl(student: ByteReference, teacher: ByteReference, text: bytes) -> float:
-    """Sum of KL(student || teacher) of the exact laws over the bytes of a text and its end, in nats.
+    """Sum of KL(student || teacher) of exact laws over the bytes of a text and its end, in nats.
 
     Unbiased for the KL of the two laws of text if the student wrote the text. Infinite where the
     teacher cannot write what the student can.

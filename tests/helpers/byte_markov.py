@@ -114,15 +114,16 @@ def nearby(texts: Texts, distance: float, seed: int) -> Texts:
 
 
 class Writer:
-    """A policy: a law of text, written in the tokens of one tokenizer. The last token is the end."""
+    """A policy: a law of text, written in the tokens of one tokenizer; the last one is the end."""
 
     def __init__(self, texts: Texts, pieces: Sequence[bytes], tokenize: Tokenize) -> None:
         self.texts, self.tokenize = texts, tokenize
         self.pieces: tuple[bytes | None, ...] = (*pieces, None)
         self.end = len(pieces)
+        self.all = {text: self.ids(text) for text in texts.all}
         self._mass: dict[Ids, Floats] = {}
         for text, probability in texts.all.items():
-            ids = self.ids(text)
+            ids = self.all[text]
             for place, token in enumerate(ids):
                 row = self._mass.setdefault(ids[:place], np.zeros(len(self.pieces)))
                 row[token] += probability

@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from decaylab.maths.byte_laws import END, EVENTS, OTHER, ByteEvents, written_by_both
+from decaylab.maths.byte_laws import (
+    END,
+    EVENTS,
+    OTHER,
+    STOP,
+    ByteEvents,
+    TokensByBytes,
+    span_sums,
+    without_stop,
+    written_by_both,
+)
 from decaylab.maths.divergences import forward_kl, js, reverse_kl
 
 CUT = -1e30
@@ -83,3 +93,59 @@ def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
 def test_a_code_that_is_no_event_is_refused(code: int) -> None:
     with pytest.raises(ValueError, match="codes from 0 to 257"):
         ByteEvents(torch.tensor([0, code]))
+
+
+# Inside a token
+
+PIECES = [b"a", b"ab", b"abc", b"abd", b"b", b"", b""]  # a control token, and the end of the turn
+LAW = torch.tensor([[0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08]], dtype=torch.float64).log()
+
+
+def test_inside_a_token_the_law_is_that_of_the_tokens_that_begin_with_the_bytes_since() -> None:
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"a").exp()[0]
+    assert found[STOP] == pytest.approx(0.1 / 0.75)
+    assert found[ord("b")] == pytest.approx(0.65 / 0.75)
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"ab").exp()[0]
+    assert found[[STOP, ord("c"), ord("d")]].tolist() == pytest.approx(
+        [0.2 / 0.65, 0.3 / 0.65, 0.15 / 0.65]
+    )
+    assert float(found.sum()) == pytest.approx(1)
+
+
+def test_at_a_boundary_no_token_can_end_and_the_turn_can() -> None:
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"").exp()[0]
+    assert found[[ord("a"), ord("b"), END, OTHER]].tolist() == pytest.approx(
+        [0.75, 0.05, 0.08, 0.12]
+    )
+    assert found[STOP] == 0
+
+
+def test_bytes_that_no_token_begins_with_have_no_law() -> None:
+    tokens = TokensByBytes(PIECES, {6})
+    assert bool(tokens.logprobs(LAW, b"ac").isnan().all())
+    assert bool(without_stop(tokens.logprobs(LAW, b"abc")).isnan().all())  # it ends for certain
+
+
+def test_without_the_mass_of_ends_the_rest_adds_up_to_one() -> None:
+    found = without_stop(TokensByBytes(PIECES, {6}).logprobs(LAW, b"ab")).exp()[0]
+    assert len(found) == EVENTS
+    assert found[[ord("c"), ord("d")]].tolist() == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_inside_a_token_of_a_trillionth_the_law_is_exact_in_float32() -> None:
+    """A difference of cumulative sums of float32, or of float64 near 1, would lose it."""
+    pieces = [b"x" + number.to_bytes(3, "big") for number in range(150_000)]
+    pieces += [b"ab", b"ac", b"acd", b"a"]
+    masses = torch.full((1, 150_004), 1 / 150_000)
+    masses[0, -4:] = torch.tensor([1e-12, 3e-12, 5e-13, 1e-25])
+    found = TokensByBytes(pieces).logprobs(masses.log(), b"a")[0].exp()
+    total = 4.5e-12
+    assert found[[ord("b"), ord("c")]].tolist() == pytest.approx(
+        [1e-12 / total, 3.5e-12 / total], rel=5e-6
+    )
+    assert float(found[STOP]) == pytest.approx(1e-25 / total, rel=5e-6)
+
+
+def test_sums_over_spans_tile_the_response() -> None:
+    assert span_sums([1.0, 2.0, 4.0, 8.0], [1, 3, 4]).tolist() == [1.0, 6.0, 8.0]
+    assert span_sums([1.0, 2.0, 4.0, 8.0], [2]).tolist() == [3.0]  # an open span is left out
