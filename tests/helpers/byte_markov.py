@@ -8,7 +8,7 @@ text, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, product
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decaylab.maths.byte_laws import TokensByBytes
+from decaylab.maths.byte_laws import STOP, TokensByBytes
 
 Floats = NDArray[np.float64]
 Ids = tuple[int, ...]
@@ -175,3 +175,96 @@ TWO_WAYS: dict[str, tuple[tuple[bytes, ...], Tokenize]] = {
 def writer(texts: Texts, name: str) -> Writer:
     """A policy of this law of text with one of the vocabularies."""
     return Writer(texts, *TWO_WAYS[name])
+
+
+class Loose:
+    """A policy that leaves its own tokenization: at each token, with a probability, it draws one by
+    its text alone (as likely as the text of the token is), and from then on always does.
+
+    texts: the law of text of the policy without such tokens; no text is longer than its longest.
+    """
+
+    def __init__(self, policy: Writer, share: float) -> None:
+        self.policy, self.share, self.texts = policy, share, policy.texts
+        self.pieces, self.end = policy.pieces, policy.end
+        self.ids, self.by_bytes = policy.ids, policy.by_bytes
+        self._known: dict[Hashable, Floats] = {}
+
+    def text(self, ids: Ids) -> bytes:
+        """The bytes of these tokens."""
+        return b"".join(self.pieces[token] or b"" for token in ids)
+
+    def state(self, ids: Ids) -> Hashable:
+        """What the law depends on: all tokens while they are the policy's own, else the last byte
+        and the length."""
+        if self.policy.next_token(ids).any():
+            return ids
+        text = self.text(ids)
+        return len(text), text[-1:]
+
+    def next_token(self, ids: Ids) -> Floats:
+        """Probabilities of the next token."""
+        state = self.state(ids)
+        if state not in self._known:
+            own, drawn = self.policy.next_token(ids), self._drawn(self.text(ids))
+            share = self.share if own.any() else 1.0
+            self._known[state] = (1 - share) * own + share * drawn
+        return self._known[state]
+
+    def _drawn(self, text: bytes) -> Floats:
+        """Probabilities by the text of each token, where it still fits."""
+        room, last = self.texts.longest - len(text), text[-1:]
+        if not room:
+            return np.eye(len(self.pieces))[self.end]
+        masses = np.array([self._mass(last, piece, room) for piece in self.pieces])
+        return np.asarray(masses / masses.sum())
+
+    def _mass(self, last: bytes, piece: bytes | None, room: int) -> float:
+        state = LETTERS.index(last) + 1 if last else 0
+        if piece is None:
+            return float(self.texts.rows[state, -1])
+        if len(piece) > room:
+            return 0.0
+        mass = 1.0
+        for byte in piece:
+            mass *= float(self.texts.rows[state, LETTERS.index(byte)])
+            state = LETTERS.index(byte) + 1
+        return mass
+
+    def responses(self, ids: Ids = (), mass: float = 1.0) -> Iterator[tuple[Ids, float]]:
+        """Everything that it can write, the end included, with its probability."""
+        for token, probability in enumerate(self.next_token(ids)):
+            if probability > 0 and token == self.end:
+                yield (*ids, token), mass * float(probability)
+            elif probability > 0:
+                yield from self.responses((*ids, token), mass * float(probability))
+
+    def token_logprobs(self, ids: Ids) -> Floats:
+        """Log-probability of each token, the end included."""
+        taken = [self.next_token(ids[:place])[token] for place, token in enumerate(ids)]
+        return np.log(np.array(taken))
+
+    def logprob(self, ids: Ids) -> float:
+        """Log-probability of a whole response."""
+        return float(self.token_logprobs(ids).sum())
+
+    def stops(self, ids: Ids) -> list[int]:
+        """Bytes up to the end of each token; the end of the turn is one."""
+        return list(accumulate(len(self.pieces[token] or b"#") for token in ids))
+
+    def places(self, ids: Ids) -> list[tuple[Ids, bytes]]:
+        """Behind each byte of the text: the tokens up to the last boundary, and the bytes since."""
+        found = list[tuple[Ids, bytes]]()
+        for place, token in enumerate(ids):
+            piece = self.pieces[token] or b"#"
+            found += [(ids[:place], piece[:size]) for size in range(len(piece))]
+        return found
+
+    def laws(self, contexts: Sequence[Ids], since: Sequence[bytes]) -> Tensor:
+        """Log-probabilities of what comes next at each place, [places, 259], in one pass."""
+        rows = torch.from_numpy(np.array([self.next_token(ids) for ids in contexts])).log()
+        found = rows.new_empty(len(rows), STOP + 1)
+        for written in set(since):
+            here = torch.tensor([each == written for each in since])
+            found[here] = self.by_bytes.logprobs(rows[here], written)
+        return found
