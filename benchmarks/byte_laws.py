@@ -6,7 +6,7 @@ sources whose laws of tokens are known.
     python benchmarks/byte_laws.py --part coverage --draws 2000   # mean response log-ratio
     python benchmarks/byte_laws.py --toy              # does it run at all?
 
-Texts of up to 6 letters (a, b, c), 10 random laws a case; the teacher's law of text is the
+Texts of up to 5 letters (a, b, c), 5 random laws a case; the teacher's law of text is the
 student's with normal noise on every log-probability (distance). Expectations are sums over all that
 the student can write. loose: probability, at each token, of a token drawn by its text alone, so
 that a policy writes the same text in several ways; 0 is a policy that writes its own tokenization.
@@ -43,6 +43,14 @@ Row = dict[str, Any]
 PARTS = ("distances", "coverage")
 PAIRS = (("letters", "pairs"), ("pairs", "letters"), ("pairs", "merges"), ("jumps", "merges"))
 DISTANCES, LOOSE = (0.0, 0.1, 0.3, 1.0), (0.0, 0.02, 0.2)
+FORMS = {
+    "given_tokens": "shared",
+    "given_bytes": "shared",
+    "one_pass": "every byte",
+    "without_ends": "every byte",
+}
+"""Byte KLs, and the bytes over which each is summed."""
+LAWS, LONGEST = 5, 5
 CAP = 10.0
 """Nats; a byte whose KL is above it counts as this much, an infinite one too."""
 
@@ -130,6 +138,10 @@ class Comparison:
             "weight": list(weights.values()),
             "shared": [not ours and not theirs for ours, theirs in zip(own_since, other_since)],
             "exact": [self.exact[text] for text in written],
+            "given_tokens": reverse_kl(student, teacher).numpy(),
+            "given_bytes": reverse_kl(
+                self.student.given_bytes(own), self.teacher.given_bytes(other)
+            ).numpy(),
             "one_pass": reverse_kl(student, teacher).numpy(),
             "without_ends": reverse_kl(without_stop(student), without_stop(teacher)).numpy(),
             "ends": _ends(student, teacher),
@@ -179,29 +191,25 @@ def _responses(cases: Sequence[Comparison]) -> Row:
 
 def _bytes(cases: Sequence[Comparison]) -> Row:
     frames = [case.bytes() for case in cases]
-    all_bytes = pd.concat(frames)
-    weight, shared = all_bytes["weight"], all_bytes["shared"]
     at_shared = [frame[frame["shared"]] for frame in frames]
-    pairs = [(_sum(each, "one_pass"), _sum(each, "exact")) for each in at_shared]
-    found, exact = np.array(pairs).T
+    whole, shared = pd.concat(frames), pd.concat(at_shared)
     row = {
-        "shared_share": float(weight[shared].sum() / weight.sum()),
-        "exact_at_shared": float(exact.sum() / len(cases)),
-        "kl_at_shared": float(found.sum() / len(cases)),
-        "infinite_at_shared": float(
-            weight[shared & np.isinf(all_bytes["one_pass"])].sum() / weight[shared].sum()
-        ),
+        "shared_share": float(shared["weight"].sum() / whole["weight"].sum()),
+        "exact_at_shared": _sum(shared, "exact") / len(cases),
+        "mass_of_ends": float((whole["weight"] * whole["ends"]).sum() / whole["weight"].sum()),
     }
-    for name in ("one_pass", "without_ends"):
-        row |= {
-            name: sum(_sum(frame, name) for frame in frames) / len(cases),
-            f"{name}_infinite": float(weight[np.isinf(all_bytes[name])].sum() / weight.sum()),
-        }
-    row["mass_of_ends"] = float((weight * all_bytes["ends"]).sum() / weight.sum())
-    if exact.sum() > 1e-9:
-        ratios = found / exact
-        row |= {"ratio_lowest": float(ratios.min()), "ratio_highest": float(ratios.max())}
+    for name, where in FORMS.items():
+        places = shared if where == "shared" else whole
+        row |= {name: _sum(places, name) / len(cases), f"{name}_infinite": _infinite(places, name)}
+        if where == "shared" and row["exact_at_shared"] > 1e-9:
+            ratios = [_sum(frame, name) / _sum(frame, "exact") for frame in at_shared]
+            row |= {f"{name}_lowest": min(ratios), f"{name}_highest": max(ratios)}
     return row
+
+
+def _infinite(frame: pd.DataFrame, name: str) -> float:
+    """Share of bytes whose KL is infinite."""
+    return float(frame["weight"][np.isinf(frame[name])].sum() / frame["weight"].sum())
 
 
 def _sum(frame: pd.DataFrame, name: str) -> float:
@@ -260,11 +268,11 @@ def main(words: Sequence[str] | None = None) -> None:
     made.add_argument("--part", choices=PARTS, action="append", help="default: every part")
     made.add_argument("--draws", type=int, default=2000, help="of coverage (default: 2000)")
     chosen = made.parse_args(words)
-    longest = 3 if chosen.toy else 6
+    longest = 3 if chosen.toy else LONGEST
     for part in chosen.part or PARTS:
         started = time.perf_counter()
         if part == "distances":
-            rows = list(distances(1 if chosen.toy else 10, longest))
+            rows = list(distances(1 if chosen.toy else LAWS, longest))
         elif chosen.toy:
             rows = list(coverage(3, longest, 3))
         else:

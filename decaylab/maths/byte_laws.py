@@ -101,19 +101,95 @@ class TokensByBytes:
         if not since:
             found = self.at_boundary.logprobs(token_logprobs)
             return torch.nn.functional.pad(found, (0, 1), value=-torch.inf)
+        found = self.inside(token_logprobs, since)
+        return found - found.logsumexp(-1, keepdim=True)
+
+    def inside(self, token_logprobs: Tensor, since: bytes) -> Tensor:
+        """`logprobs` inside a token before they are restricted: they add up to the mass of the
+        tokens that begin with the bytes since, [positions, 259]."""
         low, high = self._places(since)
         nexts = [piece[len(since)] if piece != since else STOP for piece in self.pieces[low:high]]
         codes = torch.tensor(nexts, dtype=torch.int64)
         order = codes.argsort(stable=True)
         counts = codes.bincount(minlength=STOP + 1).tolist()
-        found = _grouped(token_logprobs, self.ids[low:high][order], counts)
-        return found - found.logsumexp(-1, keepdim=True)
+        return _grouped(token_logprobs, self.ids[low:high][order], counts)
+
+    def extends(self, since: bytes) -> bool:
+        """Whether a token begins with these bytes and has more."""
+        low, high = self._places(since)
+        return high > low and self.pieces[high - 1] != since
 
     def _places(self, since: bytes) -> tuple[int, int]:
         """First place and last place + 1 of the sorted tokens that begin with these bytes."""
         low = bisect_left(self.pieces, since)
         high = bisect_right(self.pieces, since, low, key=lambda piece: piece[: len(since)])
         return low, high
+
+
+class BytesSoFar:
+    """Law of the next byte at the boundaries of a response, given the bytes so far.
+
+    That the tokens end at a boundary says something about the next byte: behind "walk", not "s", if
+    " walks" is a token. So the tokens that reach beyond the boundary are added, each behind the
+    tokens as written: every way to cover the bytes so far that leaves those tokens only with its
+    last one. Other ways are left out; without any, this is the exact law (`byte_reference`).
+
+        law = BytesSoFar(vocabulary, pieces, taken)
+        for start, rows in chunks:
+            law.add(start, rows)
+        law.logprobs()
+
+    Args:
+        vocabulary: of the policy.
+        pieces: bytes of each token of the response, [tokens]; none for the end and for tokens
+            without text.
+        taken: log-probability of each of these tokens, [tokens].
+        wanted: boundaries whose law is asked for, as the number of tokens before them, [places];
+            the default is each from 0 to tokens - 1.
+    """
+
+    def __init__(
+        self,
+        vocabulary: TokensByBytes,
+        pieces: Sequence[bytes],
+        taken: Tensor,
+        wanted: Sequence[int] | None = None,
+    ) -> None:
+        self.vocabulary, self.pieces = vocabulary, pieces
+        self.behind = torch.nn.functional.pad(taken.double().cumsum(0), (1, 0)).cpu()
+        places = range(len(pieces)) if wanted is None else wanted
+        self.rows = {place: row for row, place in enumerate(places)}
+        self.terms: dict[int, list[Tensor]] = {place: [] for place in self.rows}
+
+    def add(self, start: int, token_logprobs: Tensor) -> None:
+        """Takes the laws of the next token at boundaries that follow each other.
+
+        Args:
+            start: number of tokens before the first. token_logprobs: [boundaries, width].
+        """
+        places = [start + row for row in range(len(token_logprobs))]
+        own = [place for place in places if place in self.rows]
+        at_boundary = token_logprobs[[place - start for place in own]]
+        for place, law in zip(own, self.vocabulary.at_boundary.logprobs(at_boundary), strict=True):
+            self.terms[place].append(law.double().cpu())
+        for place in places:
+            self._reach(place, token_logprobs[place - start][None])
+
+    def _reach(self, place: int, law: Tensor) -> None:
+        """Adds the tokens that begin at a boundary and reach beyond later ones."""
+        since = b""
+        for later in range(place + 1, len(self.pieces)):
+            since += self.pieces[later - 1]
+            if not self.pieces[later - 1] or not self.vocabulary.extends(since):
+                return
+            if later in self.rows:
+                found = self.vocabulary.inside(law, since)[0, :STOP].double().cpu()
+                self.terms[later].append(found - (self.behind[later] - self.behind[place]))
+
+    def logprobs(self) -> Tensor:
+        """Log-probabilities of the events at each boundary, [places, 258], in float64."""
+        found = torch.stack([torch.stack(self.terms[place]).logsumexp(0) for place in self.rows])
+        return found - found.logsumexp(-1, keepdim=True)
 
 
 def without_stop(logprobs: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decaylab.maths.byte_laws import STOP, TokensByBytes
+from decaylab.maths.byte_laws import STOP, BytesSoFar, TokensByBytes
 
 Floats = NDArray[np.float64]
 Ids = tuple[int, ...]
@@ -179,7 +179,8 @@ def writer(texts: Texts, name: str) -> Writer:
 
 class Loose:
     """A policy that leaves its own tokenization: at each token, with a probability, it draws one by
-    its text alone (as likely as the text of the token is), and from then on always does.
+    its text alone, as likely as the text of the token is. Behind tokens that are not its own
+    tokenization of any text it always does.
 
     texts: the law of text of the policy without such tokens; no text is longer than its longest.
     """
@@ -268,3 +269,17 @@ class Loose:
             here = torch.tensor([each == written for each in since])
             found[here] = self.by_bytes.logprobs(rows[here], written)
         return found
+
+    def given_bytes(self, contexts: Sequence[Ids]) -> Tensor:
+        """Log-probabilities of what comes next at a boundary given the bytes so far, behind each
+        of these tokens, [contexts, 258]."""
+        known = {ids: self._given_bytes(ids) for ids in set(contexts)}
+        return torch.stack([known[ids] for ids in contexts])
+
+    def _given_bytes(self, ids: Ids) -> Tensor:
+        laws = np.array([self.next_token(ids[:place]) for place in range(len(ids) + 1)])
+        pieces = [*(self.pieces[token] or b"" for token in ids), b""]
+        taken = torch.tensor([*self.token_logprobs(ids), 0.0])
+        law = BytesSoFar(self.by_bytes, pieces, taken, [len(ids)])
+        law.add(0, torch.from_numpy(laws).log())
+        return law.logprobs()[0]

@@ -14,6 +14,7 @@ from decaylab.maths.byte_laws import (
     OTHER,
     STOP,
     ByteEvents,
+    BytesSoFar,
     TokensByBytes,
     span_sums,
     without_stop,
@@ -149,3 +150,56 @@ def test_inside_a_token_of_a_trillionth_the_law_is_exact_in_float32() -> None:
 def test_sums_over_spans_tile_the_response() -> None:
     assert span_sums([1.0, 2.0, 4.0, 8.0], [1, 3, 4]).tolist() == [1.0, 6.0, 8.0]
     assert span_sums([1.0, 2.0, 4.0, 8.0], [2]).tolist() == [3.0]  # an open span is left out
+
+
+# Given the bytes so far
+
+
+def three_laws() -> Tensor:
+    """Laws of the next token at three boundaries, over a, ab, abc, abd, b, control, end."""
+    return torch.tensor(
+        [
+            [0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08],
+            [0.3, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1],
+            [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3],
+        ],
+        dtype=torch.float64,
+    ).log()
+
+
+def test_tokens_that_reach_beyond_a_boundary_are_added_behind_the_tokens_as_written() -> None:
+    """Written: a, b, end. Behind "ab": .1 x .2 of the tokens as written, and abc and abd."""
+    vocabulary = TokensByBytes(PIECES, {6})
+    law = BytesSoFar(vocabulary, [b"a", b"b", b""], torch.tensor([0.1, 0.2, 0.3]).double().log())
+    law.add(0, three_laws())
+    found = law.logprobs().exp()
+    assert found.shape == (3, EVENTS)
+    behind_a = {"a": 0.1 * 0.6, "b": 0.1 * 0.2 + 0.2 + 0.3 + 0.15, END: 0.1 * 0.1, OTHER: 0.1 * 0.1}
+    behind_ab = {"a": 0.02 * 0.5, "b": 0.02 * 0.1, "c": 0.3, "d": 0.15, END: 0.02 * 0.3}
+    for row, masses in ((1, behind_a), (2, behind_ab | {OTHER: 0.02 * 0.1})):
+        whole = math.fsum(masses.values())
+        for event, mass in masses.items():
+            code = ord(event) if isinstance(event, str) else event
+            assert float(found[row, code]) == pytest.approx(mass / whole)
+        assert float(found[row].sum()) == pytest.approx(1)
+
+
+def test_laws_may_come_in_chunks_and_for_some_boundaries_only() -> None:
+    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.1, 0.2, 0.3]).double().log()
+    whole = BytesSoFar(vocabulary, [b"a", b"b", b""], taken)
+    whole.add(0, three_laws())
+    parts = BytesSoFar(vocabulary, [b"a", b"b", b""], taken, [2])
+    parts.add(0, three_laws()[:1])
+    parts.add(1, three_laws()[1:])
+    assert torch.allclose(parts.logprobs()[0], whole.logprobs()[2])
+
+
+def test_no_token_reaches_beyond_one_without_text() -> None:
+    """Written: a control token, a, end."""
+    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.12, 0.3, 0.3]).double().log()
+    law = BytesSoFar(vocabulary, [b"", b"a", b""], taken)
+    law.add(0, three_laws())
+    first = ByteEvents(vocabulary.at_boundary.codes).logprobs(three_laws())
+    assert torch.allclose(law.logprobs()[1], first[1])
+    assert float(law.logprobs()[2, ord("c")]) == -math.inf
+    assert float(law.logprobs()[2, ord("b")].exp()) == pytest.approx((0.3 * 0.1 + 0.3) / 0.6)

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from byte_markov import LETTERS, Ids, Texts, Writer, nearby, random_texts, writer
+from byte_markov import LETTERS, Ids, Loose, Texts, Writer, nearby, random_texts, writer
 from numpy.typing import NDArray
 
 from decaylab.maths.byte_laws import (
@@ -125,7 +125,7 @@ def test_of_one_law_mean_span_log_ratios_drift_from_zero_as_the_texts_alone_say(
         stops = [0, *shared(student, teacher, text)]
         for number, (start, stop) in enumerate(pairwise(stops)):
             expected[number] += probability * (
-                _begins(student, text, start, stop) - _begins(teacher, text, start, stop)
+                span_logprob(student, text, start, stop) - span_logprob(teacher, text, start, stop)
             )
     assert found == pytest.approx(expected, abs=1e-12)
     means = found / mass
@@ -134,7 +134,7 @@ def test_of_one_law_mean_span_log_ratios_drift_from_zero_as_the_texts_alone_say(
     assert math.fsum(found) == pytest.approx(0, abs=1e-12)
 
 
-def _begins(policy: Writer, text: bytes, start: int, stop: int) -> float:
+def span_logprob(policy: Writer, text: bytes, start: int, stop: int) -> float:
     """Log-probability of the tokens between two boundaries, given those before."""
     stops = [0, *policy.stops(text)]
     ids = policy.ids(text)
@@ -179,6 +179,33 @@ def test_the_kl_at_a_shared_boundary_is_at_most_that_of_all_text_that_follows() 
             assert nexts <= whole + 1e-12
             below += math.isfinite(whole) and nexts < whole
     assert below >= 4
+
+
+@pytest.mark.parametrize("name", ["letters", "pairs", "jumps"])
+def test_given_the_bytes_so_far_the_law_at_a_boundary_is_the_exact_one_for_longest_matches(
+    name: str,
+) -> None:
+    policy = Loose(writer(TEXTS, name), 0.0)
+    exact = reference(policy.policy)
+    for text in (b"abcab", b"bcaab", b"aabca", b"ca", b""):
+        ids = policy.ids(text)
+        starts = [0, *policy.stops(ids)[:-1]]
+        expected = torch.from_numpy(exact.next_bytes(text)[starts])
+        found = policy.given_bytes([ids[:place] for place in range(len(ids))]).exp()
+        assert torch.allclose(found[:, : END + 1], expected, rtol=0, atol=1e-12)
+        assert float(found[:, END + 1 :].sum()) == 0
+
+
+def test_given_the_bytes_so_far_one_law_has_no_kl_at_shared_boundaries_where_tokens_give_one() -> (
+    None
+):
+    """Behind "a", the next byte is not "b" for a policy that would have written "ab"."""
+    both = [Loose(writer(TEXTS, name), 0.0) for name in ("letters", "pairs")]
+    behind = [(policy.ids(b"a")[0],) for policy in both]
+    given_tokens = [policy.laws([ids], [b""]) for policy, ids in zip(both, behind, strict=True)]
+    given_bytes = [policy.given_bytes([ids]) for policy, ids in zip(both, behind, strict=True)]
+    assert float(reverse_kl(*given_tokens)) == math.inf
+    assert abs(float(reverse_kl(*given_bytes))) < 1e-12
 
 
 def _given(policy: Writer, ids: Ids, text: bytes) -> float:
