@@ -87,6 +87,7 @@ class TokensByBytes:
         firsts = torch.tensor([piece[0] if piece else OTHER for piece in pieces])
         firsts[torch.tensor(sorted(ends), dtype=torch.int64)] = END
         self.at_boundary = ByteEvents(firsts)
+        self._groups: dict[bytes, tuple[Tensor, list[int]]] = {}
 
     def logprobs(self, token_logprobs: Tensor, since: bytes) -> Tensor:
         """Log-probability of each event after the bytes since the last boundary, [positions, 259].
@@ -107,17 +108,22 @@ class TokensByBytes:
     def inside(self, token_logprobs: Tensor, since: bytes) -> Tensor:
         """`logprobs` inside a token before they are restricted: they add up to the mass of the
         tokens that begin with the bytes since, [positions, 259]."""
-        low, high = self._places(since)
-        nexts = [piece[len(since)] if piece != since else STOP for piece in self.pieces[low:high]]
-        codes = torch.tensor(nexts, dtype=torch.int64)
-        order = codes.argsort(stable=True)
-        counts = codes.bincount(minlength=STOP + 1).tolist()
-        return _grouped(token_logprobs, self.ids[low:high][order], counts)
+        if since not in self._groups:
+            self._groups[since] = self._grouped_ids(since)
+        return _grouped(token_logprobs, *self._groups[since])
 
     def extends(self, since: bytes) -> bool:
         """Whether a token begins with these bytes and has more."""
         low, high = self._places(since)
         return high > low and self.pieces[high - 1] != since
+
+    def _grouped_ids(self, since: bytes) -> tuple[Tensor, list[int]]:
+        """Ids of the tokens that begin with these bytes, by what comes next, and how many each."""
+        low, high = self._places(since)
+        nexts = [piece[len(since)] if piece != since else STOP for piece in self.pieces[low:high]]
+        codes = torch.tensor(nexts, dtype=torch.int64)
+        ids = self.ids[low:high][codes.argsort(stable=True)]
+        return ids, codes.bincount(minlength=STOP + 1).tolist()
 
     def _places(self, since: bytes) -> tuple[int, int]:
         """First place and last place + 1 of the sorted tokens that begin with these bytes."""
@@ -227,7 +233,8 @@ def _grouped(token_logprobs: Tensor, ids: Tensor, counts: Sequence[int]) -> Tens
         token_logprobs: [positions, width]. ids: sorted by group. counts: ids of each group.
     """
     found = token_logprobs.new_full((len(token_logprobs), len(counts)), -torch.inf)
-    for group, members in enumerate(torch.split(ids.to(token_logprobs.device), list(counts))):
-        if len(members):
-            found[:, group] = token_logprobs.index_select(1, members).logsumexp(1)
+    groups = [group for group, count in enumerate(counts) if count]
+    parts = torch.split(ids.to(token_logprobs.device), [counts[group] for group in groups])
+    for group, members in zip(groups, parts, strict=True):
+        found[:, group] = token_logprobs.index_select(1, members).logsumexp(1)
     return found.masked_fill(found < NEVER, -torch.inf)

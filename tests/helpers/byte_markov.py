@@ -190,6 +190,7 @@ class Loose:
         self.pieces, self.end = policy.pieces, policy.end
         self.ids, self.by_bytes = policy.ids, policy.by_bytes
         self._known: dict[Hashable, Floats] = {}
+        self._behind: dict[Ids, Tensor] = {}
 
     def text(self, ids: Ids) -> bytes:
         """The bytes of these tokens."""
@@ -273,10 +274,14 @@ class Loose:
     def given_bytes(self, contexts: Sequence[Ids]) -> Tensor:
         """Log-probabilities of what comes next at a boundary given the bytes so far, behind each
         of these tokens, [contexts, 258]."""
-        known = {ids: self._given_bytes(ids) for ids in set(contexts)}
-        return torch.stack([known[ids] for ids in contexts])
+        return torch.stack([self._given_bytes(ids) for ids in contexts])
 
     def _given_bytes(self, ids: Ids) -> Tensor:
+        if ids not in self._behind:
+            self._behind[ids] = self._bytes_so_far(ids)
+        return self._behind[ids]
+
+    def _bytes_so_far(self, ids: Ids) -> Tensor:
         laws = np.array([self.next_token(ids[:place]) for place in range(len(ids) + 1)])
         pieces = [*(self.pieces[token] or b"" for token in ids), b""]
         taken = torch.tensor([*self.token_logprobs(ids), 0.0])
