@@ -68,6 +68,7 @@ bench: $(INSTALLED)  ## sampling, scoring, training, aggregation, categories, pa
 	$(BIN)/python benchmarks/pages.py
 	$(BIN)/python benchmarks/rollout_files.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/byte_laws.py
 
 bench-gpu: $(INSTALLED)  ## throughput and memory on one GPU; REAL="--student ... --teacher ... --problems ... --train-problems ..."
 	$(BIN)/python benchmarks/gpu.py

@@ -174,6 +174,19 @@ def test_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{part}: 3 draws a case" in capsys.readouterr().out
 
 
+def test_of_one_law_only_what_is_given_the_bytes_is_zero(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = run("byte_laws", results)
+    text = capsys.readouterr().out
+    assert "distances: " in text and "coverage: " in text
+    one_law = next(module.distances(1, 3, [("letters", "pairs")]))
+    assert (one_law["loose"], one_law["distance"]) == (0.0, 0.0)
+    zero = ("text_kl", "response_log_ratio", "k3", "given_bytes")
+    assert all(abs(one_law[name]) < 1e-12 for name in zero)
+    assert all(one_law[name] > 0.1 for name in ("given_tokens", "one_pass", "without_ends"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["verdicts", "bins"])
 def test_slow_coverage(part: str, results: Path, capsys: pytest.CaptureFixture[str]) -> None:

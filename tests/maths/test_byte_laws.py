@@ -8,7 +8,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from decaylab.maths.byte_laws import END, EVENTS, OTHER, ByteEvents, written_by_both
+from decaylab.maths.byte_laws import (
+    END,
+    EVENTS,
+    OTHER,
+    STOP,
+    ByteEvents,
+    BytesSoFar,
+    TokensByBytes,
+    span_sums,
+    without_stop,
+    written_by_both,
+)
 from decaylab.maths.divergences import forward_kl, js, reverse_kl
 
 CUT = -1e30
@@ -83,3 +94,112 @@ def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
 def test_a_code_that_is_no_event_is_refused(code: int) -> None:
     with pytest.raises(ValueError, match="codes from 0 to 257"):
         ByteEvents(torch.tensor([0, code]))
+
+
+# Inside a token
+
+PIECES = [b"a", b"ab", b"abc", b"abd", b"b", b"", b""]  # a control token, and the end of the turn
+LAW = torch.tensor([[0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08]], dtype=torch.float64).log()
+
+
+def test_inside_a_token_the_law_is_that_of_the_tokens_that_begin_with_the_bytes_since() -> None:
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"a").exp()[0]
+    assert found[STOP] == pytest.approx(0.1 / 0.75)
+    assert found[ord("b")] == pytest.approx(0.65 / 0.75)
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"ab").exp()[0]
+    assert found[[STOP, ord("c"), ord("d")]].tolist() == pytest.approx(
+        [0.2 / 0.65, 0.3 / 0.65, 0.15 / 0.65]
+    )
+    assert float(found.sum()) == pytest.approx(1)
+
+
+def test_at_a_boundary_no_token_can_end_and_the_turn_can() -> None:
+    found = TokensByBytes(PIECES, {6}).logprobs(LAW, b"").exp()[0]
+    assert found[[ord("a"), ord("b"), END, OTHER]].tolist() == pytest.approx(
+        [0.75, 0.05, 0.08, 0.12]
+    )
+    assert found[STOP] == 0
+
+
+def test_bytes_that_no_token_begins_with_have_no_law() -> None:
+    tokens = TokensByBytes(PIECES, {6})
+    assert bool(tokens.logprobs(LAW, b"ac").isnan().all())
+    assert bool(without_stop(tokens.logprobs(LAW, b"abc")).isnan().all())  # it ends for certain
+
+
+def test_without_the_mass_of_ends_the_rest_adds_up_to_one() -> None:
+    found = without_stop(TokensByBytes(PIECES, {6}).logprobs(LAW, b"ab")).exp()[0]
+    assert len(found) == EVENTS
+    assert found[[ord("c"), ord("d")]].tolist() == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_inside_a_token_of_a_trillionth_the_law_is_exact_in_float32() -> None:
+    """A difference of cumulative sums of float32, or of float64 near 1, would lose it."""
+    pieces = [b"x" + number.to_bytes(3, "big") for number in range(150_000)]
+    pieces += [b"ab", b"ac", b"acd", b"a"]
+    masses = torch.full((1, 150_004), 1 / 150_000)
+    masses[0, -4:] = torch.tensor([1e-12, 3e-12, 5e-13, 1e-25])
+    found = TokensByBytes(pieces).logprobs(masses.log(), b"a")[0].exp()
+    total = 4.5e-12
+    assert found[[ord("b"), ord("c")]].tolist() == pytest.approx(
+        [1e-12 / total, 3.5e-12 / total], rel=5e-6
+    )
+    assert float(found[STOP]) == pytest.approx(1e-25 / total, rel=5e-6)
+
+
+def test_sums_over_spans_tile_the_response() -> None:
+    assert span_sums([1.0, 2.0, 4.0, 8.0], [1, 3, 4]).tolist() == [1.0, 6.0, 8.0]
+    assert span_sums([1.0, 2.0, 4.0, 8.0], [2]).tolist() == [3.0]  # an open span is left out
+
+
+# Given the bytes so far
+
+
+def three_laws() -> Tensor:
+    """Laws of the next token at three boundaries, over a, ab, abc, abd, b, control, end."""
+    return torch.tensor(
+        [
+            [0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08],
+            [0.3, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1],
+            [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3],
+        ],
+        dtype=torch.float64,
+    ).log()
+
+
+def test_tokens_that_reach_beyond_a_boundary_are_added_behind_the_tokens_as_written() -> None:
+    """Written: a, b, end. Behind "ab": .1 x .2 of the tokens as written, and abc and abd."""
+    vocabulary = TokensByBytes(PIECES, {6})
+    law = BytesSoFar(vocabulary, [b"a", b"b", b""], torch.tensor([0.1, 0.2, 0.3]).double().log())
+    law.add(0, three_laws())
+    found = law.logprobs().exp()
+    assert found.shape == (3, EVENTS)
+    behind_a = {"a": 0.1 * 0.6, "b": 0.1 * 0.2 + 0.2 + 0.3 + 0.15, END: 0.1 * 0.1, OTHER: 0.1 * 0.1}
+    behind_ab = {"a": 0.02 * 0.5, "b": 0.02 * 0.1, "c": 0.3, "d": 0.15, END: 0.02 * 0.3}
+    for row, masses in ((1, behind_a), (2, behind_ab | {OTHER: 0.02 * 0.1})):
+        whole = math.fsum(masses.values())
+        for event, mass in masses.items():
+            code = ord(event) if isinstance(event, str) else event
+            assert float(found[row, code]) == pytest.approx(mass / whole)
+        assert float(found[row].sum()) == pytest.approx(1)
+
+
+def test_laws_may_come_in_chunks_and_for_some_boundaries_only() -> None:
+    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.1, 0.2, 0.3]).double().log()
+    whole = BytesSoFar(vocabulary, [b"a", b"b", b""], taken)
+    whole.add(0, three_laws())
+    parts = BytesSoFar(vocabulary, [b"a", b"b", b""], taken, [2])
+    parts.add(0, three_laws()[:1])
+    parts.add(1, three_laws()[1:])
+    assert torch.allclose(parts.logprobs()[0], whole.logprobs()[2])
+
+
+def test_no_token_reaches_beyond_one_without_text() -> None:
+    """Written: a control token, a, end."""
+    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.12, 0.3, 0.3]).double().log()
+    law = BytesSoFar(vocabulary, [b"", b"a", b""], taken)
+    law.add(0, three_laws())
+    first = ByteEvents(vocabulary.at_boundary.codes).logprobs(three_laws())
+    assert torch.allclose(law.logprobs()[1], first[1])
+    assert float(law.logprobs()[2, ord("c")]) == -math.inf
+    assert float(law.logprobs()[2, ord("b")].exp()) == pytest.approx((0.3 * 0.1 + 0.3) / 0.6)
