@@ -56,15 +56,26 @@ class ByteEvents:
         return _grouped(token_logprobs, self.ids, self.counts)
 
 
-def written_by_both(student: ByteEvents, teacher: ByteEvents) -> tuple[ByteEvents, ByteEvents]:
-    """The same events, where those that only one of the two can write are `OTHER` on both sides.
+def written_by_both(student: ByteEvents, teacher: ByteEvents) -> Tensor:
+    """The events that both can write, [258].
 
     A byte that no token of the teacher begins with makes the reverse KL infinite, however rarely
     the student writes it. Events taken together can only lower a KL.
     """
     both = [ours > 0 and theirs > 0 for ours, theirs in zip(student.counts, teacher.counts)]
-    codes = torch.arange(EVENTS).where(torch.tensor(both), torch.tensor(OTHER))
-    return ByteEvents(codes[student.codes]), ByteEvents(codes[teacher.codes])
+    return torch.tensor(both)
+
+
+def together(logprobs: Tensor, kept: Tensor) -> Tensor:
+    """The law with all events that are not kept taken together as `OTHER`, [boundaries, 258].
+
+    kept: [258].
+    """
+    others = ~kept
+    others[OTHER] = True
+    merged = logprobs.masked_fill(others, -torch.inf)
+    merged[:, OTHER] = logprobs[:, others].logsumexp(-1)
+    return merged
 
 
 class TokensByBytes:
@@ -130,72 +141,6 @@ class TokensByBytes:
         low = bisect_left(self.pieces, since)
         high = bisect_right(self.pieces, since, low, key=lambda piece: piece[: len(since)])
         return low, high
-
-
-class BytesSoFar:
-    """Law of the next byte at the boundaries of a response, given the bytes so far.
-
-    That the tokens end at a boundary says something about the next byte: behind "walk", not "s", if
-    " walks" is a token. So the tokens that reach beyond the boundary are added, each behind the
-    tokens as written: every way to cover the bytes so far that leaves those tokens only with its
-    last one. Other ways are left out; without any, this is the exact law (`byte_reference`).
-
-        law = BytesSoFar(vocabulary, pieces, taken)
-        for start, rows in chunks:
-            law.add(start, rows)
-        law.logprobs()
-
-    Args:
-        vocabulary: of the policy.
-        pieces: bytes of each token of the response, [tokens]; none for the end and for tokens
-            without text.
-        taken: log-probability of each of these tokens, [tokens].
-        wanted: boundaries whose law is asked for, as the number of tokens before them, [places];
-            the default is each from 0 to tokens - 1.
-    """
-
-    def __init__(
-        self,
-        vocabulary: TokensByBytes,
-        pieces: Sequence[bytes],
-        taken: Tensor,
-        wanted: Sequence[int] | None = None,
-    ) -> None:
-        self.vocabulary, self.pieces = vocabulary, pieces
-        self.behind = torch.nn.functional.pad(taken.double().cumsum(0), (1, 0)).cpu()
-        places = range(len(pieces)) if wanted is None else wanted
-        self.rows = {place: row for row, place in enumerate(places)}
-        self.terms: dict[int, list[Tensor]] = {place: [] for place in self.rows}
-
-    def add(self, start: int, token_logprobs: Tensor) -> None:
-        """Takes the laws of the next token at boundaries that follow each other.
-
-        Args:
-            start: number of tokens before the first. token_logprobs: [boundaries, width].
-        """
-        places = [start + row for row in range(len(token_logprobs))]
-        own = [place for place in places if place in self.rows]
-        at_boundary = token_logprobs[[place - start for place in own]]
-        for place, law in zip(own, self.vocabulary.at_boundary.logprobs(at_boundary), strict=True):
-            self.terms[place].append(law.double().cpu())
-        for place in places:
-            self._reach(place, token_logprobs[place - start][None])
-
-    def _reach(self, place: int, law: Tensor) -> None:
-        """Adds the tokens that begin at a boundary and reach beyond later ones."""
-        since = b""
-        for later in range(place + 1, len(self.pieces)):
-            since += self.pieces[later - 1]
-            if not self.pieces[later - 1] or not self.vocabulary.extends(since):
-                return
-            if later in self.rows:
-                found = self.vocabulary.inside(law, since)[0, :STOP].double().cpu()
-                self.terms[later].append(found - (self.behind[later] - self.behind[place]))
-
-    def logprobs(self) -> Tensor:
-        """Log-probabilities of the events at each boundary, [places, 258], in float64."""
-        found = torch.stack([torch.stack(self.terms[place]).logsumexp(0) for place in self.rows])
-        return found - found.logsumexp(-1, keepdim=True)
 
 
 def without_stop(logprobs: Tensor) -> Tensor:

@@ -63,9 +63,9 @@ BASE_IS = "base: the student before training"
 VIEWS = "fresh: each model on its own rollouts; frozen: every model on the rollouts of base"
 NEXT_BYTE = (
     "next-byte KL: of student from teacher, of the byte that follows a boundary of both "
-    "tokenizers, given each one's own tokens up to there; a lower bound of the KL of all text that "
-    "follows, at places that later text selects (docs/two-tokenizers.md). Ranks: over the strings "
-    "that are one token in both"
+    "tokenizers, given the bytes so far as both have cut them; summed over one response it is no "
+    "KL of whole texts, since other bytes have no such boundary (docs/two-tokenizers.md). Ranks: "
+    "over the strings that are one token in both"
 )
 QUANTITIES = {
     "reverse_kl": "reverse KL",

@@ -2,11 +2,12 @@
 
 One row per token of the student, as with one tokenizer, and the same columns, but:
 
-    reverse_kl, forward_kl, js       of the next byte, at tokens that begin at a boundary of both
-    ranks, modes, overlaps           over the strings that are one token in both, at those tokens
-    *_removed_mass                   on all other tokens, at those tokens
-    student_logprob, *_entropy       of each policy over its own tokens
-    teacher_logprob                  of the teacher's tokens of the span that begins there
+    reverse_kl, forward_kl, js     of the next byte given the bytes so far (`BytesSoFar`), at tokens
+                                   that begin at a boundary of both
+    ranks, modes, overlaps         over the strings that are one token in both, at those tokens
+    *_removed_mass                 on all other tokens, at those tokens
+    student_logprob, *_entropy     of each policy over its own tokens
+    teacher_logprob                of the teacher's tokens of the span that begins there
 
 At all other tokens they are NaN, or 0 where they are counts. Columns of their own are listed in
 `token_table.SPAN_COLUMNS`. Source: docs/two-tokenizers.md.
@@ -23,11 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from decaylab.maths.byte_laws import together, written_by_both
+from decaylab.maths.bytes_so_far import BytesSoFar
 from decaylab.maths.divergences import divergences, entropy
 from decaylab.policies.alignment import Aligner, Alignment
 from decaylab.policies.own_vocabulary import OwnVocabulary
 from decaylab.policies.policy import Policy
 from decaylab.rollouts.sampling import Ids
+from decaylab.tokens.aligned_columns import TOPS, Floats, columns_of
 from decaylab.tokens.chunks import head_elements, over_chunks
 from decaylab.tokens.heads import Head
 from decaylab.tokens.ranks import rank_statistics
@@ -41,19 +45,12 @@ from decaylab.tokens.scoring import (
     ScoringSettings,
     scaled,
 )
-from decaylab.tokens.shared_strings import NONE, SharedStrings
+from decaylab.tokens.shared_strings import NONE, SharedStrings, by_bytes
 from decaylab.tokens.token_table import (
-    COLUMN_TYPES,
     ONE_TOKENIZER,
-    SPAN_COLUMNS,
     TWO_TOKENIZERS,
-    WHOLE,
     Kind,
 )
-
-COUNTS = ("token_rank", "student_top1_rank", "top16_overlap")
-TOPS = ("student_top", "teacher_top")
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -98,6 +95,10 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
         self.inside = self.beginning = SharedStrings(*readers)
         if any(reader.drops_blank for reader in readers):
             self.beginning = SharedStrings(*readers, begins=True)
+        self.readers = readers
+        self.vocabularies = [(by_bytes(one), by_bytes(one, begins=True)) for one in readers]
+        boundaries = [inside.at_boundary for inside, _ in self.vocabularies]
+        self.written_by_both = written_by_both(boundaries[0], boundaries[1])
 
     @torch.inference_mode()
     def _batch(self, rollouts: list[AlignedRollout], shown: frozenset[str]) -> list[ScoredRollout]:
@@ -105,67 +106,98 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
         device = both[0].device
         tokens = _tokens(rollouts, device)
         places = _places(rollouts, device)
+        laws = [self._laws(rollouts, side) for side in (0, 1)]
         first = torch.tensor(
             [place == 0 for one in rollouts for place in one.alignment.boundaries[0].tolist()]
         )
 
         def at_chunk(student: Tensor, teacher: Tensor, rows: slice) -> dict[str, Tensor]:
-            taken = tokens[0][places[0][rows]], tokens[1][places[1][rows]]
-            return self._at_boundaries((student, teacher), taken, first[rows])
+            logprobs = self._logprobs(student, 0), self._logprobs(teacher, 1)
+            columns = self._ranks(logprobs, tokens[0][places[0][rows]], first[rows])
+            for side in (0, 1):
+                its = places[side][rows]
+                laws[side].add(its.tolist(), logprobs[side])
+                own = self.own[side].taken(logprobs[side], tokens[side][its])
+                columns |= {f"logprob_{side}": own, f"entropy_{side}": entropy(logprobs[side])}
+            return columns
 
         few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
         at_both = both[0][places[0]], both[1][places[1]]
         columns = over_chunks(self.heads, at_both, at_chunk, statistics_elements=few)
         sides = []
         for side in (0, 1):
-            taken = {name: columns.pop(f"{name}_{side}") for name in ("logprob", "entropy")}
-            sides.append(self._side(side, both[side], tokens[side], places[side], taken))
+            known = {name: columns.pop(f"{name}_{side}") for name in ("logprob", "entropy")}
+            own = self._side(side, both[side], tokens[side], places[side], known, laws[side])
+            sides.append(own)
+        columns |= self._divergences(laws, sides)
         at_rows = {name: values.cpu().numpy() for name, values in columns.items()}
         return self._results(rollouts, at_rows, sides, shown)
 
-    def _at_boundaries(
-        self, logits: tuple[Tensor, Tensor], taken: tuple[Tensor, Tensor], first: Tensor
+    def _laws(self, rollouts: Sequence[AlignedRollout], side: int) -> BytesSoFar:
+        """The boundaries of the rollouts, for the laws of the next byte."""
+        reader, laws = self.readers[side], BytesSoFar(*self.vocabularies[side])
+        for rollout in rollouts:
+            alignment = rollout.alignment
+            ids = (alignment.student, alignment.teacher)[side]
+            pieces = reader.of(ids[:-1] if alignment.ended else ids)
+            if alignment.ended:
+                pieces.append(b"")
+            texts = reader.policy.control.texts
+            written = [b"" if token in texts else piece for token, piece in zip(ids, pieces)]
+            laws.response(written, alignment.boundaries[side].tolist())
+        return laws
+
+    def _divergences(
+        self, laws: Sequence[BytesSoFar], sides: Sequence[dict[str, Floats]]
     ) -> dict[str, Tensor]:
-        """Columns at boundaries of both, and log-probability and entropy of each side's token."""
-        logprobs = self._logprobs(logits[0], 0), self._logprobs(logits[1], 1)
-        columns = self._compared(logprobs, taken[0], self.inside)
+        """Divergences of the next byte at boundaries of both, given the bytes so far."""
+        student, teacher = (
+            together(law.logprobs(torch.from_numpy(own["logprob"])), self.written_by_both)
+            for law, own in zip(laws, sides, strict=True)
+        )
+        found = divergences(student, teacher)
+        return {
+            "reverse_kl": found.reverse_kl,
+            "forward_kl": found.forward_kl,
+            "js": found.js,
+        }
+
+    def _ranks(
+        self, logprobs: tuple[Tensor, Tensor], tokens: Tensor, first: Tensor
+    ) -> dict[str, Tensor]:
+        """Ranks and masses over shared strings. first: true at the beginning of a response."""
+        columns = self._compared(logprobs, tokens, self.inside)
         if self.beginning is not self.inside and bool(first.any()):
             of_first = logprobs[0][first], logprobs[1][first]
-            there = self._compared(of_first, taken[0][first], self.beginning)
+            there = self._compared(of_first, tokens[first], self.beginning)
             for name, values in there.items():
                 columns[name][first] = values
-        for side in (0, 1):
-            columns[f"logprob_{side}"] = self.own[side].taken(logprobs[side], taken[side])
-            columns[f"entropy_{side}"] = entropy(logprobs[side])
         return columns
 
     def _compared(
         self, logprobs: tuple[Tensor, Tensor], tokens: Tensor, strings: SharedStrings
     ) -> dict[str, Tensor]:
-        """Next-byte divergences, and ranks over shared strings."""
-        of_bytes = [strings.events[side].logprobs(logprobs[side]) for side in (0, 1)]
         student, student_removed = strings.over_strings(logprobs[0], self.own[0], 0)
         teacher, teacher_removed = strings.over_strings(logprobs[1], self.own[1], 1)
         place = strings.place(tokens, self.own[0])
-        compared = divergences(*of_bytes)
         ranks = rank_statistics(student, teacher, place.clamp(min=0))
         ranks["token_rank"] = torch.where(place == NONE, 0, ranks["token_rank"])
         for top in TOPS:
             ranks[f"{top}_ids"] = strings.student_ids(ranks[f"{top}_ids"])
-        return {
-            "reverse_kl": compared.reverse_kl,
-            "forward_kl": compared.forward_kl,
-            "js": compared.js,
-            **ranks,
-            "student_removed_mass": student_removed,
-            "teacher_removed_mass": teacher_removed,
-        }
+        masses = {"student_removed_mass": student_removed, "teacher_removed_mass": teacher_removed}
+        return ranks | masses
 
     def _logprobs(self, logits: Tensor, side: int) -> Tensor:
         return self.own[side].logprobs(scaled(logits, self.settings.temperature))
 
     def _side(
-        self, side: int, states: Tensor, tokens: Tensor, places: Tensor, known: dict[str, Tensor]
+        self,
+        side: int,
+        states: Tensor,
+        tokens: Tensor,
+        places: Tensor,
+        known: dict[str, Tensor],
+        laws: BytesSoFar,
     ) -> dict[str, Floats]:
         """Log-probability and entropy of every token of one side, those at ``places`` known."""
         head, own = self.heads[side], self.own[side]
@@ -179,6 +211,7 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
         for start in range(0, len(others), size):
             rows = others[start : start + size]
             logprobs = self._logprobs(head.logits(states[rows]), side)
+            laws.add(rows.tolist(), logprobs)
             columns["logprob"][rows] = own.taken(logprobs, tokens[rows]).to(states.device)
             columns["entropy"][rows] = entropy(logprobs).to(states.device)
         return {name: values.cpu().numpy() for name, values in columns.items()}
@@ -201,7 +234,9 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
             count = len(alignment.boundaries[0])
             here = {name: values[row : row + count] for name, values in at_rows.items()}
             self._refuse_broken(rollout, own)
-            results.append(_of_rollout(rollout, here, own, rollout.rollout_id in shown))
+            results.append(
+                columns_of(rollout.rollout_id, alignment, here, own, rollout.rollout_id in shown)
+            )
             row, starts = row + count, [*stops]
         return results
 
@@ -245,74 +280,3 @@ def _places(rollouts: Sequence[AlignedRollout], device: torch.device) -> tuple[T
 def _rows(head: Head, own: OwnVocabulary) -> int:
     """Positions per application of one head."""
     return max(1, head_elements(head.model.device.type) // own.width)
-
-
-def _of_rollout(
-    rollout: AlignedRollout,
-    at_boundaries: Columns,
-    own: list[dict[str, Floats]],
-    shown: bool,
-) -> ScoredRollout:
-    """The columns of one rollout, each [tokens of the student]."""
-    alignment, time = rollout.alignment, len(rollout.alignment.student)
-    places, their_places = alignment.boundaries
-    columns: Columns = {}
-    tops: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
-    for policy, top in zip(("student", "teacher"), TOPS, strict=True):
-        ids = at_boundaries[f"{top}_ids"]
-        everywhere = np.zeros((time, ids.shape[1]), dtype=np.int32)
-        everywhere[places] = ids
-        probabilities = np.full(everywhere.shape, np.nan, dtype=np.float32)
-        probabilities[places] = np.exp(at_boundaries[f"{top}_logprobs"])
-        tops[policy] = everywhere, probabilities
-    for name in COLUMN_TYPES:
-        if name in at_boundaries:
-            columns[name] = _spread(at_boundaries[name], places, time, whole=name in COUNTS)
-    columns["student_logprob"] = own[0]["logprob"]
-    columns["student_entropy"] = own[0]["entropy"]
-    columns["teacher_entropy"] = _spread(own[1]["entropy"][their_places], places, time)
-    columns |= _of_spans(alignment, own)
-    return ScoredRollout(rollout.rollout_id, columns, tops if shown else {})
-
-
-def _spread(
-    values: NDArray[np.generic], places: NDArray[np.int64], time: int, *, whole: bool = False
-) -> NDArray[np.generic]:
-    """Values at some places of [time]; elsewhere NaN, or 0 for whole numbers."""
-    kind = np.int32 if whole else np.float32
-    everywhere: NDArray[np.generic] = np.full(time, 0 if whole else np.nan, dtype=kind)
-    everywhere[places] = values
-    return everywhere
-
-
-def _of_spans(alignment: Alignment, own: list[dict[str, Floats]]) -> Columns:
-    """Columns of the spans, at their first tokens; NaN elsewhere."""
-    time, spans = len(alignment.student), alignment.spans
-    first = np.array([span.student.start for span in spans], dtype=np.int64)
-    boundary = np.zeros(time, dtype=bool)
-    boundary[alignment.boundaries[0]] = True
-    sums = {
-        (side, name): np.array(
-            [
-                own[side][name][(span.student, span.teacher)[side]].sum(dtype=np.float64)
-                for span in spans
-            ]
-        )
-        for side in (0, 1)
-        for name in ("logprob", "entropy")
-    }
-    sizes = np.diff([0, *(span.stop for span in spans)])
-    of_spans = {
-        "teacher_logprob": sums[1, "logprob"],
-        "span_log_ratio": sums[0, "logprob"] - sums[1, "logprob"],
-        "student_span_entropy": sums[0, "entropy"],
-        "teacher_span_entropy": sums[1, "entropy"],
-        "span_bytes": sizes,
-        "span_student_tokens": np.array([s.student.stop - s.student.start for s in spans]),
-        "span_teacher_tokens": np.array([s.teacher.stop - s.teacher.start for s in spans]),
-    }
-    columns: Columns = {"at_shared_boundary": boundary}
-    for name, values in of_spans.items():
-        whole = SPAN_COLUMNS.get(name) == WHOLE
-        columns[name] = _spread(values, first, time, whole=whole)
-    return columns

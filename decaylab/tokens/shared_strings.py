@@ -7,12 +7,10 @@ The end of the turn is one of the strings. The next byte needs no such cut: each
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
 
-from decaylab.maths.byte_laws import END, OTHER, ByteEvents, written_by_both
+from decaylab.maths.byte_laws import TokensByBytes
 from decaylab.policies.own_vocabulary import OwnVocabulary
 from decaylab.policies.token_bytes import BYTE, TokenBytes
 
@@ -40,12 +38,6 @@ class SharedStrings:
         self.places = torch.full((width,), NONE)
         for token, place in known.items():
             self.places[token] = place
-
-    @cached_property
-    def events(self) -> tuple[ByteEvents, ByteEvents]:
-        """What each id of student and teacher begins with."""
-        sides = [_events(side, self.begins) for side in (self.student, self.teacher)]
-        return written_by_both(ByteEvents(sides[0]), ByteEvents(sides[1]))
 
     def over_strings(
         self, logprobs: Tensor, own: OwnVocabulary, side: int
@@ -103,17 +95,15 @@ def _text(reader: TokenBytes, token: int, begins: bool) -> bytes:
     return string[1:] if string.startswith(b" ") else b""
 
 
-def _events(reader: TokenBytes, begins: bool) -> Tensor:
-    """What each id of a head begins with."""
+def by_bytes(reader: TokenBytes, *, begins: bool = False) -> TokensByBytes:
+    """The ids of a head, sorted by the bytes that they write.
+
+    begins: at the beginning of a response.
+    """
     policy = reader.policy
-    events = torch.full((policy.head_width,), OTHER)
-    dropped = begins and reader.drops_blank
+    pieces = [b""] * policy.head_width
     for token, string in reader.table.items():
-        if dropped and token not in reader.added:
-            string = string.removeprefix(b" ")
-        if token < len(events) and string and token not in policy.control.texts:
-            events[token] = string[0]
-    for token in policy.end_ids:
-        if token < len(events):
-            events[token] = END
-    return events
+        dropped = begins and reader.drops_blank and token not in reader.added
+        if token < len(pieces) and token not in policy.control.texts:
+            pieces[token] = string.removeprefix(b" ") if dropped else string
+    return TokensByBytes(pieces, [token for token in policy.end_ids if token < len(pieces)])

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decaylab.maths.byte_laws import STOP, BytesSoFar, TokensByBytes
+from decaylab.maths.byte_laws import STOP, TokensByBytes
+from decaylab.maths.bytes_so_far import BytesSoFar
 
 Floats = NDArray[np.float64]
 Ids = tuple[int, ...]
@@ -285,6 +286,7 @@ class Loose:
         laws = np.array([self.next_token(ids[:place]) for place in range(len(ids) + 1)])
         pieces = [*(self.pieces[token] or b"" for token in ids), b""]
         taken = torch.tensor([*self.token_logprobs(ids), 0.0])
-        law = BytesSoFar(self.by_bytes, pieces, taken, [len(ids)])
-        law.add(0, torch.from_numpy(laws).log())
-        return law.logprobs()[0]
+        law = BytesSoFar(self.by_bytes)
+        law.response(pieces, [len(ids)])
+        law.add(range(len(laws)), torch.from_numpy(laws).log())
+        return law.logprobs(taken)[0]

@@ -14,9 +14,9 @@ from decaylab.maths.byte_laws import (
     OTHER,
     STOP,
     ByteEvents,
-    BytesSoFar,
     TokensByBytes,
     span_sums,
+    together,
     without_stop,
     written_by_both,
 )
@@ -83,11 +83,12 @@ def test_a_byte_that_only_the_student_writes_makes_the_reverse_kl_infinite(never
 
 
 def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
-    student, teacher = written_by_both(
-        ByteEvents(torch.tensor([97, 98, OTHER, END])), ByteEvents(torch.tensor([97, OTHER, END]))
-    )
-    assert student.codes.tolist() == [97, OTHER, OTHER, END]
-    assert teacher.codes.tolist() == [97, OTHER, END]
+    student = ByteEvents(torch.tensor([97, 98, OTHER, END]))
+    kept = written_by_both(student, ByteEvents(torch.tensor([97, OTHER, END])))
+    assert kept.nonzero()[:, 0].tolist() == [97, END, OTHER]
+    law = together(student.logprobs(torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()), kept).exp()
+    for code, mass in ((97, 0.4), (98, 0.0), (OTHER, 0.5), (END, 0.1)):
+        assert float(law[0, code]) == pytest.approx(mass)
 
 
 @pytest.mark.parametrize("code", [-1, EVENTS])
@@ -153,53 +154,3 @@ def test_sums_over_spans_tile_the_response() -> None:
 
 
 # Given the bytes so far
-
-
-def three_laws() -> Tensor:
-    """Laws of the next token at three boundaries, over a, ab, abc, abd, b, control, end."""
-    return torch.tensor(
-        [
-            [0.1, 0.2, 0.3, 0.15, 0.05, 0.12, 0.08],
-            [0.3, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1],
-            [0.2, 0.1, 0.1, 0.1, 0.1, 0.1, 0.3],
-        ],
-        dtype=torch.float64,
-    ).log()
-
-
-def test_tokens_that_reach_beyond_a_boundary_are_added_behind_the_tokens_as_written() -> None:
-    """Written: a, b, end. Behind "ab": .1 x .2 of the tokens as written, and abc and abd."""
-    vocabulary = TokensByBytes(PIECES, {6})
-    law = BytesSoFar(vocabulary, [b"a", b"b", b""], torch.tensor([0.1, 0.2, 0.3]).double().log())
-    law.add(0, three_laws())
-    found = law.logprobs().exp()
-    assert found.shape == (3, EVENTS)
-    behind_a = {"a": 0.1 * 0.6, "b": 0.1 * 0.2 + 0.2 + 0.3 + 0.15, END: 0.1 * 0.1, OTHER: 0.1 * 0.1}
-    behind_ab = {"a": 0.02 * 0.5, "b": 0.02 * 0.1, "c": 0.3, "d": 0.15, END: 0.02 * 0.3}
-    for row, masses in ((1, behind_a), (2, behind_ab | {OTHER: 0.02 * 0.1})):
-        whole = math.fsum(masses.values())
-        for event, mass in masses.items():
-            code = ord(event) if isinstance(event, str) else event
-            assert float(found[row, code]) == pytest.approx(mass / whole)
-        assert float(found[row].sum()) == pytest.approx(1)
-
-
-def test_laws_may_come_in_chunks_and_for_some_boundaries_only() -> None:
-    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.1, 0.2, 0.3]).double().log()
-    whole = BytesSoFar(vocabulary, [b"a", b"b", b""], taken)
-    whole.add(0, three_laws())
-    parts = BytesSoFar(vocabulary, [b"a", b"b", b""], taken, [2])
-    parts.add(0, three_laws()[:1])
-    parts.add(1, three_laws()[1:])
-    assert torch.allclose(parts.logprobs()[0], whole.logprobs()[2])
-
-
-def test_no_token_reaches_beyond_one_without_text() -> None:
-    """Written: a control token, a, end."""
-    vocabulary, taken = TokensByBytes(PIECES, {6}), torch.tensor([0.12, 0.3, 0.3]).double().log()
-    law = BytesSoFar(vocabulary, [b"", b"a", b""], taken)
-    law.add(0, three_laws())
-    first = ByteEvents(vocabulary.at_boundary.codes).logprobs(three_laws())
-    assert torch.allclose(law.logprobs()[1], first[1])
-    assert float(law.logprobs()[2, ord("c")]) == -math.inf
-    assert float(law.logprobs()[2, ord("b")].exp()) == pytest.approx((0.3 * 0.1 + 0.3) / 0.6)

@@ -61,20 +61,34 @@ def laws(policy: Policy, prompt: tuple[int, ...], response: tuple[int, ...], tem
     return [dict(zip(known, row.tolist(), strict=True)) for row in rows]
 
 
-def events_of(law: dict[int, float], reader: Any, *, first: bool) -> dict[Any, float]:
-    """The law of what comes next: a byte, the end of the turn, or a control token."""
+def given_bytes(
+    laws: list[dict[int, float]], ids: tuple[int, ...], place: int, reader: Any
+) -> dict[Any, float]:
+    """The law of what comes next behind the first tokens, given their bytes: by sums over every
+    token that begins with them or earlier and reaches beyond them."""
+    pieces = reader.of(ids[:place])
     found: dict[Any, float] = defaultdict(float)
-    for token, chance in law.items():
-        text = reader.table[token]
-        if first and reader.drops_blank and token not in reader.added:
-            text = text.removeprefix(b" ")
-        if token in reader.policy.end_ids:
-            found["end"] += chance
-        elif token in reader.policy.control.texts or not text:
-            found["other"] += chance
-        else:
-            found[text[0]] += chance
-    return found
+    for start in range(place, -1, -1):
+        since = b"".join(pieces[start:])
+        written = math.prod(
+            chance_of(laws[at], ids[at], reader.policy) for at in range(start, place)
+        )
+        for token, chance in laws[start].items():
+            text = reader.table[token]
+            if start == 0 and reader.drops_blank and token not in reader.added:
+                text = text.removeprefix(b" ")
+            is_text = token not in reader.policy.control.texts
+            if token in reader.policy.end_ids:
+                event: Any = "end" if not since else None
+            elif not text or not is_text:
+                event = "other" if not since else None
+            else:
+                beyond = text.startswith(since) and len(text) > len(since)
+                event = text[len(since)] if beyond else None
+            if event is not None:
+                found[event] += chance / written
+    whole = sum(found.values())
+    return {event: mass / whole for event, mass in found.items()}
 
 
 def kl(first: dict[Any, float], other: dict[Any, float]) -> float:
@@ -120,10 +134,9 @@ def test_every_column_is_that_of_the_logits(
             if place not in shared:
                 assert math.isnan(columns["reverse_kl"][place])
                 continue
-            theirs = both[1][shared[place]]
             events = [
-                events_of(law, reader, first=place == 0)
-                for law, reader in zip((both[0][place], theirs), readers, strict=True)
+                given_bytes(both[side], alignment_ids(alignment)[side], at, readers[side])
+                for side, at in enumerate((place, shared[place]))
             ]
             assert columns["reverse_kl"][place] == pytest.approx(kl(*events), rel=1e-3, abs=2e-5)
             assert columns["forward_kl"][place] == pytest.approx(
