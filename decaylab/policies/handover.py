@@ -120,16 +120,21 @@ class HandOver:
         return Handed(found.ids[first:], found.shift)
 
     def splits(self, prefix: Sequence[int], response: Sequence[int], role: str) -> bool | None:
-        """Whether one tokenization of prefix and continuation has no boundary between them.
+        """Whether one tokenization of prefix and continuation would not part them there.
 
-        None where prefixes go over as ids. ``role`` wrote the continuation.
+        So it is where the reader has one token across the cut, or where it decodes the whole to
+        another beginning (bytes of a character that is never completed). None where prefixes go
+        over as ids. ``role`` wrote the continuation.
         """
         if not self.differs:
             return None
         pieces, _ = self._pieces(response, role, prefix)
         ahead, _ = self._pieces(prefix, role)
-        whole = Reading(self.bytes[role], [*ahead, *pieces], ended=True)
-        return sum(len(piece.bytes) for piece in ahead) not in whole.boundaries
+        reader = self.bytes[role]
+        whole = Reading(reader, [*ahead, *pieces], ended=True)
+        if sum(len(piece.bytes) for piece in ahead) not in whole.boundaries:
+            return True
+        return not reader.text([*prefix, *response]).startswith(reader.text(prefix))
 
     def _read(self, response: tuple[int, ...], author: str) -> Reading:
         return Reading(self.bytes[OTHER[author]], *self._pieces(response, author))

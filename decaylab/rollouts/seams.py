@@ -48,6 +48,6 @@ def notes(rollouts: pa.Table) -> Iterator[str]:
         split = here[SPLIT].to_pylist().count(True)
         if split:
             yield (
-                f"{condition}: in {split} of {len(here)} continuations one tokenization of the "
-                "whole text has no boundary where the prefix ends"
+                f"{condition}: {split} of {len(here)} continuations are not what one tokenization "
+                "of the whole text gives: it has no boundary where the prefix ends"
             )
