@@ -33,7 +33,7 @@ from decaylab.pair import targets
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
 from decaylab.problems.grading import Grader, Verdict
 from decaylab.progress import Reporter
-from decaylab.rollouts import one_token
+from decaylab.rollouts import one_token, seams
 from decaylab.rollouts.engines import Engines
 from decaylab.runs import found_runs, own_tokens, store, trained_arms
 from decaylab.runs.found_runs import FoundRun, Pair
@@ -186,6 +186,7 @@ class ArmStudy(TruthStudy):
             stages, setup = self.stages_of_both(folder, judge), self.setup
             written = one_token.collect(stages, setup.problems, setup.prompts, self.base, places)
             table = folder.merge(written)
+        self.material.notes += seams.notes(table)
         return pd.DataFrame(table.to_pandas())
 
     def masked(self, arm: TrainedArm, weights: Sequence[Floats], table: pd.DataFrame) -> Masked:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from decaylab.options.measuring import Options
 from decaylab.pair.prepare import Setup
 from decaylab.problems.grading import Verdict
+from decaylab.rollouts import seams
 from decaylab.rollouts.stages import absent_note
 from decaylab.runs import graded, own_tokens
 from decaylab.runs.vocabulary import (
@@ -56,6 +57,7 @@ def _notes(rollouts: pa.Table, options: Options, rules: Sequence[str]) -> Iterat
     frame = rollouts.select(kept).to_pandas()
     frame["written"] = own_tokens.count(frame)
     yield from _not_handed_over(frame, options)
+    yield from seams.notes(rollouts)
     if options.hand_back:
         yield from _hand_back(frame, options)
     for author in (STUDENT, TEACHER):

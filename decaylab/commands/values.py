@@ -27,6 +27,7 @@ from decaylab.pair import targets
 from decaylab.pair.prepare import GRADING_WORKERS, prepare
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
+from decaylab.rollouts import seams
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.value_draws import CONDITIONS, ValueDraws, ValuePlan
 from decaylab.runs import graded, own_tokens, store, value_prefixes
@@ -117,6 +118,7 @@ def _tokens(study: ValuesStudy) -> pd.DataFrame:
 def _notes(rollouts: pa.Table, options: ValuesOptions) -> Iterator[str]:
     """What must be known of the draws."""
     yield from _left_out(rollouts, options)
+    yield from seams.notes(rollouts)
     for condition in CONDITIONS:
         draws = rollouts.filter(pc.equal(rollouts["condition"], condition))
         cut_off = pc.sum(pc.equal(draws["stop_reason"], "length")).as_py() or 0

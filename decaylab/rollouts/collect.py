@@ -20,10 +20,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.policies.handover import HandOver
+from decaylab.policies.handover import Handed, HandOver
 from decaylab.problems.abacus_checking import check_steps
 from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
+from decaylab.rollouts import seams
 from decaylab.rollouts.hand_back import HandBack
 from decaylab.rollouts.sampling import Engine, Ids, Request, SamplingSettings
 from decaylab.rollouts.stages import Pending, Stages, StageSettings
@@ -163,7 +164,8 @@ class Collector:
             )
         # By problem, since parts have whole problems; a swapped prefix belongs to another one.
         pending.sort(key=lambda continuation: place[continuation.problem.problem_id])
-        self.tables.append(self.stages.run(condition, role, pending))
+        table = self.stages.run(condition, role, pending)
+        self.tables.append(table if role == author else seams.told(table, self.hand_over))
 
     def _hand_back(self, rollouts: pa.Table) -> None:
         """Two stages: the teacher writes behind every prefix, and the student finishes behind its
@@ -180,7 +182,8 @@ class Collector:
         pending = [rollout for rollout in asked if rollout is not None]
         if len(pending) < len(asked):
             self.left_out[HAND_BACK] = len(asked) - len(pending)
-        self.tables.append(self.stages.run(HAND_BACK, STUDENT, pending))
+        table = self.stages.run(HAND_BACK, STUDENT, pending)
+        self.tables.append(seams.told(table, self.hand_over))
 
     def _prefixes(self, condition: str, author: str, row: dict[str, Any]) -> Iterator[Prefix]:
         """The first k tokens of a rollout that is unfinished at k, for every k > 0.
@@ -210,14 +213,12 @@ class Collector:
     ) -> Pending | None:
         """The rollout that continues a prefix; None if the prefix cannot be handed over, which is
         counted."""
-        handed = prefix.ids if role == author else self.hand_over(prefix.ids, author)
-        # Tokens of tools and users are handed over, but not graded.
-        graded_ids = handed
-        if handed and len(prefix.own_ids) < len(prefix.ids):
-            graded_ids = (
-                prefix.own_ids if role == author else self.hand_over(prefix.own_ids, author)
-            )
-        room = self.plan.max_tokens - len(handed) if handed else 0
+        handed = Handed(prefix.ids) if role == author else self._handed(author, row, prefix)
+        graded_ids = None
+        if handed is not None:
+            prefix = own_tokens.without(prefix, handed.shift)
+            graded_ids = self._graded(prefix, handed, role == author, author)
+        room = self.plan.max_tokens - len(handed.ids) if handed and handed.ids else 0
         if handed is None or graded_ids is None or room < 1:
             self.left_out[condition] = self.left_out.get(condition, 0) + 1
             return None
@@ -225,17 +226,37 @@ class Collector:
         if problem.steps is not None:
             text = self.engines[author].policy.decode(prefix.own_ids)
             correct = check_steps(text, problem.steps).correct_so_far
-        stage = f"{condition}/{prefix.turns or len(prefix.own_ids)}"
+        length = len(prefix.own_ids) + handed.shift
+        stage = f"{condition}/{prefix.turns or length}"
         prompt = self.prompts[role][problem.problem_id]
         columns = {
             "prefix_author": author,
-            "prefix_tokens": len(prefix.own_ids),
+            "prefix_tokens": length,
             "prefix_rollout_id": row["rollout_id"],
             "prefix_correct_so_far": correct,
             "prefix_turns": prefix.turns,
+            "prefix_shift": handed.shift if self.hand_over.differs and role != author else None,
         }
-        request = Request(prompt, tuple(handed), room, stage, problem.problem_id, row["sample"])
+        request = Request(prompt, tuple(handed.ids), room, stage, problem.problem_id, row["sample"])
         return Pending(request, problem, condition, columns, tuple(graded_ids))
+
+    def _handed(self, author: str, row: dict[str, Any], prefix: Prefix) -> Handed | None:
+        """A prefix in the reader's ids. It is not cut back into what a tool or a user wrote."""
+        handed = self.hand_over.beginning(row["response_ids"], len(prefix.ids), author)
+        mask = row.get(own_tokens.MASK)
+        if handed is None or mask is None or not handed.shift:
+            return handed
+        cut = len(prefix.ids) - handed.shift
+        return handed if all(mask[cut - 1 : len(prefix.ids)]) else None
+
+    def _graded(
+        self, prefix: Prefix, handed: Handed, is_own: bool, author: str
+    ) -> Sequence[int] | None:
+        """The ids of a prefix that are graded, of the policy that continues: tokens of tools and
+        users are handed over, but not graded."""
+        if len(prefix.own_ids) == len(prefix.ids):
+            return handed.ids
+        return prefix.own_ids if is_own else self.hand_over(prefix.own_ids, author)
 
 
 def _has_masks(rollouts: pa.Table) -> bool:

@@ -8,7 +8,7 @@ outcome, and the student is not sampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from decaylab.rollouts.sampling import Ids, Request
 from decaylab.rollouts.stages import Pending
 from decaylab.runs import own_tokens
 from decaylab.runs.own_tokens import Prefix
-from decaylab.runs.vocabulary import HAND_BACK, STUDENT, TEACHER
+from decaylab.runs.vocabulary import HAND_BACK, STUDENT
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class HandBack:
         for row in written.to_pylist():
             source = sources[row["prefix_rollout_id"]]
             mask = source.get(own_tokens.MASK)
-            prefix = own_tokens.prefix(source["response_ids"], mask, row["prefix_tokens"])
+            length = row["prefix_tokens"] - (row["prefix_shift"] or 0)
+            prefix = own_tokens.prefix(source["response_ids"], mask, length)
             assert prefix is not None, f"{row['rollout_id']} continues a prefix that is not there"
             for count in self.teacher_tokens:
                 if len(row["response_ids"]) > count:
@@ -60,10 +61,11 @@ class HandBack:
 
     def _finishes(self, row: Mapping[str, Any], prefix: Prefix, count: int) -> Pending | None:
         """The student's rollout behind a prefix and the teacher's first ``count`` tokens."""
-        handed = self._in_student_ids(prefix, row["response_ids"][:count])
+        response = row["response_ids"]
+        handed = self.hand_over.behind(prefix.ids, row["prefix_ids"], response, count)
         if handed is None:
             return None
-        context = (*prefix.ids, *handed)
+        context = (*prefix.ids, *handed.ids)
         room = self.max_tokens - len(context)
         if room < 1:
             return None
@@ -77,22 +79,6 @@ class HandBack:
             "prefix_rollout_id": row["prefix_rollout_id"],
             "prefix_correct_so_far": row["prefix_correct_so_far"],
             "teacher_tokens": count,
+            "prefix_shift": handed.shift if self.hand_over.differs else None,
         }
-        return Pending(request, problem, HAND_BACK, columns, (*prefix.own_ids, *handed))
-
-    def _in_student_ids(self, prefix: Prefix, ids: Sequence[int]) -> list[int] | None:
-        """The teacher's tokens in ids of the student, as they follow the prefix; None if they
-        cannot be expressed there."""
-        hand_over, student = self.hand_over, self.hand_over.policies[STUDENT]
-        if hand_over.agreement.kind != "different":
-            return hand_over(list(ids), TEACHER) if ids else []
-        before = student.decode(prefix.ids)
-        # The teacher continued the prefix without an incomplete character at its end.
-        if hand_over.expressible_text(prefix.ids, STUDENT) != before:
-            return None
-        handed = hand_over(list(ids), TEACHER) if ids else []
-        if handed is None:
-            return None
-        # Some tokenizers put a space before text that begins inside a word.
-        after = before + (hand_over.expressible_text(list(ids), TEACHER) if ids else "")
-        return handed if student.decode([*prefix.ids, *handed]) == after else None
+        return Pending(request, problem, HAND_BACK, columns, (*prefix.own_ids, *handed.ids))

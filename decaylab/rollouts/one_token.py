@@ -8,12 +8,14 @@ draws, so nothing that chose the place by the rest of its rollout favours either
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
-from decaylab.policies.handover import HandOver
+from decaylab.policies.handover import Handed, HandOver
 from decaylab.problems.problem import Problem
+from decaylab.rollouts import seams
 from decaylab.rollouts.hand_back import HandBack
 from decaylab.rollouts.sampling import Ids, Request
 from decaylab.rollouts.stages import Pending, Stages
@@ -52,7 +54,8 @@ def collect(
     written = stages.run("teacher tokens", TEACHER, asked)
     back = HandBack(hand_over, by_id, dict(prompts[STUDENT]), (WITHOUT, WITH), budget)
     finishing = [one for one in back.pending(rollouts, written) if one is not None]
-    return [written, stages.run(HAND_BACK, STUDENT, finishing)]
+    finished = stages.run(HAND_BACK, STUDENT, finishing)
+    return [seams.told(written, hand_over), seams.told(finished, hand_over)]
 
 
 def _asked(
@@ -69,24 +72,23 @@ def _asked(
     rows = rollouts.select(columns).to_pylist()
     for row in sorted(rows, key=lambda row: order[row["problem_id"]]):
         for position in places.get(row["rollout_id"], ()):
-            handed = _handed(row["response_ids"][:position], hand_over)
-            if handed is not None and budget - len(handed) >= 1:
-                room = min(LOOK_AHEAD, budget - len(handed))
-                yield _request(row, position, handed, room, problems, prompts)
+            handed = _handed(row["response_ids"], position, hand_over)
+            if handed is not None and budget - len(handed.ids) >= 1:
+                room = min(LOOK_AHEAD, budget - len(handed.ids))
+                asked = _request(row, position, handed, room, problems, prompts)
+                shift = handed.shift if hand_over.differs else None
+                yield replace(asked, prefix={**asked.prefix, "prefix_shift": shift})
 
 
-def _handed(prefix: Sequence[int], hand_over: HandOver) -> Ids | None:
-    """A prefix in the teacher's ids; None if it has none."""
-    if not prefix:
-        return ()
-    handed = hand_over(list(prefix), STUDENT)
-    return None if handed is None else tuple(handed)
+def _handed(response: Sequence[int], position: int, hand_over: HandOver) -> Handed | None:
+    """What stands before a position in the teacher's ids; None if it has none."""
+    return hand_over.beginning(response, position, STUDENT) if position else Handed([])
 
 
 def _request(
     row: Mapping[str, Any],
     position: int,
-    handed: Ids,
+    handed: Handed,
     room: int,
     problems: Mapping[str, Problem],
     prompts: Mapping[str, Ids],
@@ -94,11 +96,11 @@ def _request(
     problem = problems[row["problem_id"]]
     stage = f"{HAND_BACK_TEACHER}/{position}"
     prompt = prompts[problem.problem_id]
-    request = Request(prompt, handed, room, stage, problem.problem_id, row["sample"])
+    request = Request(prompt, tuple(handed.ids), room, stage, problem.problem_id, row["sample"])
     columns = {
         "prefix_author": STUDENT,
         "prefix_tokens": position,
         "prefix_rollout_id": row["rollout_id"],
         "prefix_correct_so_far": None,
     }
-    return Pending(request, problem, HAND_BACK_TEACHER, columns, handed)
+    return Pending(request, problem, HAND_BACK_TEACHER, columns, tuple(handed.ids))

@@ -16,9 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from decaylab.policies.handover import HandOver
+from decaylab.policies.handover import Handed, HandOver
 from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
+from decaylab.rollouts import seams
 from decaylab.rollouts.sampling import Ids, Request
 from decaylab.rollouts.stages import Pending, Stages
 from decaylab.runs.vocabulary import STUDENT, STUDENT_VALUE, TEACHER, TEACHER_VALUE
@@ -34,6 +35,21 @@ class ValuePlan:
 
     grid: Ids
     draws: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prefix that both continue.
+
+    row: of its rollout. position: of the grid. prefix: in the student's ids; with two tokenizers it
+    may end before the position. handed: the same in the teacher's ids.
+    """
+
+    problem: Problem
+    row: dict[str, Any]
+    position: int
+    prefix: Ids
+    handed: Handed
 
 
 @dataclass(frozen=True)
@@ -81,56 +97,56 @@ class ValueDraws:
         tables = []
         for condition, role in CONDITIONS.items():
             pending = [*self._pending(condition, role, prefixes)]
-            tables.append(self.stages.run(f"{condition}s", role, pending))
+            table = self.stages.run(f"{condition}s", role, pending)
+            tables.append(seams.told(table, self.hand_over) if role == TEACHER else table)
         return tables
 
-    def prefixes(self, rollouts: pa.Table) -> list[tuple[Problem, dict[str, Any], Ids]]:
-        """The prefixes of all rollouts, by problem, each with its problem and its rollout's row."""
-        asked = {problem.problem_id: place for place, problem in enumerate(self.problems)}
+    def prefixes(self, rollouts: pa.Table) -> list[Asked]:
+        """The prefixes of all rollouts, by problem."""
+        order = {problem.problem_id: place for place, problem in enumerate(self.problems)}
         rows = rollouts.select(["rollout_id", "problem_id", "sample", "response_ids"]).to_pylist()
         found = []
-        for row in sorted(rows, key=lambda row: asked[row["problem_id"]]):
-            for prefix in self._unfinished(row["response_ids"]):
-                has_room = len(prefix) < self.stages.settings.max_tokens
-                if has_room and (not prefix or self.hand_over(list(prefix), STUDENT)):
-                    found.append((self.problems[asked[row["problem_id"]]], row, prefix))
+        for row in sorted(rows, key=lambda row: order[row["problem_id"]]):
+            problem, response = self.problems[order[row["problem_id"]]], row["response_ids"]
+            for position in self._unfinished(response):
+                handed = self._handed(response, position)
+                if handed is None:
+                    continue
+                prefix = tuple(response[: position - handed.shift])
+                if max(len(prefix), len(handed.ids)) < self.stages.settings.max_tokens:
+                    found.append(Asked(problem, row, position, prefix, handed))
         return found
 
-    def cost(self, prefixes: Sequence[tuple[Problem, dict[str, Any], Ids]]) -> Cost:
+    def cost(self, prefixes: Sequence[Asked]) -> Cost:
         """What the draws of these prefixes cost at most."""
         budget, each = self.stages.settings.max_tokens, len(CONDITIONS) * self.plan.draws
-        tokens = sum(budget - len(prefix) for _, _, prefix in prefixes)
+        tokens = sum(budget - len(asked.prefix) for asked in prefixes)
         return Cost(len(prefixes), each * len(prefixes), each * tokens)
 
-    def _unfinished(self, response: Sequence[int]) -> Iterator[Ids]:
-        """The beginnings of a response at the positions of the grid that it reaches."""
+    def _unfinished(self, response: Sequence[int]) -> Iterator[int]:
+        """The positions of the grid that a response reaches."""
         ended = bool(response) and response[-1] in self.end_ids
         written = len(response) - ended
-        for position in self.plan.grid:
-            if position <= written:
-                yield tuple(response[:position])
+        yield from (position for position in self.plan.grid if position <= written)
 
-    def _pending(
-        self,
-        condition: str,
-        role: str,
-        prefixes: Sequence[tuple[Problem, dict[str, Any], Ids]],
-    ) -> Iterator[Pending]:
+    def _handed(self, response: Sequence[int], position: int) -> Handed | None:
+        """What stands before a position in the teacher's ids."""
+        return self.hand_over.beginning(response, position, STUDENT) if position else Handed([])
+
+    def _pending(self, condition: str, role: str, prefixes: Sequence[Asked]) -> Iterator[Pending]:
         """The requests of one policy: those of a prefix are neighbours."""
-        for problem, row, prefix in prefixes:
+        for asked in prefixes:
             columns = {
                 "prefix_author": STUDENT,
-                "prefix_tokens": len(prefix),
-                "prefix_rollout_id": row["rollout_id"],
+                "prefix_tokens": asked.position,
+                "prefix_rollout_id": asked.row["rollout_id"],
+                "prefix_shift": asked.handed.shift if self.hand_over.differs else None,
             }
-            handed = tuple(prefix if role == STUDENT else self._handed(prefix))
+            handed = asked.prefix if role == STUDENT else tuple(asked.handed.ids)
             room = self.stages.settings.max_tokens - len(handed)
-            prompt = self.prompts[role][problem.problem_id]
+            problem = asked.problem
+            prompt, sample = self.prompts[role][problem.problem_id], asked.row["sample"]
             for draw in range(self.plan.draws):
-                stage = f"{condition}/{len(prefix)}/{draw}"
-                request = Request(prompt, handed, room, stage, problem.problem_id, row["sample"])
+                stage = f"{condition}/{asked.position}/{draw}"
+                request = Request(prompt, handed, room, stage, problem.problem_id, sample)
                 yield Pending(request, problem, condition, columns, handed)
-
-    def _handed(self, prefix: Ids) -> Sequence[int]:
-        """A prefix in the teacher's ids."""
-        return (self.hand_over(list(prefix), STUDENT) or ()) if prefix else ()

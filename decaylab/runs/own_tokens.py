@@ -78,6 +78,13 @@ def prefix(response: Sequence[int], mask: Sequence[int] | None, length: int) -> 
     return _cut(response, mask, int(places[length - 1]) + 1) if places.size >= length else None
 
 
+def without(prefix: Prefix, last: int) -> Prefix:
+    """A prefix without its last tokens, which its author wrote."""
+    if not last:
+        return prefix
+    return replace(prefix, ids=prefix.ids[:-last], own_ids=prefix.own_ids[:-last])
+
+
 def behind_turns(response: Sequence[int], mask: Sequence[int]) -> Iterator[Prefix]:
     """A response up to the beginning of each later turn of its author, answers to it included."""
     is_own = np.asarray(mask, dtype=bool)

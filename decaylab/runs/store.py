@@ -86,6 +86,8 @@ ROLLOUT_FIELDS: dict[str, pa.DataType] = {
     "prefix_correct_so_far": pa.bool_(),  # null without a step verifier
     "prefix_turns": WHOLE,  # turns of the prefix's author; null if it is cut by tokens
     "teacher_tokens": WHOLE,  # of a hand-back: teacher tokens at the end of the prefix; else null
+    "prefix_shift": WHOLE,  # tokens cut back to a boundary of both tokenizers; null with one
+    "prefix_split": pa.bool_(),  # one tokenization of the whole has no boundary at the cut
     "response_ids": IDS,  # without the prefix; the end-of-turn token included
     "text": TEXT,  # what was graded: prefix and response
     "response_mask": MASK,  # 1 at the author's own tokens, 0 at those of tools and users; null: all

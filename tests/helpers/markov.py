@@ -15,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -52,6 +54,10 @@ MEASURED_COLUMNS = [
 class MarkovTokenizer:
     """One id a character."""
 
+    is_fast, unk_token_id = True, None
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
+    backend_tokenizer = SimpleNamespace(to_str=lambda: '{"decoder": {"type": "ByteLevel"}}')
+
     def __init__(self, letters: str = TOKENS, special: str = "") -> None:
         self.letters, self.special = letters, special
 
@@ -60,6 +66,9 @@ class MarkovTokenizer:
 
     def get_added_vocab(self) -> dict[str, int]:
         return {letter: self.letters.index(letter) for letter in self.special}
+
+    def decode(self, ids: Sequence[int], **_: Any) -> str:
+        return "".join(self.letters[index] for index in ids)
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,7 @@ class MarkovPolicy:
     law: Floats
     tokenizer: MarkovTokenizer = field(default_factory=MarkovTokenizer)
     end_ids: frozenset[int] = frozenset({END})
+    control = SimpleNamespace(texts={})
 
     def __post_init__(self) -> None:
         assert self.law.shape == (len(GOLD), len(TOKENS), len(TOKENS)), self.law.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ CORPUS = [
     "The naïve café résumé was 12.50 — “so” they said…\n\nStep 1: it is the sum.",
     "Die Größe der Straße; 中文字符 和 日本語 かな; Привет мир; שלום עולם; مرحبا بالعالم.",
 ] * 6
+PLAIN = [line for line in CORPUS if line.isascii()]
 CHAT = "{% for m in messages %}<|im_start|>{{ m['content'] }}<|im_end|>{% endfor %}<|im_start|>"
 CONTROLS = ("<|im_start|>", "<|im_end|>")
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
@@ -54,9 +55,16 @@ def fast(made: Tokenizer, thinks: bool, **roles: str) -> PreTrainedTokenizerFast
 
 
 def byte_level(
-    pattern: str, size: int, *, thinks: bool = True, normalizer: Any = None, digits: bool = False
+    pattern: str,
+    size: int,
+    *,
+    thinks: bool = True,
+    normalizer: Any = None,
+    digits: bool = False,
+    alphabet: Sequence[str] = (),
 ) -> PreTrainedTokenizerFast:
-    """Byte-level BPE. pattern: where words part. digits: each digit is a token."""
+    """Byte-level BPE. pattern: where words part. digits: each digit is a token. alphabet: the bytes
+    that it has, by their signs; by default all."""
     made = Tokenizer(models.BPE())
     made.normalizer = normalizer
     parts = [
@@ -69,17 +77,17 @@ def byte_level(
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=[*alphabet] or pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(CORPUS, trainer)
+    made.train_from_iterator(PLAIN if alphabet else CORPUS, trainer)
     return fast(made, thinks)
 
 
-def sentencepiece(size: int, *, dummy: bool) -> PreTrainedTokenizerFast:
-    """SentencePiece BPE with byte fallback. dummy: a blank ahead of each text (Llama 2), which
-    decoding takes away."""
-    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+def sentencepiece(size: int, *, dummy: bool, fallback: bool = True) -> PreTrainedTokenizerFast:
+    """SentencePiece BPE. dummy: a blank ahead of each text (Llama 2), which decoding takes away.
+    fallback: it has tokens for bytes; else ASCII alone."""
+    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=fallback))
     blanks = normalizers.Replace(" ", "▁")
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
     made.normalizer = blanks
@@ -88,9 +96,14 @@ def sentencepiece(size: int, *, dummy: bool) -> PreTrainedTokenizerFast:
         steps.append(decoders.Strip(" ", 1, 0))
     # In the trainer alone: words part at blanks, as in SentencePiece.
     made.pre_tokenizer = pre_tokenizers.Split(Regex("▁*[^▁]+"), "isolated")
-    special = ["<unk>", "<s>", "</s>", *BYTES]
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, show_progress=False)
-    made.train_from_iterator(CORPUS, trainer)
+    special = ["<unk>", "<s>", "</s>", *(BYTES if fallback else ())]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=special,
+        initial_alphabet=[*map(chr, range(0x21, 0x7F)), "\n"],
+        show_progress=False,
+    )
+    made.train_from_iterator(CORPUS if fallback else PLAIN, trainer)
     state = json.loads(made.to_str())
     state["added_tokens"] = state["added_tokens"][:3]  # bytes are no added tokens
     state["pre_tokenizer"] = None
@@ -155,14 +168,17 @@ def policy_of(tokenizer: Any, name: str = "some") -> Policy:
 
 
 def two_tokenizers(path: Path) -> tuple[Path, Path]:
-    """Folders of a student and a teacher, tiny random Llamas: byte-level and SentencePiece."""
-    student = save_folder(path / "student", tokenizer=family("Qwen2"), seed=1, **_ends("Qwen2"))
-    teacher = save_folder(path / "teacher", tokenizer=family("Llama-2"), seed=2, **_ends("Llama-2"))
-    return student, teacher
+    """Folders of a student and a teacher, tiny random Llamas: byte-level and SentencePiece.
 
-
-def _ends(name: str) -> dict[str, int]:
-    return {"eos_token_id": int(family(name).eos_token_id), "pad_token_id": 0}
+    Their tokens are all of ASCII, so that most of what they write at random is text.
+    """
+    student = byte_level(QWEN2, 260, alphabet=[*map(chr, range(0x21, 0x7F)), "Ġ", "Ċ"])
+    teacher = sentencepiece(300, dummy=True, fallback=False)
+    folders = []
+    for seed, (name, tokenizer) in enumerate({"student": student, "teacher": teacher}.items()):
+        ends = {"eos_token_id": int(tokenizer.eos_token_id), "pad_token_id": 0}
+        folders.append(save_folder(path / name, tokenizer=tokenizer, seed=seed + 1, **ends))
+    return folders[0], folders[1]
 
 
 def adversarial_texts() -> list[str]:

@@ -13,6 +13,8 @@ import markov
 import numpy as np
 import pyarrow as pa
 import pytest
+from tiny_models import byte_tokenizer
+from tokenizer_families import policy_of
 
 from decaylab.options.kinds import CONTROLS
 from decaylab.policies.handover import HandOver
@@ -444,28 +446,8 @@ def test_a_prefix_with_an_id_that_the_reader_lacks_is_left_out_and_counted(tmp_p
     assert len(by_condition(rows, "own-prefix")) == len(own), "a policy can always read itself"
 
 
-@dataclass(frozen=True)
-class Bytes:
-    """A policy whose tokens are bytes."""
-
-    name: str
-    shift: int = 0
-    end_ids: frozenset[int] = frozenset()
-
-    @property
-    def tokenizer(self) -> markov.MarkovTokenizer:
-        letters = [chr(index) for index in range(256)]
-        return markov.MarkovTokenizer("".join(letters[self.shift :] + letters[: self.shift]))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes((index + self.shift) % 256 for index in ids).decode(errors="replace")
-
-    def encode(self, text: str) -> list[int]:
-        return [(byte - self.shift) % 256 for byte in text.encode()]
-
-
 def test_a_prefix_that_ends_inside_a_character_goes_back_to_the_last_whole_one() -> None:
-    student, teacher = Bytes("student"), Bytes("teacher", shift=7)
+    student, teacher = policy_of(byte_tokenizer()), policy_of(byte_tokenizer(shift=7))
     hand_over = HandOver(student, teacher)
     ids = student.encode("x=\u20ac\U0001f600")  # 1 + 1 + 3 + 4 bytes
     texts = [teacher.decode(hand_over(ids[:count], "student") or []) for count in range(1, 10)]
@@ -508,7 +490,7 @@ class Scripted:
 def test_prefixes_are_split_by_the_steps_where_the_problem_has_them(tmp_path: Path) -> None:
     steps = (Step(47, "+", 85, 132), Step(132, "-", 12, 120))
     problem = Problem("one", "?", "120", steps)
-    engine = Scripted(Bytes("both"), "47+85=132\n132-1=131\n")
+    engine = Scripted(policy_of(byte_tokenizer(), "both"), "47+85=132\n132-1=131\n")
     plan = DecayPlan((0, 9, 15, 16, 18), 1, 20, (), SamplingSettings(1.0))
     prompts = {role: {"one": (65,)} for role in ("student", "teacher")}
 

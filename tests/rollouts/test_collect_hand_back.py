@@ -10,9 +10,13 @@ from typing import Any
 import markov
 import pyarrow as pa
 import pytest
+from tiny_models import byte_tokenizer
+from tokenizer_families import family, policy_of
 
+from decaylab.policies.policy import Policy
 from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
+from decaylab.rollouts import seams
 from decaylab.rollouts.collect import Collector, DecayPlan
 from decaylab.rollouts.sampling import Request, Response, SamplingSettings
 from decaylab.runs import store
@@ -216,24 +220,8 @@ def test_teacher_tokens_that_the_student_lacks_are_left_out_and_counted() -> Non
     assert all(3 not in row["prefix_ids"] for row in of(rows, "hand-back"))
 
 
-@dataclass(frozen=True)
-class Bytes:
-    """A policy whose tokens are bytes, shifted."""
-
-    name: str
-    shift: int = 0
-    end_ids: frozenset[int] = frozenset()
-
-    @property
-    def tokenizer(self) -> markov.MarkovTokenizer:
-        letters = [chr(index) for index in range(256)]
-        return markov.MarkovTokenizer("".join(letters[self.shift :] + letters[: self.shift]))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return bytes((index + self.shift) % 256 for index in ids).decode(errors="replace")
-
-    def encode(self, text: str) -> list[int]:
-        return [(byte - self.shift) % 256 for byte in text.encode()]
+def of_bytes(name: str, shift: int = 0) -> Policy:
+    return policy_of(byte_tokenizer(shift=shift), name)
 
 
 @dataclass
@@ -269,35 +257,51 @@ def scripted(
     return Collector(student, teacher, [problem], prompts, chosen, judge, folder, reporter)
 
 
-def test_a_prefix_that_ends_inside_a_character_is_not_handed_back() -> None:
-    """The teacher continued it without that character, which the student's tokens begin."""
-    student = Scripted(Bytes("student"), "x\u20acyyyyyyyyyyyyy")
-    teacher = Scripted(Bytes("teacher", shift=7), "=1+2+3+4+5+6+7")
+def test_a_prefix_that_ends_inside_a_character_is_cut_before_it_for_both() -> None:
+    """The student alone, and behind the teacher's tokens, continues what the teacher did."""
+    student = Scripted(of_bytes("student"), "x\u20acyyyyyyyyyyyyy")
+    teacher = Scripted(of_bytes("teacher", shift=7), "=1+2+3+4+5+6+7")
     one = scripted(student, teacher, (0, 1, 2, 4))
-    handed = of({row["rollout_id"]: row for row in one.collect().to_pylist()}, "hand-back")
-    assert {row["prefix_tokens"] for row in handed} == {1, 4}
-    assert one.left_out["hand-back"] == 3  # of 2 tokens: 0, 2 and 3 of the teacher
-    texts = {row["text"] for row in handed if row["teacher_tokens"] == 2}
-    assert {text[:4] for text in texts} == {"x=1x", "x\u20ac=1"}
+    table = one.collect()
+    handed = of({row["rollout_id"]: row for row in table.to_pylist()}, "hand-back")
+    assert one.left_out == {} and {row["prefix_tokens"] for row in handed} == {1, 2, 4}
+    texts = {(row["prefix_tokens"], row["teacher_tokens"]): row["text"] for row in handed}
+    starts = {1: "x", 2: "x", 4: "x\u20ac"}
+    for (length, count), text in texts.items():
+        assert text.startswith(starts[length] + "=1+"[:count] + "x" * (count < 3))
+    written = {
+        row["prefix_tokens"]: row["prefix_shift"]
+        for row in table.to_pylist()
+        if row["condition"] == "hand-back-teacher"
+    }
+    assert written == {1: 0, 2: 1, 4: 0}
+    assert {row["prefix_shift"] for row in handed} == {0}  # of the teacher's tokens
+    assert [*seams.notes(table)] == [
+        "student-prefix: 1 of 3 cuts lie before their length, at a boundary of both tokenizers: "
+        "1.0 tokens on average, at most 1",
+        "hand-back-teacher: 1 of 3 cuts lie before their length, at a boundary of both "
+        "tokenizers: 1.0 tokens on average, at most 1",
+    ]
 
 
-def test_a_tokenizer_that_adds_a_space_hands_nothing_back() -> None:
-    """Some encode text inside a word as if it began a new one."""
-
-    @dataclass(frozen=True)
-    class Spaced(Bytes):
-        def encode(self, text: str) -> list[int]:
-            return super().encode(text if text.startswith(("x", " ")) else f" {text}")
-
-    student = Scripted(Spaced("student"), "xxxxxxxxxxxxxxxx")
-    one = scripted(student, Scripted(Bytes("teacher", shift=7), "=1+2+3+4+5+6"), (0, 4))
-    handed = of({row["rollout_id"]: row for row in one.collect().to_pylist()}, "hand-back")
-    assert {row["teacher_tokens"] for row in handed} == {0} and one.left_out["hand-back"] == 2
+def test_a_tokenizer_that_puts_a_blank_ahead_of_a_text_puts_none_behind_a_prefix() -> None:
+    student = Scripted(policy_of(family("Llama-2"), "student"), "x = 12. The answer is 12 apples")
+    teacher = Scripted(of_bytes("teacher", shift=7), "no, it is 5")
+    one = scripted(student, teacher, (0, 4))
+    rows = {row["rollout_id"]: row for row in one.collect().to_pylist()}
+    back = [row for row in of(rows, "hand-back") if row["teacher_tokens"]]
+    assert back and one.left_out == {}
+    for row in back:
+        source = rows[f"hand-back-teacher/{row['prefix_tokens']}/one/0"]
+        ahead = teacher.policy.decode([*source["prefix_ids"]])
+        kept = row["teacher_tokens"] - row["prefix_shift"]
+        # What the student writes anew has the blank that is ahead of its texts.
+        assert row["text"].startswith(f"{ahead}{'no,'[:kept]} x = 12")
 
 
 def test_tokens_of_tools_stay_in_the_prefix_and_are_not_graded() -> None:
-    student = Scripted(Bytes("both"), "abcdefghijkl")
-    teacher = Scripted(Bytes("both"), "TUVWXYZTUVWX")
+    student = Scripted(of_bytes("both"), "abcdefghijkl")
+    teacher = Scripted(of_bytes("both"), "TUVWXYZTUVWX")
     one = scripted(student, teacher, (0, 3))
     judge = one.judge
     plain = {"condition": "student", "author": "student", "policy": "both", "sample": 0}

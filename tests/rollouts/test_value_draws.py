@@ -117,7 +117,7 @@ def test_the_cost_that_is_printed_bounds_what_is_drawn(made: tuple[Made, list[pa
     prefixes = whole.draws.prefixes(whole.own)
     cost = whole.draws.cost(prefixes)
     assert cost.continuations == sum(map(len, tables)) == 2 * 3 * cost.prefixes
-    room = sum(MAX_TOKENS - len(prefix) for _, _, prefix in prefixes)
+    room = sum(MAX_TOKENS - len(asked.prefix) for asked in prefixes)
     assert cost.tokens == 2 * 3 * room
     tokens = sum(sum(map(len, table["response_ids"].to_pylist())) for table in tables)
     assert tokens <= cost.tokens and whole.notes.said == [cost.words]
@@ -145,6 +145,6 @@ def test_a_prefix_that_the_teacher_cannot_read_is_left_out() -> None:
     whole = Made(world=world)
     assert whole.draws.hand_over.agreement.kind == "compatible"
     prefixes = whole.draws.prefixes(whole.own)
-    assert prefixes and all(4 not in prefix for _, _, prefix in prefixes)
+    assert prefixes and all(4 not in asked.prefix for asked in prefixes)
     every = Made().draws.prefixes(whole.own)
-    assert prefixes == [one for one in every if 4 not in one[2]]
+    assert prefixes == [one for one in every if 4 not in one.prefix]
