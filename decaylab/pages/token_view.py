@@ -18,6 +18,7 @@ from markupsafe import Markup
 from decaylab.pages.inlining import asset, inlined, policy
 from decaylab.pages.payload import pack
 from decaylab.pages.report import Embedded, environment
+from decaylab.runs.vocabulary import NEXT_BYTE
 
 SCRIPTS = (
     "view_data.js",
@@ -54,9 +55,16 @@ def fragment(
     """
     payload = pack(rollouts, tokens, continuations)
     template = environment().get_template("view.html.jinja")
-    html = template.render(payload=payload, pair=pair, level=heading_level)
+    # With one tokenizer every token has a KL.
+    two_tokenizers = bool(tokens["reverse_kl"].isna().any())
+    html = template.render(
+        payload=payload, pair=pair, level=heading_level, two_tokenizers=two_tokenizers
+    )
     # A block of its own: none of its names is seen by other scripts of the page.
     script = "\n".join(['"use strict";', "{", *(asset(name) for name in SCRIPTS), "}"])
+    if two_tokenizers:
+        for name, next_byte in NEXT_BYTE.items():
+            html, script = html.replace(name, next_byte), script.replace(name, next_byte)
     return Embedded("Rollouts, token by token", html, asset("view.css"), script)
 
 

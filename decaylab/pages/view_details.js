@@ -38,10 +38,12 @@ function numbersOfToken(place) {
   row("Teacher entropy", "teacher_entropy", nats("teacher_entropy"));
   row("Student's probability", "student_probability", takenText("student", place));
   row("Teacher's probability", "teacher_probability", takenText("teacher", place));
-  row("Rank under the teacher", "token_rank", countText(data.read.token_rank(place)));
-  row("Student's top token: rank under the teacher", "student_top1_rank", countText(data.read.student_top1_rank(place)));
+  row("Rank under the teacher", "token_rank", rankText(data.read.token_rank(place)));
+  row("Student's top token: rank under the teacher", "student_top1_rank", rankText(data.read.student_top1_rank(place)));
   return list;
 }
+
+const rankText = (rank) => (rank === 0 ? "undefined" : countText(rank));
 
 const withUnit = (value) => (Number.isNaN(value) ? "undefined" : `${natsText(value)} nats`);
 
@@ -56,6 +58,7 @@ function takenText(policy, place) {
 
 function likeliestTable(title, policy, place) {
   const entries = data.likeliest(policy, place);
+  if (entries.length === 0) return make("p", {}, `${title}: not both tokenizers cut here`);
   const rows = entries.map(({ text, thousandths, taken }, i) => {
     const share = make("td", { className: "tv-share" }, taken ? probabilityOfTaken(policy, place) : percentText(thousandths));
     share.style.setProperty("--share", String((thousandths || 0) / 1000));
