@@ -239,8 +239,8 @@ def pair_notes(options: Chosen, student: Policy, teacher: Policy) -> tuple[str, 
     agreement = compare_vocabularies(student.tokenizer, teacher.tokenizer)
     if agreement.kind == "different":
         notes.append(
-            "the tokenizers differ: prefixes are passed as text, and prefix lengths count tokens "
-            "of the prefix's author"
+            "the tokenizers differ: each policy reads the same text in its own tokens; positions "
+            "and prefix lengths count tokens of whoever wrote the text"
         )
     if agreement.kind == "compatible":
         notes.append(
