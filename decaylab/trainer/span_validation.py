@@ -22,7 +22,7 @@ import torch
 from decaylab.policies.own_vocabulary import OwnVocabulary
 from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Response
-from decaylab.runs.vocabulary import STUDENT, TEACHER
+from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO, STUDENT, TEACHER
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import states
 from decaylab.trainer.draw import TrainingRollout, micro_batches
@@ -30,13 +30,7 @@ from decaylab.trainer.machinery.setup import TrainSetup
 from decaylab.trainer.span_draw import aligned
 from decaylab.trainer.span_loss import span_losses
 from decaylab.trainer.span_step import log_ratios, sides
-from decaylab.trainer.validation import (
-    RESPONSE_LOG_RATIO,
-    HeldOut,
-    Scored,
-    mean_of,
-    with_interval,
-)
+from decaylab.trainer.validation import HeldOut, Scored, mean_of, with_interval
 
 
 class SpanScores:

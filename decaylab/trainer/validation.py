@@ -18,15 +18,13 @@ from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Request, Response, settings_of
 from decaylab.runs.rows import of_cells
-from decaylab.runs.vocabulary import STUDENT, TEACHER
+from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO, STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.trainer import alarms
 from decaylab.trainer.alarms import Behaviour
 from decaylab.trainer.machinery.setup import TrainSetup
 
 LEVEL = 0.95  # of the intervals
-RESPONSE_LOG_RATIO = "response_log_ratio"
-"""The column of validation.csv that stands for the reverse KL with two tokenizers."""
 
 
 @dataclass(frozen=True)
