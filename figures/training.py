@@ -1,7 +1,8 @@
 """The curves of a training run: held-out problems at each checkpoint, and the training rollouts at
 each step.
 
-    a   reverse KL of the student from the teacher on its own held-out rollouts
+    a   reverse KL of the student from the teacher on its own held-out rollouts; with two tokenizers
+        the log-ratio of its finished ones
     b   accuracy on the held-out problems
     c   loss of each step
     d   response length, held-out and in training
@@ -20,6 +21,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO
+
 from . import artists, style, words
 from .artists import PERCENT, Look
 from .layout import Block
@@ -28,7 +31,7 @@ from .page import Part, Sheet, drawing
 HELD_OUT = Look("held-out problems", style.ESR, "s")
 FULL = Look("held-out problems", style.FULL_ROLLOUT, "v")
 TRAINING = Look("training rollouts", style.BLACK, "")
-CAPTION = """Training of a student over {steps} steps: reverse KL, accuracy and response length on
+CAPTION = """Training of a student over {steps} steps: {distance}, accuracy and response length on
     {problems} held-out problems at each checkpoint, and loss and response length of the training
     rollouts at each step. One run, without intervals."""
 DETAILS = """Held-out: validation.csv; training: metrics.csv. Accuracy is the share of held-out
@@ -74,6 +77,9 @@ def sheet(metrics: pd.DataFrame, validation: pd.DataFrame, *, full: bool = False
         ("Held-out reverse KL", "nats per token"): [
             Curve("held-out.reverse_kl", validation, "reverse_kl", look)
         ],
+        ("Held-out log-ratio, finished responses", "nats per response"): [
+            Curve("held-out.response_log_ratio", validation, RESPONSE_LOG_RATIO, look)
+        ],
         ("Held-out accuracy", "accuracy (%)"): [
             Curve("held-out.accuracy", validation, "accuracy", look, PERCENT)
         ],
@@ -97,7 +103,11 @@ draw = drawing(sheet)
 def caption(metrics: pd.DataFrame, validation: pd.DataFrame) -> str:
     """What is shown, in at most 60 words."""
     problems = int(validation.problems.max()) if len(validation) else 0
-    return words.filled(CAPTION, steps=f"{len(metrics):,}", problems=f"{problems:,}")
+    distance = "reverse KL"
+    if RESPONSE_LOG_RATIO in validation:
+        distance = "log-ratio of finished responses"
+    steps = f"{len(metrics):,}"
+    return words.filled(CAPTION, steps=steps, problems=f"{problems:,}", distance=distance)
 
 
 def details() -> str:

@@ -32,6 +32,7 @@ from decaylab.runs.vocabulary import (
     OPEN,
     OVER_SEEDS,
     OWN_PREFIX,
+    RESPONSE_LOG_RATIO,
     STUDENT,
     STUDENT_PREFIX,
     TEACHER,
@@ -48,6 +49,11 @@ TRAIN = "train"
 QUANTITY, UNIT, RUN = (Column(name, name) for name in ("quantity", "unit", "run"))
 VALUE = Column("value", "value", "value")
 PROBLEMS = Column("problems", "problems", "whole")
+HELD_OUT = {
+    ACCURACY: "held-out accuracy",
+    MEAN_KL: "held-out mean reverse KL",
+    RESPONSE_LOG_RATIO: "held-out log-ratio of a finished response",
+}
 UNITS = {FRACTION: "%", NATS: "nats per token", TOKENS: "tokens"}
 
 
@@ -74,9 +80,12 @@ def held_out(validation: pd.DataFrame) -> pd.DataFrame:
     """Measurements out of the rows of validation.csv: before training, and at the last step."""
     if validation.empty:
         return to_frame([])
+    distance = (MEAN_KL, "reverse_kl", NATS)
+    if RESPONSE_LOG_RATIO in validation:
+        distance = (RESPONSE_LOG_RATIO, RESPONSE_LOG_RATIO, NATS)
     measured = []
     for record in (validation.iloc[0], validation.iloc[-1]):
-        for what, column, unit in ((ACCURACY, "accuracy", FRACTION), (MEAN_KL, "reverse_kl", NATS)):
+        for what, column, unit in ((ACCURACY, "accuracy", FRACTION), distance):
             measured.append(
                 Measurement(
                     what,
@@ -188,7 +197,7 @@ def _behaviour(source: Source, run: FoundRun) -> Iterator[Line]:
 
 
 def _held_out(source: Source, run: FoundRun) -> Iterator[Line]:
-    for what, words in ((ACCURACY, "held-out accuracy"), (MEAN_KL, "held-out mean reverse KL")):
+    for what, words in HELD_OUT.items():
         for step in source.values(what, "step"):
             when = f"step {step:g}" if step else "before training"
             yield Line(f"{words}, {when}", what, {"view": VALIDATION, "step": step})

@@ -3,13 +3,14 @@ and time went."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
 from decaylab.printing import percent, rounded, significant
 from decaylab.runs import made
 from decaylab.runs.train_results import TrainResult
+from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO
 from decaylab.tables.model import Number, Row, Table
 from decaylab.tables.page import Page, print_page
 from decaylab.tables.source import columns
@@ -19,11 +20,16 @@ WINDOW = 10
 MEANS = (
     ("loss", "loss", 4),
     ("reverse KL, nats per token", "reverse_kl", 4),
+    ("log-ratio, nats per student token", "log_ratio", 4),
+    ("tokens in open spans, a step", "tokens_open", 1),
+    ("rollouts that cannot be aligned, a step", "unaligned", 1),
     ("tokens with loss, a step", "tokens_selected", 0),
     ("their mean position", "mean_selected_position", 1),
     ("tokens written, a rollout", "response_tokens", 1),
     ("gradient norm", "gradient_norm", None),
 )
+PLACES = {"reverse_kl": 4, RESPONSE_LOG_RATIO: 2, "log_ratio": 4}
+"""Decimals of what the held-out table prints with more than its form."""
 PHASES = ("generation", "scoring", "training")
 
 
@@ -76,8 +82,7 @@ def verdict(validation: pd.DataFrame) -> Iterator[str]:
         at_best = f" (best: {accuracy[2]} at step {best['step']:g})"
     yield (
         f"Over {after['problems']:g} held-out problems accuracy goes from {accuracy[0]} to "
-        f"{accuracy[1]}{at_best}, the reverse KL from {rounded(before['reverse_kl'], 3)} to "
-        f"{rounded(after['reverse_kl'], 3)} nats per token."
+        f"{accuracy[1]}{at_best}, {_distance(dict(before), dict(after))}."
     )
     length = [rounded(row["response_tokens"]) for row in (before, after)]
     stops = [rounded(percent(row["natural_stop_share"]), 1) for row in (before, after)]
@@ -85,6 +90,18 @@ def verdict(validation: pd.DataFrame) -> Iterator[str]:
         f"Responses go from {length[0]} to {length[1]} tokens, natural stops from {stops[0]} to "
         f"{stops[1]} %."
     )
+
+
+def _distance(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """How far the student is from its teacher, before and after."""
+    if RESPONSE_LOG_RATIO not in before:
+        values = [rounded(row["reverse_kl"], 3) for row in (before, after)]
+        return f"the reverse KL from {values[0]} to {values[1]} nats per token"
+    values = [
+        f"{rounded(row[RESPONSE_LOG_RATIO], 2)} nats ({row['finished']:g} of them)"
+        for row in (before, after)
+    ]
+    return f"the log-ratio of a finished response from {values[0]} to {values[1]}"
 
 
 def _tables(metrics: pd.DataFrame, validation: pd.DataFrame) -> Iterator[Table]:
@@ -112,11 +129,14 @@ def _means(steps: pd.DataFrame) -> dict[str, str]:
     means = steps.mean(numeric_only=True)
     texts = {}
     for name, column, places in MEANS:
+        if column not in means or (column == "reverse_kl" and "log_ratio" in means):
+            continue
         value = means[column]
         texts[name] = significant(value) if places is None else rounded(value, places)
-    inside, outside = means["reverse_kl_inside"], means["reverse_kl_outside"]
-    share = percent(inside / (inside + outside))
-    texts["share of the KL where loss falls, %"] = rounded(share, 1)
+    if "log_ratio" not in means:
+        inside, outside = means["reverse_kl_inside"], means["reverse_kl_outside"]
+        share = percent(inside / (inside + outside))
+        texts["share of the KL where loss falls, %"] = rounded(share, 1)
     for phase in PHASES:
         seconds, memory = means[f"{phase}_seconds"], means[f"{phase}_peak_gib"]
         texts[f"{phase}, seconds / peak GiB"] = f"{rounded(seconds, 2)} / {rounded(memory, 2)}"
@@ -124,11 +144,12 @@ def _means(steps: pd.DataFrame) -> dict[str, str]:
 
 
 def _held_out(validation: pd.DataFrame) -> Iterator[Row]:
+    table = "held-out-spans" if RESPONSE_LOG_RATIO in validation else "held-out"
     for step in validation.to_dict("records"):
         row: Row = {}
-        for column in columns("held-out"):
+        for column in columns(table):
             value = step[column.of]
             row[column] = Number(percent(value) if column.name.endswith("%") else value)
-            if column.of == "reverse_kl":
-                row[column] = rounded(value, 4)
+            if column.of in PLACES:
+                row[column] = rounded(value, PLACES[column.of])
         yield row

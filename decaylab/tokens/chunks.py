@@ -1,4 +1,4 @@
-"""One pass over the positions of a batch: both heads and a reduction, a few positions at a time.
+"""One pass over the positions of a batch: the heads and a reduction, a few positions at a time.
 
 Scoring and the training loss share it. No tensor of all positions x vocabulary exists: a chunk's
 logits are reduced to a few numbers per position before the next chunk is made.
@@ -23,8 +23,8 @@ SLOPE = "slope"
 GRADIENT = "gradient"
 """The column of the result with the gradient in the student's states."""
 
-AtChunk = Callable[[Tensor, Tensor, slice], dict[str, Tensor]]
-"""Logits of student and teacher at some positions, and the slice of positions, in; columns out."""
+AtChunk = Callable[..., dict[str, Tensor]]
+"""Logits of each head at some positions, and the slice of positions, in; columns out."""
 
 
 def head_elements(device: str, *, backward: bool = False) -> int:
@@ -33,14 +33,14 @@ def head_elements(device: str, *, backward: bool = False) -> int:
     return elements * BACKWARD_FACTOR.get(device, 1) if backward else elements
 
 
-def chunk_rows(heads: tuple[Head, Head], states: tuple[Tensor, Tensor], elements: int) -> int:
+def chunk_rows(heads: tuple[Head, ...], states: tuple[Tensor, ...], elements: int) -> int:
     """Positions whose logits have at most this many elements; at least one."""
     return max(1, elements // max(map(_width, heads, states)))
 
 
 def over_chunks(
-    heads: tuple[Head, Head],
-    states: tuple[Tensor, Tensor],
+    heads: tuple[Head, ...],
+    states: tuple[Tensor, ...],
     at_chunk: AtChunk,
     *,
     statistics_elements: int | None = None,
@@ -49,7 +49,8 @@ def over_chunks(
     """The columns of ``at_chunk`` over all positions; empty without positions.
 
     Args:
-        heads, states: of student and teacher; states [positions, width] from `Head.states`.
+        heads, states: of student and teacher, or of one policy; states [positions, width] from
+            `Head.states`.
         statistics_elements: maximum logits per call of ``at_chunk``, if fewer than per head.
         backward: ``at_chunk`` returns a `SLOPE`, [positions, vocab], which is taken back through
             the student's head: the column `GRADIENT` is the gradient in the states, and the
@@ -68,18 +69,21 @@ def over_chunks(
         if backward:
             inputs = inputs.detach().requires_grad_()
         with torch.set_grad_enabled(backward):
-            student = heads[0].logits(inputs)
+            first_logits = heads[0].logits(inputs)
+        logits = [first_logits.detach()]
         with torch.no_grad():
-            teacher = heads[1].logits(states[1][start:stop]).to(student.device)
+            for head, others in zip(heads[1:], states[1:], strict=True):
+                logits.append(head.logits(others[start:stop]).to(first_logits.device))
         # Not under a caller's autocast, which would sum over the vocabulary in 16 bits.
         with torch.autocast(device, enabled=False):
             for first in range(start, stop, few):
                 rows = slice(first, min(first + few, stop))
                 chunk = slice(first - start, rows.stop - start)
                 with torch.no_grad():
-                    values = at_chunk(student[chunk].detach(), teacher[chunk], rows)
+                    values = at_chunk(*(of_head[chunk] for of_head in logits), rows)
                 if backward:
-                    torch.autograd.backward(student, values.pop(SLOPE).to(student.dtype))
+                    slope = values.pop(SLOPE).to(first_logits.dtype)
+                    torch.autograd.backward(first_logits, slope)
                     assert inputs.grad is not None
                     values[GRADIENT] = inputs.grad
                 _write(columns, values, rows, positions)

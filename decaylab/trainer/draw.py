@@ -8,12 +8,14 @@ them.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
 
+from decaylab.policies.alignment import Span
 from decaylab.policies.vocabularies import SharedVocabulary
 from decaylab.problems.problem import Problem
 from decaylab.rollouts.sampling import Engine, Ids, OnProgress, Request, Response, SamplingSettings
@@ -22,6 +24,7 @@ from decaylab.tokens.scoring import Rollout
 
 Prompts = Mapping[str, Mapping[str, Ids]]
 """Prompt ids by role and problem."""
+EMPTY = "empty"
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,28 @@ class TrainingRollout:
 
     scored: the tokens that both policies can read, with their prompts; a teacher's prefix counts as
     prompt. ids: the whole response. ended: whether it stopped naturally. offset: number of response
-    tokens that the teacher wrote first.
+    tokens that the teacher wrote first. theirs: with two tokenizers, the scored part in the
+    teacher's ids. spans: its spans, which cover all tokens of both.
     """
 
     scored: Rollout
     ids: Ids
     ended: bool
     offset: int = 0
+    theirs: Ids = ()
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def teacher_response(self) -> Ids:
+        """The scored part in the teacher's ids."""
+        return self.theirs or self.scored.response
+
+    @property
+    def context(self) -> int:
+        """Tokens of the longer of the two contexts."""
+        return max(
+            self.scored.context, len(self.scored.teacher_prompt) + len(self.teacher_response)
+        )
 
     @property
     def written(self) -> Ids:
@@ -46,11 +64,16 @@ class TrainingRollout:
 
 @dataclass(frozen=True)
 class Draw:
-    """The rollouts of a step. left_out: number without a token to score. sampled: tokens."""
+    """The rollouts of a step.
+
+    left_out: number without a token to score. sampled: tokens. reasons: left-out rollouts by
+    reason, without those that lack the teacher's prefix.
+    """
 
     rollouts: list[TrainingRollout]
     left_out: int
     sampled: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,13 +102,13 @@ class Plan:
         step: int,
         max_tokens: int,
         engines: Mapping[str, Engine],
-        vocabulary: SharedVocabulary,
+        vocabulary: SharedVocabulary | None,
         share: slice = slice(None),
         on_progress: OnProgress | None = None,
     ) -> Draw:
         """The rollouts of a step, of at most ``max_tokens`` each.
 
-        share: this process's part of the step's problems.
+        vocabulary: None with two tokenizers. share: this process's part of the step's problems.
         """
         stage = f"train-{step}"
         requests: list[Request] = []
@@ -99,6 +122,7 @@ class Plan:
                 teacher_prompts.append(self.prompts[TEACHER][name])
         sampled = left_out = 0
         if self.teacher_prefix:
+            assert vocabulary is not None
             prefixes, sampled = self._prefixes(
                 requests, teacher_prompts, engines[TEACHER], vocabulary, on_progress
             )
@@ -108,28 +132,29 @@ class Plan:
             requests = [replace(requests[place], prefix_ids=prefixes[place]) for place in full]
             teacher_prompts = [teacher_prompts[place] for place in full]
         responses = engines[STUDENT].sample(requests, self.sampling, on_progress)
-        rollouts = []
+        rollouts, reasons = [], Counter[str]()
         for request, prompt, response in zip(requests, teacher_prompts, responses, strict=True):
             rollout = self._training_rollout(request, prompt, response, vocabulary)
             sampled += len(response.ids)
-            if rollout is None:
-                left_out += 1
+            if isinstance(rollout, str):
+                reasons[rollout] += 1
             else:
                 rollouts.append(rollout)
-        return Draw(rollouts, left_out, sampled)
+        return Draw(rollouts, left_out + reasons.total(), sampled, reasons)
 
     def _training_rollout(
         self,
         request: Request,
         teacher_prompt: Ids,
         response: Response,
-        vocabulary: SharedVocabulary,
-    ) -> TrainingRollout | None:
-        """A response with its scored part; None if that is empty."""
+        vocabulary: SharedVocabulary | None,
+    ) -> TrainingRollout | str:
+        """A response with its scored part, or why it has none."""
+        assert vocabulary is not None
         scored = response.ids if self.score_end else response.written
         readable = scored[: vocabulary.readable(scored)]
         if not readable:
-            return None
+            return EMPTY
         name = f"{request.stage}/{request.problem_id}/{request.sample}"
         prefix = request.prefix_ids
         rollout = Rollout(name, request.prompt_ids + prefix, teacher_prompt + prefix, readable)
@@ -182,8 +207,8 @@ def micro_batches(
     batch_tokens: maximum per batch, padding included; a longer rollout is a batch of its own.
     """
     batches: list[list[TrainingRollout]] = []
-    for rollout in sorted(rollouts, key=lambda rollout: -rollout.scored.context):
-        if not batches or (len(batches[-1]) + 1) * batches[-1][0].scored.context > batch_tokens:
+    for rollout in sorted(rollouts, key=lambda rollout: -rollout.context):
+        if not batches or (len(batches[-1]) + 1) * batches[-1][0].context > batch_tokens:
             batches.append([])
         batches[-1].append(rollout)
     return batches

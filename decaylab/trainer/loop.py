@@ -29,18 +29,16 @@ from decaylab.maths.selection import progressive_budget
 from decaylab.options.training import TrainOptions
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import GRADING_WORKERS
-from decaylab.printing import percent, rounded
+from decaylab.printing import rounded
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter, StageProgress
-from decaylab.rollouts.sampling import Engine, settings_of
+from decaylab.rollouts.sampling import Engine
 from decaylab.rollouts.vllm_setup import require_installed
 from decaylab.runs import store, train_results
 from decaylab.runs.train_results import TrainResult
 from decaylab.tokens.heads import Head
-from decaylab.tokens.scoring import Scorer, ScoringSettings
 from decaylab.trainer import validation
 from decaylab.trainer.alarms import alarms
-from decaylab.trainer.draw import Plan
 from decaylab.trainer.machinery import checkpoint_cards
 from decaylab.trainer.machinery.adapters import Trainable
 from decaylab.trainer.machinery.engines import training_engines
@@ -51,7 +49,8 @@ from decaylab.trainer.machinery.records import run_record
 from decaylab.trainer.machinery.resume import Kept, checkpoint_folder, kept_words, remove_run
 from decaylab.trainer.machinery.setup import TrainSetup, prepare_training
 from decaylab.trainer.machinery.sharding import by_kind, clip, own_part
-from decaylab.trainer.step import Gradient, NotFinite, batch_tokens_of
+from decaylab.trainer.pairing import pairing_of
+from decaylab.trainer.step import NotFinite, batch_tokens_of
 
 WINDOW = 10
 """Number of steps whose mean behaviour is compared, if training rollouts are full."""
@@ -135,21 +134,13 @@ class Run:
         self.kept = Kept(folder, processes, reporter)
         self.heads = Head(setup.student), Head(setup.teacher)
         self.meter = Meter(self.heads[0].model.device)
-        self.plan = Plan(
-            setup.pair.problems,
-            setup.pair.prompts,
-            settings_of(options),
-            options.problems_per_step,
-            options.rollouts_per_problem,
-            options.score_end,
-            options.teacher_prefix or 0,
-        )
+        self.pairing = pairing_of(setup, self.heads)
+        self.plan = self.pairing.plan
         self.validation: validation.Validation | None = None
         if setup.validation:
-            scoring = ScoringSettings(batch_tokens=batch_tokens_of(options, self.meter.device))
-            scorer = Scorer(setup.student, setup.teacher, scoring)
+            scores = self.pairing.scores(batch_tokens_of(options, self.meter.device))
             self.validation = validation.Validation(
-                setup, engines["student"], scorer, grader, processes.share
+                setup, engines["student"], scores, grader, processes.share
             )
         # After heads and scorer, which run the student to test whether its head can be separated.
         if processes.sharded:
@@ -192,7 +183,16 @@ class Run:
                 if last:
                     self._keep(step)
                     raise KeyboardInterrupt
+        if self.processes.is_main:
+            self._note_left_out()
         self.kept.finish()
+
+    def _note_left_out(self) -> None:
+        """Adds to the notes of the run what share of its rollouts was left out."""
+        words = self.pairing.left_out(self.kept.metrics.read())
+        if words:
+            self.reporter.note(words)
+            self.folder.update({"notes": [*self.setup.pair.notes, words]})
 
     def step(self, step: int, progress: StageProgress | None = None) -> tuple[dict[str, Any], bool]:
         """One step, from 1: rollouts, gradient, update.
@@ -218,7 +218,7 @@ class Run:
                 on_progress,
             )
         most = self.processes.most if self.processes.sharded else None
-        gradient = Gradient(self.heads, self.setup.vocabulary, options, self.meter, budget, most)
+        gradient = self.pairing.gradient(options, self.meter, budget, most)
         self.setup.student.weights.train(options.gradient_checkpointing)
         with self.processes.agreeing():
             try:
@@ -227,7 +227,10 @@ class Run:
                 raise self._broken(step, error) from error
         self.setup.student.weights.train(False)
         gradient.sums.add(
-            sampled=draw.sampled, left_out=draw.left_out, interrupted=self.interrupted.is_set()
+            sampled=draw.sampled,
+            left_out=draw.left_out,
+            interrupted=self.interrupted.is_set(),
+            **self.pairing.counts(draw),
         )
         sums = self.processes.add_up(gradient.sums.values)
         norm = self._update(step, denominator(sums, options.normalise))
@@ -235,13 +238,13 @@ class Run:
             "step": step,
             "rollout_length": longest if options.stop_at else None,
             **record(sums, options),
+            **self.pairing.columns(sums),
             "gradient_norm": norm,
             "learning_rate": self._rate(step),
             **self.meter.columns(),
         }
         if progress:
-            kl, tokens = rounded(row["reverse_kl"], 3), rounded(row["response_tokens"])
-            progress.tell(f"KL {kl}  {tokens} tokens")
+            progress.tell(f"{self.pairing.told(row)}  {rounded(row['response_tokens'])} tokens")
             progress.advance(0, 1)
         self._watch(step, row)
         return row, bool(sums["interrupted"])
@@ -316,14 +319,10 @@ class Run:
         assert self.validation is not None
         with self.trained.merged(), self.processes.agreeing():
             rollouts = self.validation.outcomes(Reporter(quiet=True))
-        row = validation.row(step, self.processes.gathered(rollouts))
+        row = self.pairing.row(step, self.processes.gathered(rollouts))
         if self.processes.is_main:
             self.kept.validation.append(row)
-            self.reporter.note(
-                f"step {step}: held-out accuracy {rounded(percent(row['accuracy']), 1)} %, "
-                f"reverse KL {rounded(row['reverse_kl'], 4)} nats, "
-                f"{rounded(row['response_tokens'])} tokens ({row['problems']} problems)"
-            )
+            self.reporter.note(f"step {step}: {validation.words(row)}")
             # The first row is from before training.
             before = dict(self.kept.validation.read().iloc[0])
             self._compare(step, before, row)

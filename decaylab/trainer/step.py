@@ -7,6 +7,7 @@ for all micro-batches and processes, so a position's weight does not depend on t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -39,13 +40,12 @@ class NotFinite(ValueError):
         self.rollout, self.position, self.values = rollout, position, values
 
 
-class Gradient:
+class Accumulated(ABC):
     """Accumulates a step's gradient in the parameters' ``grad``, and its records in ``sums``."""
 
     def __init__(
         self,
         heads: tuple[Head, Head],
-        vocabulary: SharedVocabulary,
         options: TrainOptions,
         meter: Meter,
         budget: int | None,
@@ -57,7 +57,7 @@ class Gradient:
         all processes in every pass, so each makes as many passes as the one with the most
         micro-batches, with a zero gradient in passes for which it has no rollouts.
         """
-        self.heads, self.vocabulary, self.options, self.meter = heads, vocabulary, options, meter
+        self.heads, self.options, self.meter = heads, options, meter
         self.budget, self.sums, self.most = budget, Sums(), most
         self.selector = SELECTORS[options.selector]
 
@@ -91,15 +91,13 @@ class Gradient:
             torch.autograd.backward(student, torch.zeros_like(student))
 
     def _add_batch(self, batch: Batch) -> None:
-        scored = [rollout.scored for rollout in batch]
         with self.meter.phase("scoring"), torch.no_grad(), self._autocast():
-            teacher = states(
-                self.heads[1], [(rollout.teacher_prompt, rollout.response) for rollout in scored]
-            )
+            theirs = [(one.scored.teacher_prompt, one.teacher_response) for one in batch]
+            teacher = states(self.heads[1], theirs)
         with self.meter.phase("training"):
             with self._autocast():
-                contexts = [(rollout.student_prompt, rollout.response) for rollout in scored]
-                student = states(self.heads[0], contexts)
+                own = [(one.scored.student_prompt, one.scored.response) for one in batch]
+                student = states(self.heads[0], own)
             both = student.detach(), teacher.to(student.device)
             try:
                 losses, weights, gradient = self._gradient(both, batch)
@@ -113,10 +111,61 @@ class Gradient:
         shares = self._rollout_shares(batch, weights)
         self.sums.add_batch(batch, losses, weights, shares, self.options.bins or ())
 
+    @abstractmethod
     def _gradient(
         self, both: tuple[Tensor, Tensor], batch: Batch
     ) -> tuple[dict[str, Floats], Floats, Tensor]:
-        """Losses and weights of each position, and the gradient in the student's states.
+        """Losses and weights of each position of the student, and the gradient in its states.
+
+        both: states of student and teacher at their response tokens.
+        """
+
+    def _weights(self, batch: Batch, losses: dict[str, Floats]) -> Floats:
+        """The selector's weight of each position of the batch, [positions]."""
+        weights = []
+        for rollout, rows in rows_of(batch):
+            time = rows.stop - rows.start
+            nothing = np.zeros(time)
+            columns = [losses[name][rows] if losses else nothing for name in Signals._fields]
+            budget = time if self.budget is None else self.budget
+            rng = generator(self.options.seed, rollout.scored.rollout_id)
+            weights.append(weigh(self.options.selector, Signals(*columns), budget, rng))
+        return np.concatenate(weights)
+
+    def _rollout_shares(self, batch: Batch, weights: Floats) -> Floats:
+        """The divisor of each position's weight: the number of selected tokens of its rollout, or 1
+        if all tokens of a step have equal weight."""
+        shares = np.ones(len(weights))
+        if self.options.normalise == "rollouts":
+            for _, rows in rows_of(batch):
+                shares[rows] = max(int(np.count_nonzero(weights[rows])), 1)
+        return shares
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.options.autocast == "off":
+            return nullcontext()
+        return torch.autocast(self.heads[0].model.device.type, dtype=torch.bfloat16)
+
+
+class Gradient(Accumulated):
+    """A step's gradient where both policies have one tokenizer."""
+
+    def __init__(
+        self,
+        heads: tuple[Head, Head],
+        vocabulary: SharedVocabulary,
+        options: TrainOptions,
+        meter: Meter,
+        budget: int | None,
+        most: Callable[[int], int] | None = None,
+    ) -> None:
+        super().__init__(heads, options, meter, budget, most)
+        self.vocabulary = vocabulary
+
+    def _gradient(
+        self, both: tuple[Tensor, Tensor], batch: Batch
+    ) -> tuple[dict[str, Floats], Floats, Tensor]:
+        """Losses, weights and gradient.
 
         If the selector needs the losses, they are computed first. Otherwise those of selected
         positions are computed with the gradient, and the others afterwards.
@@ -169,38 +218,12 @@ class Gradient:
                 weights,
                 self.options.divergence,
             )
-        _refuse_broken(by_position, batch, places)
+        refuse_broken(by_position, batch, places, ("loss", "reverse_kl"))
         losses = {}
         for name, column in by_position._asdict().items():
             losses[name] = np.zeros(len(places))
             losses[name][places.cpu().numpy()] = column.double().cpu().numpy()
         return losses, slope
-
-    def _weights(self, batch: Batch, losses: dict[str, Floats]) -> Floats:
-        """The selector's weight of each position of the batch, [positions]."""
-        weights = []
-        for rollout, rows in rows_of(batch):
-            time = rows.stop - rows.start
-            nothing = np.zeros(time)
-            columns = [losses[name][rows] if losses else nothing for name in Signals._fields]
-            budget = time if self.budget is None else self.budget
-            rng = generator(self.options.seed, rollout.scored.rollout_id)
-            weights.append(weigh(self.options.selector, Signals(*columns), budget, rng))
-        return np.concatenate(weights)
-
-    def _rollout_shares(self, batch: Batch, weights: Floats) -> Floats:
-        """The divisor of each position's weight: the number of selected tokens of its rollout, or 1
-        if all tokens of a step have equal weight."""
-        shares = np.ones(len(weights))
-        if self.options.normalise == "rollouts":
-            for _, rows in rows_of(batch):
-                shares[rows] = max(int(np.count_nonzero(weights[rows])), 1)
-        return shares
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.options.autocast == "off":
-            return nullcontext()
-        return torch.autocast(self.heads[0].model.device.type, dtype=torch.bfloat16)
 
 
 def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
@@ -208,9 +231,9 @@ def batch_tokens_of(options: TrainOptions, device: torch.device) -> int:
     return options.batch_tokens or BATCH_TOKENS.get(device.type, BATCH_TOKENS["cuda"])
 
 
-def _refuse_broken(found: TokenLosses, batch: Batch, places: Tensor) -> None:
-    """Raises NotFinite for the first position whose loss is not finite."""
-    finite = torch.stack([found.loss, found.reverse_kl]).isfinite().all(0)
+def refuse_broken(found: TokenLosses, batch: Batch, places: Tensor, names: tuple[str, ...]) -> None:
+    """Raises NotFinite for the first position at which a column of these names is not finite."""
+    finite = torch.stack([getattr(found, name) for name in names]).isfinite().all(0)
     if bool(finite.all()):
         return
     at = int((~finite).nonzero()[0, 0])

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from decaylab.maths.statistics import Estimate, proportion
 from decaylab.maths.token_means import means
+from decaylab.printing import percent, rounded
 from decaylab.problems import thoughts
 from decaylab.problems.grading import Grader
+from decaylab.problems.problem import Problem
 from decaylab.progress import Reporter
 from decaylab.rollouts.sampling import Engine, Request, Response, settings_of
 from decaylab.runs.rows import of_cells
-from decaylab.runs.vocabulary import STUDENT, TEACHER
+from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO, STUDENT, TEACHER
 from decaylab.tokens.scoring import Rollout, Scorer
 from decaylab.trainer import alarms
 from decaylab.trainer.alarms import Behaviour
@@ -28,7 +30,8 @@ LEVEL = 0.95  # of the intervals
 @dataclass(frozen=True)
 class HeldOut:
     """One held-out rollout. tokens: those that were scored. reverse_kl: summed over them, in nats.
-    written: its tokens."""
+    written: its tokens. log_ratio: with two tokenizers, the sum over its spans instead; NaN if it
+    could not be aligned."""
 
     problem_id: str
     correct: bool
@@ -37,16 +40,54 @@ class HeldOut:
     written: int
     ended: bool
     repetitive: bool
+    log_ratio: float = math.nan
+
+
+class Scored(NamedTuple):
+    """What is scored of one rollout; the columns are those of `HeldOut`."""
+
+    tokens: int
+    reverse_kl: float
+    log_ratio: float = math.nan
+
+
+NO_TOKENS = Scored(0, 0.0)
+Scores = Callable[[TrainSetup, Sequence[Problem], Sequence[Response]], dict[str, Scored]]
+"""Scores of the rollouts that have any, by problem."""
+
+
+class TokenScores:
+    """Scores of rollouts where both policies have one tokenizer."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
+
+    def __call__(
+        self, setup: TrainSetup, problems: Sequence[Problem], responses: Sequence[Response]
+    ) -> dict[str, Scored]:
+        """The rollouts up to the first token outside the shared vocabulary, without empty ones."""
+        rollouts, prompts = [], setup.pair.prompts
+        for problem, response in zip(problems, responses, strict=True):
+            name, vocabulary = problem.problem_id, self.scorer.vocabulary
+            readable = response.ids[: vocabulary.readable(response.ids)]
+            if readable:
+                student, teacher = prompts[STUDENT][name], prompts[TEACHER][name]
+                rollouts.append(Rollout(name, student, teacher, readable))
+        found = {}
+        for rollout in self.scorer.score(rollouts):
+            kl = rollout.columns["reverse_kl"].astype("float64")
+            found[rollout.rollout_id] = Scored(len(kl), float(kl.sum()))
+        return found
 
 
 class Validation:
     """Samples, grades and scores one full rollout per held-out problem."""
 
     def __init__(
-        self, setup: TrainSetup, engine: Engine, scorer: Scorer, grader: Grader, share: slice
+        self, setup: TrainSetup, engine: Engine, scorer: Scores, grader: Grader, share: slice
     ) -> None:
         """share: this process's part of the problems."""
-        self.setup, self.engine, self.scorer, self.grader = setup, engine, scorer, grader
+        self.setup, self.engine, self.scores, self.grader = setup, engine, scorer, grader
         self.problems = setup.validation[share]
 
     def outcomes(self, reporter: Reporter) -> list[HeldOut]:
@@ -59,20 +100,15 @@ class Validation:
         with reporter.stage("validation", len(requests)) as progress:
             sampling = settings_of(options)
             responses = self.engine.sample(requests, sampling, progress.advance)
-        scored = {
-            rollout.rollout_id: rollout.columns["reverse_kl"].astype("float64")
-            for rollout in self.scorer.score(self._read(responses))
-        }
-        correct, nothing = self._correct(requests, responses, reporter), np.zeros(0)
+        scored = self.scores(self.setup, self.problems, responses)
+        correct = self._correct(requests, responses, reporter)
         held_out = []
         for name, response, is_correct in zip(names, responses, correct, strict=True):
-            kl = scored.get(name, nothing)
             held_out.append(
                 HeldOut(
                     name,
                     is_correct,
-                    tokens=len(kl),
-                    reverse_kl=float(kl.sum()),
+                    **scored.get(name, NO_TOKENS)._asdict(),
                     written=len(response.written),
                     ended=response.ended,
                     repetitive=alarms.is_repetitive(response.written),
@@ -104,18 +140,6 @@ class Validation:
             )
         return [verdict.is_correct for verdict in graded.verdicts[rule]]
 
-    def _read(self, responses: Sequence[Response]) -> list[Rollout]:
-        """The rollouts up to the first token outside the shared vocabulary, without empty ones."""
-        prompts = self.setup.pair.prompts
-        rollouts = []
-        for problem, response in zip(self.problems, responses, strict=True):
-            name = problem.problem_id
-            readable = response.ids[: self.setup.vocabulary.readable(response.ids)]
-            if readable:
-                student, teacher = prompts[STUDENT][name], prompts[TEACHER][name]
-                rollouts.append(Rollout(name, student, teacher, readable))
-        return rollouts
-
 
 def row(step: int, held_out: Sequence[HeldOut]) -> dict[str, Any]:
     """A row of validation.csv from the rollouts of all processes.
@@ -126,11 +150,7 @@ def row(step: int, held_out: Sequence[HeldOut]) -> dict[str, Any]:
     # In one order, whichever process had which problem.
     rollouts = sorted(held_out, key=lambda one: one.problem_id)
     accuracy = proportion([one.correct for one in rollouts], np.arange(len(rollouts)))
-    sums, counts = (
-        np.array([[float(getattr(one, name))] for one in rollouts]).reshape(-1, 1)
-        for name in ("reverse_kl", "tokens")
-    )
-    (kl,) = of_cells(means(sums, counts), level=LEVEL)
+    kl = mean_of([one.reverse_kl for one in rollouts], [one.tokens for one in rollouts])
 
     def mean(name: str) -> float:
         values = [float(getattr(one, name)) for one in rollouts]
@@ -139,17 +159,41 @@ def row(step: int, held_out: Sequence[HeldOut]) -> dict[str, Any]:
     return {
         "step": step,
         "problems": len(rollouts),
-        "tokens": int(counts.sum()),
-        **_with_interval("accuracy", accuracy),
-        **_with_interval("reverse_kl", kl),
+        "tokens": sum(one.tokens for one in rollouts),
+        **with_interval("accuracy", accuracy),
+        **with_interval("reverse_kl", kl),
         "response_tokens": mean("written"),
         "natural_stop_share": mean("ended"),
         "repetition_share": mean("repetitive"),
     }
 
 
-def _with_interval(name: str, estimate: Estimate) -> dict[str, float]:
+def mean_of(sums: Sequence[float], counts: Sequence[float], *, signed: bool = False) -> Estimate:
+    """The mean over counts, with its interval; sums and counts of each problem.
+
+    signed: the sums can be below 0.
+    """
+    total, count = (np.array(one, dtype=np.float64).reshape(-1, 1) for one in (sums, counts))
+    (estimate,) = of_cells(means(total, count, signed=signed), level=LEVEL)
+    return estimate
+
+
+def with_interval(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
+def words(row: dict[str, Any]) -> str:
+    """A row of validation.csv in a phrase."""
+    distance = f"reverse KL {rounded(row['reverse_kl'], 4)} nats, "
+    if RESPONSE_LOG_RATIO in row:
+        distance = (
+            f"log-ratio {rounded(row[RESPONSE_LOG_RATIO], 2)} nats a finished response "
+            f"({row['finished']} of them), {rounded(row['log_ratio'], 4)} a token, "
+        )
+    return (
+        f"held-out accuracy {rounded(percent(row['accuracy']), 1)} %, {distance}"
+        f"{rounded(row['response_tokens'])} tokens ({row['problems']} problems)"
+    )
 
 
 def behaviour(values: dict[str, Any]) -> Behaviour:

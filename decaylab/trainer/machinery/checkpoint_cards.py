@@ -24,13 +24,18 @@ from decaylab.runs.model_cards import (
     portable_command,
     table,
 )
-from decaylab.runs.vocabulary import FRACTION, NATS
+from decaylab.runs.vocabulary import FRACTION, NATS, RESPONSE_LOG_RATIO
 from decaylab.trainer.machinery.setup import TrainSetup
 
 VERSIONS = ("decaylab", "torch", "transformers", "peft")
 HELD_OUT = (
     ("accuracy (%)", "accuracy", FRACTION),
     ("reverse KL (nats per token)", "reverse_kl", NATS),
+)
+HELD_OUT_SPANS = (
+    HELD_OUT[0],
+    ("log-ratio of a finished response (nats)", RESPONSE_LOG_RATIO, NATS),
+    ("log-ratio (nats per token of the student)", "log_ratio", NATS),
 )
 TITLE = "{student}, distilled on-policy from {teacher}: step {step} of {steps}"
 ABOUT = """Trained by decaylab (run `{run}`). The student writes rollouts; the loss
@@ -136,7 +141,7 @@ def _results(step: int, held_out: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield HELD_OUT_WORDS.format(problems=int(now["problems"]))
     rows = [
         (name, *(_with_interval(row, column, unit) for row in (before, now)))
-        for name, column, unit in HELD_OUT
+        for name, column, unit in (HELD_OUT_SPANS if RESPONSE_LOG_RATIO in now else HELD_OUT)
     ]
     yield table(("", "before training", f"step {step}"), rows)
 

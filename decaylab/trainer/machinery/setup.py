@@ -14,6 +14,7 @@ from decaylab.options.training import NO_PROBLEMS, TrainOptions
 from decaylab.pair import gradable
 from decaylab.pair.prepare import Setup, pair_notes, settled
 from decaylab.policies import loading, prompts
+from decaylab.policies.alignment import Aligner
 from decaylab.policies.policy import Policy, load_settings
 from decaylab.policies.vocabularies import SharedVocabulary, share_vocabulary
 from decaylab.problems.answers import ANSWER_RULES, applies
@@ -25,6 +26,7 @@ from decaylab.problems.problem import Problem, ProblemSet
 from decaylab.problems.published import PUBLISHED, WITH_TRAIN_SPLIT, named
 from decaylab.problems.sets import load_problems
 from decaylab.problems.tasks import MATHEMATICS
+from decaylab.trainer.machinery import two_tokenizers
 
 HELD_OUT_SEED = 0
 """Seed for choosing held-out problems. It is fixed, so that all runs are compared on the same
@@ -37,13 +39,14 @@ class TrainSetup:
     """Everything loaded and checked.
 
     pair: with the training problems. overlap: number of training problems dropped because they are
-    in the test set.
+    in the test set. vocabulary: the ids of both; None with two tokenizers, which have an aligner.
     """
 
     pair: Setup[TrainOptions]
     validation: Problems
-    vocabulary: SharedVocabulary
+    vocabulary: SharedVocabulary | None
     overlap: int
+    aligner: Aligner | None = None
 
     @property
     def options(self) -> TrainOptions:
@@ -62,8 +65,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
     """Loads problems and policies, and checks that they fit together.
 
     Raises:
-        UserError: the vocabularies differ, no training problem is left, a context is too short, or
-            loading fails.
+        UserError: the tokenizers differ and an option needs one, no training problem is left, a
+            context is too short, or loading fails.
     """
     for name in (str(options.teacher), str(options.student)):
         loading.resolve(name)  # reports a misspelt name before anything is fetched
@@ -99,7 +102,8 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         training = tuple(training[place] for place in rng.permutation(len(training))[:wanted])
     student = loading.load(str(options.student), load_settings(options, "student"))
     teacher = loading.load(str(options.teacher), load_settings(options, "teacher"))
-    vocabulary = share_vocabulary(student, teacher)
+    aligner = two_tokenizers.aligner_of(options, student, teacher)
+    vocabulary = None if aligner else share_vocabulary(student, teacher)
     problems = (*training, *validation)
     everything = prompts.render(options, student, teacher, problems, instruction)
     rendered, prompt_notes = prompts.of_problems(
@@ -121,10 +125,10 @@ def prepare_training(options: TrainOptions, grader: Grader) -> TrainSetup:
         rendered,
         None,
         tuple(notes),
-        pair_notes=pair_notes(options, student, teacher),
+        pair_notes=(two_tokenizers.notes if aligner else pair_notes)(options, student, teacher),
         prompt_notes=prompt_notes,
     )
-    return TrainSetup(pair, validation, vocabulary, overlap)
+    return TrainSetup(pair, validation, vocabulary, overlap, aligner)
 
 
 def _on_hub(spec: str) -> bool:
