@@ -62,6 +62,7 @@ bench: $(INSTALLED)  ## sampling, scoring, training, aggregation, categories, pa
 	$(BIN)/python benchmarks/continuations.py --pair abacus
 	$(BIN)/python benchmarks/continuations.py --pair smollm2
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/aligned_scoring.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
 	$(BIN)/python benchmarks/categories.py

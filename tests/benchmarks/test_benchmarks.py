@@ -94,6 +94,14 @@ def test_scoring(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["side"] for row in rows] == ["usual", "hidden", "decaylab"]
 
 
+def test_scoring_with_two_tokenizers(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("aligned_scoring", results)
+    text = capsys.readouterr().out
+    row = json.loads(text[text.index("{") :])
+    assert set(row["seconds"]) == {"one tokenizer", "two tokenizers"} and row["time_ratio"] > 0
+    assert [side["side"] for side in row["memory"]] == ["one tokenizer", "two tokenizers"]
+
+
 @needs_trl
 def test_losses_of_scoring_agree(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("scoring", results, "--part", "losses")
