@@ -3,7 +3,9 @@
 Token statistics in (`decaylab.tokens.aligned_scoring`), measurements out; no model, no file.
 
     response_log_ratio       mean over responses of log s - log t, the end of the turn included
-    response_k3              the same by k3, of finished responses
+    response_k3              the same by k3, of finished responses: exp(-r) - 1 + r, where exp(-r) is 0
+                             of tokens that are not those of the student's own tokenizer
+    above_cap_share          share of shared boundaries whose next-byte KL is above `CAP` or infinite
     log_ratio_per_byte       summed log-ratio of finished responses over their bytes
     span_log_ratio           mean over the spans that begin in a position bin: a description, no KL
     *_entropy_per_byte       entropy of each policy's own tokens, per byte, and per own token
@@ -32,9 +34,11 @@ from decaylab.maths.clusters import Floats, per_problem_sums
 from decaylab.runs import rows
 from decaylab.runs.measurements import Measurement, to_frame
 from decaylab.runs.vocabulary import (
+    ABOVE_CAP,
     ALL,
     CUT_OFF,
     FINISHED,
+    FRACTION,
     FRESH,
     LOG_RATIO_PER_BYTE,
     NATS,
@@ -48,7 +52,10 @@ from decaylab.tokens.token_table import Scored, TokenTable, check_edges
 OVER_RESPONSES = "mean over responses"
 OVER_SPANS = "mean over spans that begin there; span ends depend on later text, so no KL"
 OVER_BYTES, OVER_TOKENS = "sum over bytes", "mean over own tokens"
+OVER_BOUNDARIES = "share of the boundaries of both"
 NO_RESPONSE = "no such response"
+CAP = 10.0
+"""Nats of a next byte."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ def measure(
             measured += checkpoint.responses(other_law.get(each.checkpoint, ""))
             measured += checkpoint.spans()
             measured += checkpoint.entropies()
+            measured.append(checkpoint.above_cap())
     return to_frame(measured)
 
 
@@ -111,8 +119,10 @@ class _Checkpoint:
             FINISHED: self.finished,
             CUT_OFF: ~self.finished,
         }
+        # A text that the student writes in several ways would count the teacher's mass for each.
+        own = np.asarray(self.tokens["as_own_tokenizer"], dtype=bool)[self.tokens.starts]
         with np.errstate(over="ignore"):
-            k3 = np.expm1(-self.ratios) + self.ratios
+            k3 = np.where(own, np.exp(-self.ratios), 0.0) - 1 + self.ratios
         whole = np.ones_like(self.ratios)
         for condition, chosen in counted.items():
             at = {"condition": condition, "estimand": OVER_RESPONSES}
@@ -123,6 +133,17 @@ class _Checkpoint:
         ratios = self.ratios, self.sizes, self.finished, other_law
         yield self.mean(LOG_RATIO_PER_BYTE, *ratios, True, at)
 
+    def above_cap(self) -> Measurement:
+        """How many boundaries of both have a next-byte KL that may be an artefact of the tokens."""
+        at = np.asarray(self.tokens["at_shared_boundary"], dtype=bool)
+        above = at & (np.asarray(self.tokens["reverse_kl"], dtype=np.float64) > CAP)
+        sums = [
+            np.add.reduceat(each.astype(np.float64), self.tokens.starts) for each in (above, at)
+        ]
+        everything = np.ones(len(self.ratios), dtype=bool)
+        place = {"condition": ALL, "estimand": OVER_BOUNDARIES}
+        return self.mean(ABOVE_CAP, *sums, everything, "", True, place, unit=FRACTION)
+
     def mean(
         self,
         what: str,
@@ -132,6 +153,7 @@ class _Checkpoint:
         other_law: str,
         signed: bool,
         place: dict[str, Any],
+        unit: str = NATS,
     ) -> Measurement:
         """Sum of values over sum of counts of the chosen responses, [rollouts]."""
         codes = np.arange(self.tokens.problem_count)
@@ -153,7 +175,7 @@ class _Checkpoint:
             estimate = st.Estimate(
                 math.nan, *st.UNDEFINED[:3], "", estimate.problems, estimate.rollouts, other_law
             )
-        return rows.row(self.settings, what, NATS, estimate, **columns)
+        return rows.row(self.settings, what, unit, estimate, **columns)
 
     def spans(self) -> Iterator[Measurement]:
         """The mean log-ratio of the spans that begin in each position bin."""

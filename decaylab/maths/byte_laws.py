@@ -114,7 +114,7 @@ class TokensByBytes:
             found = self.at_boundary.logprobs(token_logprobs)
             return torch.nn.functional.pad(found, (0, 1), value=-torch.inf)
         found = self.inside(token_logprobs, since)
-        return found - found.logsumexp(-1, keepdim=True)
+        return found - found.logsumexp(1, keepdim=True)
 
     def inside(self, token_logprobs: Tensor, since: bytes) -> Tensor:
         """`logprobs` inside a token before they are restricted: they add up to the mass of the
@@ -152,7 +152,7 @@ def without_stop(logprobs: Tensor) -> Tensor:
         logprobs: of `TokensByBytes`, [positions, 259].
     """
     nexts = logprobs[:, :STOP]
-    return nexts - nexts.logsumexp(-1, keepdim=True)
+    return nexts - nexts.logsumexp(1, keepdim=True)
 
 
 def span_sums(values: ArrayLike, stops: ArrayLike) -> Floats:
@@ -164,8 +164,8 @@ def span_sums(values: ArrayLike, stops: ArrayLike) -> Floats:
     Args:
         values: of each token, [tokens]. stops: place of each span's last token + 1, [spans].
     """
-    totals = np.concatenate([[0.0], np.cumsum(np.asarray(values, dtype=np.float64))])
-    return np.diff(totals[np.asarray(stops, dtype=np.int64)], prepend=0.0)
+    totals = np.cumsum(np.asarray(values, dtype=np.float64))
+    return np.diff(totals[np.asarray(stops, dtype=np.int64) - 1], prepend=0.0)
 
 
 def _grouped(token_logprobs: Tensor, ids: Tensor, counts: Sequence[int]) -> Tensor:

@@ -38,6 +38,7 @@ TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"
 # Of two tokenizers: `decaylab.analyses.two_tokenizers`
 RESPONSE_LOG_RATIO, RESPONSE_K3 = "response_log_ratio", "response_k3"
 LOG_RATIO_PER_BYTE, SPAN_LOG_RATIO = "log_ratio_per_byte", "span_log_ratio"
+ABOVE_CAP = "above_cap_share"
 FINISHED, CUT_OFF = "finished", "cut-off"  # responses
 AT_BOUNDARIES = ", at boundaries of both tokenizers"
 """Ends the estimand of what is measured of tokens where the pair has two tokenizers."""

@@ -18,6 +18,7 @@ from decaylab.printing import UNDEFINED
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.skewed_cells import RARE_PROBLEMS
 from decaylab.runs.vocabulary import (
+    ABOVE_CAP,
     ALL,
     AT_BOUNDARIES,
     CUT_OFF,
@@ -224,6 +225,8 @@ def _whole_responses(source: Source) -> Iterator[Table]:
     spans: Places = {}
     for label, span in bins(source, SPAN_LOG_RATIO).items():
         spans[label] = {"what": SPAN_LOG_RATIO, "condition": ALL, **span}
+    capped = {"next-byte KL above 10 nats": {"what": ABOVE_CAP}}
+    yield grouped("Share of the boundaries, % (fresh)", source, QUANTITY, capped, fresh)
     title = (
         "Mean log-ratio of the spans that begin at a position, nats (fresh): a description, no KL, "
         "since where a span ends depends on later text"

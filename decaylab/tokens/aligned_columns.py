@@ -82,7 +82,10 @@ def _of_spans(alignment: Alignment, own: list[dict[str, Floats]]) -> Columns:
         "span_student_tokens": np.array([s.student.stop - s.student.start for s in spans]),
         "span_teacher_tokens": np.array([s.teacher.stop - s.teacher.start for s in spans]),
     }
-    columns: Columns = {"at_shared_boundary": boundary}
+    columns: Columns = {
+        "at_shared_boundary": boundary,
+        "as_own_tokenizer": np.full(time, alignment.canonical),
+    }
     for name, values in of_spans.items():
         whole = SPAN_COLUMNS.get(name) == WHOLE
         columns[name] = _spread(values, first, time, whole=whole)

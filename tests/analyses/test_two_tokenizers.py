@@ -28,6 +28,9 @@ END = 9
 ROWS: dict[str, list[Any]] = {
     "token_id": [1, 2, END, 1, END, 3, 2, 2, END, 1, 2],
     "span_log_ratio": [0.5, math.nan, -0.1, 1.0, 0.2, 2.0, math.nan, -0.5, 0.3, 0.7, math.nan],
+    "at_shared_boundary": [True, False, True, True, True, True, False, True, True, True, False],
+    "as_own_tokenizer": [True] * 5 + [False] * 4 + [True] * 2,
+    "reverse_kl": [0.1, math.nan, 11.0, 9.9, math.inf, 0.2, math.nan, 0, 0, 12.0, math.nan],
     "span_bytes": [4, 0, 1, 2, 1, 6, 0, 3, 1, 5, 0],
     "student_span_entropy": [1.0, math.nan, 0.5, 1.0, 0.1, 2, math.nan, 0.3, 0.2, 0.4, math.nan],
     "teacher_span_entropy": [2.0, math.nan, 0.5, 1.5, 0.4, 3, math.nan, 0.6, 0.1, 0.8, math.nan],
@@ -61,7 +64,8 @@ def test_a_response_counts_with_its_end_and_a_cut_off_one_apart() -> None:
     ratios = [0.4, 1.2, 1.8]
     assert value(frame, RESPONSE_LOG_RATIO, FINISHED) == pytest.approx(sum(ratios) / 3)
     assert value(frame, RESPONSE_LOG_RATIO, CUT_OFF) == pytest.approx(0.7)
-    k3 = [math.exp(-ratio) - 1 + ratio for ratio in ratios]
+    # The third is not what the student's own tokenizer writes.
+    k3 = [math.exp(-0.4) - 1 + 0.4, math.exp(-1.2) - 1 + 1.2, 0 - 1 + 1.8]
     assert value(frame, RESPONSE_K3, FINISHED) == pytest.approx(sum(k3) / 3)
     assert value(frame, LOG_RATIO_PER_BYTE, FINISHED) == pytest.approx(3.4 / (5 + 3 + 10))
 
@@ -95,6 +99,10 @@ def test_entropies_are_those_of_each_ones_own_tokens() -> None:
     assert value(frame, "teacher_entropy_per_byte", "all") == pytest.approx(teacher / size)
     assert value(frame, "student_entropy_per_own_token", "all") == pytest.approx(student / 10)
     assert value(frame, "teacher_entropy_per_own_token", "all") == pytest.approx(teacher / 11)
+
+
+def test_boundaries_above_the_cap_are_counted() -> None:
+    assert value(measured(), "above_cap_share", "all") == pytest.approx(3 / 8)
 
 
 def test_responses_of_another_law_have_no_log_ratio_and_say_why() -> None:

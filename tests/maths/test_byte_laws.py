@@ -84,7 +84,7 @@ def test_a_byte_that_only_the_student_writes_makes_the_reverse_kl_infinite(never
 
 def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
     student = ByteEvents(torch.tensor([97, 98, OTHER, END]))
-    kept = written_by_both(student, ByteEvents(torch.tensor([97, OTHER, END])))
+    kept = written_by_both(student, ByteEvents(torch.tensor([97, 99, OTHER, END])))
     assert kept.nonzero()[:, 0].tolist() == [97, END, OTHER]
     law = together(student.logprobs(torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()), kept).exp()
     for code, mass in ((97, 0.4), (98, 0.0), (OTHER, 0.5), (END, 0.1)):
@@ -120,6 +120,36 @@ def test_at_a_boundary_no_token_can_end_and_the_turn_can() -> None:
         [0.75, 0.05, 0.08, 0.12]
     )
     assert found[STOP] == 0
+
+
+def test_the_text_of_the_end_of_the_turn_is_not_text_of_the_response() -> None:
+    pieces = [*PIECES[:6], b"ac"]
+    found = TokensByBytes(pieces, {6}).logprobs(LAW, b"a").exp()[0]
+    assert float(found[ord("c")]) == 0
+    assert float(found[STOP]) == pytest.approx(0.1 / 0.75)
+
+
+def test_bytes_that_are_no_token_themselves_cannot_end_one() -> None:
+    tokens = TokensByBytes([b"abc", b"abd", b"b"])
+    laws = torch.tensor([[0.3, 0.1, 0.6], [0.2, 0.2, 0.6]]).log()
+    for since in (b"", b"a", b"ab"):
+        found = tokens.logprobs(laws, since).exp()
+        assert found.shape == (2, STOP + 1)
+        assert found.sum(1).tolist() == pytest.approx([1, 1])
+        assert found[:, STOP].tolist() == [0, 0]
+    assert found[:, ord("c")].tolist() == pytest.approx([0.75, 0.5])
+    assert without_stop(tokens.logprobs(laws, b"ab"))[:, ord("c")].exp().tolist() == pytest.approx(
+        [0.75, 0.5]
+    )
+
+
+@pytest.mark.parametrize(
+    ("since", "more"), [(b"a", True), (b"ab", True), (b"abc", False), (b"b", False), (b"zz", False)]
+)
+def test_a_token_extends_bytes_if_it_begins_with_them_and_has_more(
+    since: bytes, more: bool
+) -> None:
+    assert TokensByBytes(PIECES, {6}).extends(since) is more
 
 
 def test_bytes_that_no_token_begins_with_have_no_law() -> None:

@@ -308,6 +308,7 @@ def test_the_exact_law_adds_up_all_tokenizations_of_the_same_bytes() -> None:
 def test_bytes_that_cannot_be_written_have_no_law_and_tokens_without_bytes_are_refused() -> None:
     law = ByteReference(lambda ids: [0.5, 0.0, 0.5], [b"a", b"b", None])
     found = law.next_bytes(b"ab")
+    assert found.shape == (3, END + 1)
     assert found[1, [ord("a"), ord("b"), END]].tolist() == [0.5, 0.0, 0.5]
     assert bool(np.isnan(found[2]).all())
     with pytest.raises(ValueError, match="needs bytes"):

@@ -367,10 +367,10 @@ def test_an_end_while_parts_are_merged_needs_no_model_to_go_on(
 ) -> None:
     merge, unlink = score_store._merge, Path.unlink
 
-    def dies(folder: Path, kind: str, *more: Any) -> None:
-        if kind == ("top5" if moment == "before the first merge" else "part"):
+    def dies(parts: store.Parts, *more: Any) -> None:
+        if parts.name == ("top5" if moment == "before the first merge" else "part"):
             raise Killed
-        merge(folder, kind, *more)
+        merge(parts, *more)
 
     def does_not_remove(path: Path, missing_ok: bool = False) -> None:
         if path.name.startswith("top5-"):
@@ -451,7 +451,8 @@ def test_a_table_of_another_schema_is_one_line(schema: str | None, copied: Path)
     metadata = {"decaylab_schema": schema} if schema else None
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
     with pytest.raises(
-        UserError, match=f"has schema {schema or 'none'}, expected decaylab.tokens/1; delete it"
+        UserError,
+        match=f"has schema {schema or 'none'}, expected decaylab.tokens/1 or decaylab.tokens.aligned/1; delete it",
     ):
         stored(copied.parent, never)
 
