@@ -3,9 +3,9 @@
 Token statistics in (`decaylab.tokens.aligned_scoring`), measurements out; no model, no file.
 
     response_log_ratio       mean over responses of log s - log t, the end of the turn included
-    response_k3              the same by k3, of finished responses: exp(-r) - 1 + r, where exp(-r) is 0
-                             of tokens that are not those of the student's own tokenizer
-    above_cap_share          share of shared boundaries whose next-byte KL is above `CAP` or infinite
+    response_k3              the same by k3, exp(-r) - 1 + r, of finished responses; exp(-r) is 0
+                             where the tokens are not those of the student's own tokenizer
+    above_cap_share          share of the boundaries of both whose next-byte KL is above `CAP`
     log_ratio_per_byte       summed log-ratio of finished responses over their bytes
     span_log_ratio           mean over the spans that begin in a position bin: a description, no KL
     *_entropy_per_byte       entropy of each policy's own tokens, per byte, and per own token
@@ -137,12 +137,11 @@ class _Checkpoint:
         """How many boundaries of both have a next-byte KL that may be an artefact of the tokens."""
         at = np.asarray(self.tokens["at_shared_boundary"], dtype=bool)
         above = at & (np.asarray(self.tokens["reverse_kl"], dtype=np.float64) > CAP)
-        sums = [
-            np.add.reduceat(each.astype(np.float64), self.tokens.starts) for each in (above, at)
-        ]
+        counts = np.add.reduceat(at.astype(np.float64), self.tokens.starts)
+        sums = np.add.reduceat(above.astype(np.float64), self.tokens.starts)
         everything = np.ones(len(self.ratios), dtype=bool)
         place = {"condition": ALL, "estimand": OVER_BOUNDARIES}
-        return self.mean(ABOVE_CAP, *sums, everything, "", True, place, unit=FRACTION)
+        return self.mean(ABOVE_CAP, sums, counts, everything, "", True, place, unit=FRACTION)
 
     def mean(
         self,

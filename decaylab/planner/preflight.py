@@ -10,6 +10,7 @@ from decaylab.errors import UserError
 from decaylab.options.measuring import Options
 from decaylab.options.planning import PlanOptions
 from decaylab.pair.prepare import GRADING_WORKERS, Setup, prepare
+from decaylab.planner import alignment_checks
 from decaylab.planner.asked import Asked
 from decaylab.planner.plan import Plan, plan_of, this_machine
 from decaylab.planner.probe import TOKENS
@@ -66,7 +67,8 @@ def preflight(options: Options) -> PreflightReport:
     given: dict[str, Any] = vars(setup.options)  # PlanOptions has all of these
     planned = PlanOptions(only=("prefix-decay",), **given).resolved()
     plan = plan_of(planned, devices, known, setup, PROBE_ROWS)
-    checks = [_problems(setup), _vocabularies(setup), *_templates(setup), _context(setup, known)]
+    checks = [_problems(setup), _vocabularies(setup), *_alignment(setup)]
+    checks += [*_templates(setup), _context(setup, known)]
     return PreflightReport((*checks, _memory(plan), _time(plan)))
 
 
@@ -100,6 +102,18 @@ def _vocabularies(setup: Setup[Options]) -> Check:
     first, second = (_tokens(policy, [index]) for policy in _roles(setup).values())
     finding = f"different (id {index} is {first} and {second}): prefixes are passed as text"
     return Check("vocabularies", "warning", finding)
+
+
+def _alignment(setup: Setup[Options]) -> Iterator[Check]:
+    """How the tokens of two tokenizers align."""
+    agreement = compare_vocabularies(setup.student.tokenizer, setup.teacher.tokenizer)
+    if agreement.kind != "different":
+        return
+    try:
+        for name, is_ok, finding in alignment_checks.findings(setup):
+            yield Check(name, "ok" if is_ok else "warning", finding)
+    except UserError as error:
+        yield Check("alignment", "no", str(error))
 
 
 def _tokens(policy: Policy, ids: Any) -> str:

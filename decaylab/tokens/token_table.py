@@ -47,7 +47,7 @@ SCHEMA = pa.schema({"rollout_id": WORDS, "position": WHOLE, **COLUMN_TYPES})
 
 SPAN_COLUMNS: dict[str, pa.DataType] = {
     "at_shared_boundary": pa.bool_(),  # both tokenizations have cut before this token
-    "as_own_tokenizer": pa.bool_(),  # the response is what the student's tokenizer gives to its text
+    "as_own_tokenizer": pa.bool_(),  # the response is what the student's tokenizer writes
     "span_log_ratio": REAL,  # log s - log t of the closed span that begins here, nats; else NaN
     "student_span_entropy": REAL,  # summed over the span's tokens, nats; else NaN
     "teacher_span_entropy": REAL,

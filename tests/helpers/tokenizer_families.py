@@ -172,12 +172,15 @@ def two_tokenizers(path: Path) -> tuple[Path, Path]:
 
     Their tokens are all of ASCII, so that most of what they write at random is text.
     """
-    student = byte_level(QWEN2, 260, alphabet=[*map(chr, range(0x21, 0x7F)), "Ġ", "Ċ"])
+    student = byte_level(
+        QWEN2, 260, thinks=False, alphabet=[*map(chr, range(0x21, 0x7F)), "Ġ", "Ċ"]
+    )
     teacher = sentencepiece(300, dummy=True, fallback=False)
     folders = []
     for seed, (name, tokenizer) in enumerate({"student": student, "teacher": teacher}.items()):
         ends = {"eos_token_id": int(tokenizer.eos_token_id), "pad_token_id": 0}
-        folders.append(save_folder(path / name, tokenizer=tokenizer, seed=seed + 1, **ends))
+        more = {**ends, "max_position_embeddings": 1024}
+        folders.append(save_folder(path / name, tokenizer=tokenizer, seed=seed + 1, **more))
     return folders[0], folders[1]
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import DATA, decaylab
+from tiny_models import save_folder
+from tokenizer_families import two_tokenizers, wordpiece
 
-from decaylab.planner import plan
+from decaylab.planner import alignment_checks, plan
 from decaylab.planner.probe import Rates
+from decaylab.policies import loading
 from decaylab.printing import gib
 
 ROLES = ("student", "teacher")
@@ -199,3 +203,57 @@ def test_the_probe_measures_a_positive_rate(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(plan, "probe", kept)
     assert checks()["time"]["verdict"] == "ok"
     assert set(found[0].by_name) == set(ROLES) and min(found[0].by_name.values()) > 0
+
+
+# Two tokenizers
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folders = two_tokenizers(tmp_path_factory.mktemp("two"))
+    return dict(zip(ROLES, folders, strict=True))
+
+
+def of_two(two: dict[str, Path], *more: object) -> dict[str, dict[str, str]]:
+    pair = [part for role, path in two.items() for part in (f"--{role}", path)]
+    options = "--problems", "abacus", "--max-tokens", "24", "--device", "cpu"
+    return checks(*pair, *options, *more)
+
+
+def test_two_tokenizers_are_shown_side_by_side(two: dict[str, Path]) -> None:
+    found = of_two(two, "--limit", 12)
+    alignment = found["alignment"]["finding"]
+    assert alignment.startswith("10 responses of up to 24 tokens; bytes and student tokens in ")
+    shares = [float(share) for share in re.findall(r"[\d.]+(?= and| %)", alignment)]
+    assert len(shares) == 8 and shares[::2] == sorted(shares[::2])
+    assert all(0 <= share <= 100 for share in shares)
+    assert " are " in found["longest spans"]["finding"]
+    for role in ROLES:
+        prompt = found[f"{role} prompt"]["finding"]
+        assert "<|im_start|>" in prompt and "tokens: " in prompt
+
+
+def test_the_coverage_is_that_of_the_students_own_responses(
+    two: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: AAA, of which the teacher has the blank ahead in a token, and an id of no token."""
+
+    def written(_: Any, problems: Any, room: int) -> list[tuple[int, ...]]:
+        student = loading.load_tokenizer_only(str(two["student"]))
+        return [(*student.encode("AAA"), student.end_id), (10**6, student.end_id)]
+
+    monkeypatch.setattr(alignment_checks, "_responses", written)
+    found = of_two(two)
+    assert found["alignment"]["verdict"] == "warning"
+    assert found["alignment"]["finding"] == (
+        "2 responses of up to 24 tokens; bytes and student tokens in spans of tokens: 75.0 and "
+        "75.0 % up to 1, 100.0 and 100.0 % up to 2, 100.0 and 100.0 % up to 4, 100.0 and 100.0 % "
+        "up to 8; left out: 1 hold an id that has no token"
+    )
+
+
+def test_tokens_that_are_no_bytes_are_no(two: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_folder(tmp_path / "words", tokenizer=wordpiece())
+    found = of_two({**two, "teacher": folder})
+    assert found["alignment"]["verdict"] == "no"
+    assert "cannot be read as bytes" in found["alignment"]["finding"]
