@@ -450,10 +450,8 @@ def test_a_table_of_another_schema_is_one_line(schema: str | None, copied: Path)
     path = copied / "tokens.parquet"
     metadata = {"decaylab_schema": schema} if schema else None
     pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
-    with pytest.raises(
-        UserError,
-        match=f"has schema {schema or 'none'}, expected decaylab.tokens/1 or decaylab.tokens.aligned/1; delete it",
-    ):
+    expected = "expected decaylab.tokens/1 or decaylab.tokens.aligned/1; delete it"
+    with pytest.raises(UserError, match=f"has schema {schema or 'none'}, {expected}"):
         stored(copied.parent, never)
 
 
