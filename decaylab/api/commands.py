@@ -251,6 +251,7 @@ def position_kl(
     leave_out_broken: bool = False,
     leave_out_long: bool = False,
     survivors: int | None = None,
+    bytes: bool = False,
     estimand: Literal["tokens", "problems"] = "tokens",
     checkpoint_rule: str | None = None,
     thought_marks: str | None = None,
@@ -348,6 +349,8 @@ def position_kl(
             their number is reported.
         survivors: Also draw the curves over rollouts of at least N tokens, the same rollouts in
             every bin.
+        bytes: Also measure by bytes what a pair of two tokenizers is measured by: the next-byte KL
+            and the log-ratio of whole responses. Every token is scored once more.
         estimand: tokens: mean over tokens. problems: mean of the per-problem means.
         checkpoint_rule: Which checkpoints of a training run are measured; best is by the run's
             validation.csv. Default: every in evaluate, last elsewhere.

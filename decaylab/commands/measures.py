@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ from decaylab.pair import checkpoint_rules, targets
 from decaylab.pair.prepare import Setup
 from decaylab.problems.grading import Grader
 from decaylab.runs import outcomes
-from decaylab.runs.vocabulary import AT_BOUNDARIES, BASE
+from decaylab.runs.vocabulary import AT_BOUNDARIES, BASE, NEXT_BYTE_IS
 from decaylab.tokens.categories import Categories
 from decaylab.tokens.noise_floor import with_noise_floor
+from decaylab.tokens.token_table import Scored
 
 ALL_TOKENS = 10**9
 
@@ -139,15 +140,26 @@ def _evaluate(material: Material, context: Context) -> pd.DataFrame:
     return frame
 
 
-def _whole_responses(material: Material, context: Context) -> pd.DataFrame:
+def _whole_responses(scored: Sequence[Scored], law: Any, context: Context) -> pd.DataFrame:
     """What two tokenizers allow beside the tokens that begin at a boundary of both."""
     measure = partial(
         two_tokenizers.measure,
         settings=two_tokenizers.Settings(context.bins, **context.common),
         end_ids=context.setup.student.end_ids,
-        other_law=material.other_law,
+        other_law=law,
     )
-    return with_noise_floor(measure, material.scored)
+    return with_noise_floor(measure, scored)
+
+
+def _by_bytes(material: Material, context: Context) -> pd.DataFrame:
+    """The next-byte KL of one tokenizer by position, under names of its own."""
+    frame = _position_kl(replace(material, scored=material.by_bytes), context)
+    frame = frame[~frame["what"].str.contains("entropy")]
+    return frame.assign(what=NEXT_BYTE_IS + frame["what"], estimand=_at_boundaries(frame))
+
+
+def _at_boundaries(frame: pd.DataFrame) -> pd.Series:
+    return (frame["estimand"] + AT_BOUNDARIES).str.removeprefix(", ")
 
 
 MEASURES: Mapping[str, Callable[[Material, Context], pd.DataFrame]] = {
@@ -162,10 +174,12 @@ MEASURES: Mapping[str, Callable[[Material, Context], pd.DataFrame]] = {
 
 def measured(command: str, material: Material, context: Context) -> pd.DataFrame:
     """What a diagnostic measures in its material."""
-    frame = MEASURES[command](material, context)
-    if not material.other_law:
-        return frame
-    frame = frame.assign(estimand=(frame["estimand"] + AT_BOUNDARIES).str.removeprefix(", "))
-    if command != "position-kl":
-        return frame
-    return pd.concat([frame, _whole_responses(material, context)], ignore_index=True)
+    frame, law = MEASURES[command](material, context), material.other_law
+    parts = [frame]
+    if material.by_bytes:
+        parts += [_by_bytes(material, context), _whole_responses(material.by_bytes, law, context)]
+    elif law:
+        parts = [frame.assign(estimand=_at_boundaries(frame))]
+        if command == "position-kl":
+            parts.append(_whole_responses(material.scored, law, context))
+    return pd.concat(parts, ignore_index=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,13 @@ class Study(StudyRollouts):
         base = self._base_rollouts()
         self._keep(BASE, base)
         if tokens:
-            self._score(BASE, self.setup.student, base, self.views_of_base)
+            self._score_views(BASE, self.setup.student, {self.views_of_base: base})
         for target in self.targets.checkpoints:
             policy = self._load(target)
             sampled = self._sampled(policy, STUDENT, target.label)
             self._keep(target.label, sampled)
             if tokens:
-                self._score(target.label, policy, sampled, (FRESH,))
-                self._score(target.label, policy, base, (FROZEN,))
+                self._score_views(target.label, policy, {(FRESH,): sampled, (FROZEN,): base})
         if not tokens:
             self._keep(TEACHER, self._sampled(self.setup.teacher, TEACHER, TEACHER))
         if self.setup.verdicts:
@@ -85,6 +85,24 @@ class Study(StudyRollouts):
             self.aligner = Aligner(student, teacher)
         else:
             share_vocabulary(student, teacher)
+
+    def _score_views(
+        self, label: str, policy: Policy, rollouts: Mapping[tuple[str, ...], pa.Table]
+    ) -> None:
+        """Scores the rollouts of each of a policy's views, and by bytes too where that is asked."""
+        for views, table in rollouts.items():
+            self._score(label, policy, table, views)
+        if not self.options.bytes or self.aligner is not None:
+            return
+        material, self.material = self.material, Material()
+        self.aligner = Aligner(policy, self.setup.teacher)
+        for views, table in rollouts.items():
+            self._score(f"{label} by bytes", policy, table, views)
+        for each in self.material.scored:
+            material.by_bytes.append(replace(each, checkpoint=label))
+        material.other_law[label] = self.material.other_law[f"{label} by bytes"]
+        material.notes += self.material.notes
+        self.material, self.aligner = material, None
 
     def _score(
         self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]

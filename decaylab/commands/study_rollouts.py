@@ -49,9 +49,11 @@ class Material:
     """The folder of the cache that each policy's sampled rollouts stand in."""
     given: pa.Table | None = None
     """The base student's rollouts, if they were given and not sampled."""
+    by_bytes: list[Scored] = field(default_factory=list)
+    """With one tokenizer: the same rollouts scored as with two, where that was asked for."""
     other_law: dict[str, str] = field(default_factory=dict)
-    """With two tokenizers, by checkpoint: why its rollouts were not drawn from the law that is
-    scored; "" if they were."""
+    """Of what was scored as with two tokenizers, by checkpoint: why its rollouts were not drawn
+    from the law that is scored; "" if they were."""
     viewed: list[list[pa.Table]] = field(default_factory=list)
     """Of each student the two tables of the rollouts that are kept to look at."""
 

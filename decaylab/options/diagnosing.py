@@ -91,6 +91,13 @@ class DiagnosticOptions(ScoredFields, PairOptions):
         "Also draw the curves over rollouts of at least N tokens, the same rollouts in every bin.",
         only=("position-kl",),
     )
+    bytes: bool = option(
+        "The measurement",
+        "Also measure by bytes what a pair of two tokenizers is measured by: the next-byte KL and "
+        "the log-ratio of whole responses. Every token is scored once more.",
+        False,
+        only=("position-kl",),
+    )
     estimand: Literal["tokens", "problems"] = option(
         "The measurement",
         "tokens: mean over tokens. problems: mean of the per-problem means.",

@@ -42,6 +42,8 @@ ABOVE_CAP = "above_cap_share"
 FINISHED, CUT_OFF = "finished", "cut-off"  # responses
 AT_BOUNDARIES = ", at boundaries of both tokenizers"
 """Ends the estimand of what is measured of tokens where the pair has two tokenizers."""
+NEXT_BYTE_IS = "next_byte_"
+"""Begins the names of quantities of the next byte where the pair has one tokenizer."""
 NEXT_BYTE = {
     "Reverse KL": "Next-byte KL",
     "reverse KL": "next-byte KL",
@@ -130,7 +132,8 @@ def kl_named(text: str, rows: pd.DataFrame) -> str:
     """The text with the reverse KL under its name in these rows: with two tokenizers it is that of
     the next byte."""
     ending = AT_BOUNDARIES.removeprefix(", ")
-    if not rows["estimand"].astype(str).str.endswith(ending).any():
+    of_tokens = rows[~rows["what"].str.startswith(NEXT_BYTE_IS)]
+    if not of_tokens["estimand"].astype(str).str.endswith(ending).any():
         return text
     for name, next_byte in NEXT_BYTE.items():
         text = text.replace(name, next_byte)

@@ -26,6 +26,7 @@ from decaylab.runs.vocabulary import (
     FRESH,
     FROZEN,
     LOG_RATIO_PER_BYTE,
+    NEXT_BYTE_IS,
     RESPONSE_K3,
     RESPONSE_LOG_RATIO,
     SPAN_LOG_RATIO,
@@ -54,6 +55,7 @@ from decaylab.tables.source import (
     Source,
     bin_at,
     columns,
+    positions,
     shown,
 )
 
@@ -216,22 +218,27 @@ def _whole_responses(source: Source) -> Iterator[Table]:
     if not source.values(SPAN_LOG_RATIO, "checkpoint"):
         return
     fresh = columns("in-views")[:2]
+    next_byte = f"{NEXT_BYTE_IS}{winsorised(KL)}"
+    if spans := source.spans(next_byte):
+        by_position = {positions(span): {"what": next_byte, **bin_at(span)} for span in spans}
+        title = "Next-byte KL of the student from the teacher by position, winsorised means, nats"
+        yield grouped(title, source, POSITION, by_position, in_views(source))
     places: Places = {
         label: {"what": what, "condition": condition}
         for label, (what, condition) in OF_RESPONSES.items()
     }
     title = "Log-ratio of whole responses, student over teacher, and entropies, nats (fresh)"
     yield grouped(title, source, QUANTITY, places, fresh)
-    spans: Places = {}
+    by_span: Places = {}
     for label, span in bins(source, SPAN_LOG_RATIO).items():
-        spans[label] = {"what": SPAN_LOG_RATIO, "condition": ALL, **span}
+        by_span[label] = {"what": SPAN_LOG_RATIO, "condition": ALL, **span}
     capped = {"next-byte KL above 10 nats": {"what": ABOVE_CAP}}
     yield grouped("Share of the boundaries, % (fresh)", source, QUANTITY, capped, fresh)
     title = (
         "Mean log-ratio of the spans that begin at a position, nats (fresh): a description, no KL, "
         "since where a span ends depends on later text"
     )
-    yield grouped(title, source, POSITION, spans, fresh)
+    yield grouped(title, source, POSITION, by_span, fresh)
 
 
 def _curve(source: Source, title: str, condition: str) -> Table:

@@ -82,6 +82,31 @@ def test_the_mean_is_that_of_the_tokens_at_boundaries(outcomes: dict[str, Any]) 
     assert ratio["value"].iloc[0] == pytest.approx(float(wanted.mean()), rel=1e-6)
 
 
+def test_with_one_tokenizer_both_kinds_of_numbers_stand_side_by_side(tmp_path: Path) -> None:
+    size = ("--problems", "abacus", "--limit", 3, "--max-tokens", 200, "--temperature", 1)
+    places = ("--cache", tmp_path / "cache", "--floor-problems", 1)
+    plain = decaylab("position-kl", *size, *places, "--out", tmp_path / "plain")
+    beside = decaylab("position-kl", *size, *places, "--bytes", "--out", tmp_path / "beside")
+    assert plain.code == beside.code == 0
+    assert "The reverse KL is" in beside.out and "next-byte" not in plain.out
+    before, after = (
+        measurements.read(tmp_path / name / "measurements.parquet").drop(columns="run")
+        for name in ("plain", "beside")
+    )
+    pd.testing.assert_frame_equal(before, after.iloc[: len(before)])
+    more = after.iloc[len(before) :]
+    assert more["what"].str.startswith("next_byte_").any()
+    tokens = dl.open_run(tmp_path / "beside").tokens
+    ratios = (tokens["student_logprob"] - tokens["teacher_logprob"]).astype(float)
+    rollouts = dl.open_run(tmp_path / "beside").rollouts.set_index("rollout_id")
+    finished = [name for name, row in rollouts.iterrows() if row["stop_reason"] == "eos"]
+    whole = ratios.groupby(tokens["rollout_id"]).sum()[finished].mean()
+    row = more[(more["what"] == "response_log_ratio") & (more["condition"] == "finished")].iloc[0]
+    assert row["value"] == pytest.approx(whole, rel=1e-5, abs=1e-4)
+    lower = more[more["what"] == "next_byte_mean_reverse_kl"]["value"].iloc[0]
+    assert 0 < lower < before[before["what"] == "mean_reverse_kl"]["value"].iloc[0]
+
+
 def test_a_category_is_told_from_the_whole_text(outcomes: dict[str, Any]) -> None:
     """Tokens without a shared boundary are not measured, but stand between the others."""
     frame = measurements.read(outcomes["category-kl"][1] / "measurements.parquet")
