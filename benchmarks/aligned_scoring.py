@@ -35,8 +35,8 @@ class Work:
     """What both sides do. tokens: of each response, before its end."""
 
     model: str = "models/smollm2-135m-instruct"
-    rollouts: int = 16
-    tokens: int = 512
+    rollouts: int = 8
+    tokens: int = 256
     repeats: int = 3
 
 

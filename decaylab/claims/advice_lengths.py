@@ -78,6 +78,11 @@ class _Length(NamedTuple):
     too_few: bool = False
 
 
+TWO_TOKENIZERS = (
+    "the KL does not count, since the pair has two tokenizers: only the next byte is compared"
+)
+
+
 def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
     """The length worth a sweep, from measurements without training."""
     lengths = []
@@ -85,6 +90,8 @@ def suggest(signals: FoundRun | None, decay: FoundRun | None) -> Suggestion:
         lengths.append(_by_decay(decay))
     if signals is not None:
         length = _by_kl(signals.measurements)
+        if vocabulary.of_two_tokenizers(signals.measurements):
+            length = _Length(CUMULATIVE_KL, obstacle=TWO_TOKENIZERS)
         if decay is not None and (how := differently(signals, decay)):
             length = _Length(CUMULATIVE_KL, found=length.found, obstacle=how)
         lengths.append(length)

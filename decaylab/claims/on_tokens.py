@@ -34,7 +34,18 @@ from decaylab.maths.seeds import APART
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import Student
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, FROZEN, FULL, SURVIVORS, change, winsorised
+from decaylab.runs.vocabulary import (
+    ALL,
+    BASE,
+    FRESH,
+    FROZEN,
+    FULL,
+    SURVIVORS,
+    change,
+    kl_named,
+    of_two_tokenizers,
+    winsorised,
+)
 
 NATS = Style(" nats", 3)
 HIGHEST, CONCENTRATION = Effect(1.0, 1.1), Effect(0.1, 0.5, reached=True)
@@ -184,11 +195,27 @@ def submode(run: FoundRun) -> Judged | None:
     return judged_all(MOVED, words, numbers, list(full.values()) + everywhere)
 
 
+def _of_one_tokenizer(rule: Rule) -> Rule:
+    """The rule, which decides nothing of a pair of two tokenizers."""
+
+    def judged(run: FoundRun) -> Judged | None:
+        found = rule(run)
+        if found is None or not of_two_tokenizers(run.measurements):
+            return found
+        sentence = kl_named(found.sentence, run.measurements)
+        return found._replace(verdict=NOT_TESTABLE, sentence=sentence, why=TWO_TOKENIZERS)
+
+    return judged
+
+
+TWO_TOKENIZERS = (
+    "With two tokenizers the next byte is compared, at boundaries of both, and not the next token."
+)
 RULES: dict[str, Rule] = {
-    "early-kl": early,
-    "concentrated-kl": concentrated,
-    "cascade": cascade,
-    "sub-mode": submode,
+    "early-kl": _of_one_tokenizer(early),
+    "concentrated-kl": _of_one_tokenizer(concentrated),
+    "cascade": _of_one_tokenizer(cascade),
+    "sub-mode": _of_one_tokenizer(submode),
 }
 
 

@@ -128,15 +128,19 @@ CONTENT, STYLE, INTERACTION = "content", "style", "interaction"
 TEACHERS, STUDENTS = "teachers", "students"
 
 
-def kl_named(text: str, rows: pd.DataFrame) -> str:
-    """The text with the reverse KL under its name in these rows: with two tokenizers it is that of
-    the next byte."""
-    ending = AT_BOUNDARIES.removeprefix(", ")
+def of_two_tokenizers(rows: pd.DataFrame) -> bool:
+    """Whether these rows measure tokens at boundaries of two tokenizers."""
     of_tokens = rows[~rows["what"].str.startswith(NEXT_BYTE_IS)]
-    if not of_tokens["estimand"].astype(str).str.endswith(ending).any():
-        return text
-    for name, next_byte in NEXT_BYTE.items():
-        text = text.replace(name, next_byte)
+    ending = AT_BOUNDARIES.removeprefix(", ")
+    return bool(of_tokens["estimand"].astype(str).str.endswith(ending).any())
+
+
+def kl_named(text: str, rows: pd.DataFrame) -> str:
+    """The text with the KL under its name in these rows: with two tokenizers it is that of the next
+    byte."""
+    if of_two_tokenizers(rows):
+        for name, next_byte in NEXT_BYTE.items():
+            text = text.replace(name, next_byte)
     return text
 
 

@@ -13,8 +13,11 @@ from tiny_models import save_folder
 from tokenizer_families import family
 
 import decaylab as dl
+from decaylab.claims.advice_lengths import suggest
+from decaylab.claims.judge import judge
+from decaylab.claims.verdicts import CONTRADICTED, HOLDS, NOT_SUPPORTED
 from decaylab.commands import study
-from decaylab.runs import measurements, vocabulary
+from decaylab.runs import found_runs, measurements, vocabulary
 from decaylab.tokens import aligned_rollouts
 from decaylab.tokens.token_table import TWO_TOKENIZERS
 
@@ -59,6 +62,17 @@ def test_a_diagnostic_measures_at_boundaries_of_both(
     assert (folder / f"{command}.png").exists()
     assert "everse KL" not in (folder / f"{command}.txt").read_text()
     assert "everse KL" not in (folder / f"{command}.svg").read_text()
+
+
+def test_no_claim_on_the_kl_of_tokens_is_decided(outcomes: dict[str, Any]) -> None:
+    for command, (outcome, folder) in outcomes.items():
+        findings = judge([found_runs.read(folder)])
+        decided = [one for one in findings if one.verdict in (HOLDS, CONTRADICTED, NOT_SUPPORTED)]
+        assert findings and not decided, command
+        assert "Contradicted" not in outcome.out and "Supported" not in outcome.out
+    signals = found_runs.read(outcomes["signals"][1])
+    suggestion = suggest(signals, None)
+    assert suggestion.tokens is None and "two tokenizers" in suggestion.obstacles[0]
 
 
 def test_the_mean_is_that_of_the_tokens_at_boundaries(outcomes: dict[str, Any]) -> None:
