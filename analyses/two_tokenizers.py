@@ -10,11 +10,12 @@ Token statistics in (`decaylab.tokens.aligned_scoring`), measurements out; no mo
     span_log_ratio           mean over the spans that begin in a position bin: a description, no KL
     *_entropy_per_byte       entropy of each policy's own tokens, per byte, and per own token
 
-The response log-ratio is unbiased for the KL of the student's law of tokens from the teacher's law
-of the tokens that its tokenizer gives to the same text. It needs rollouts that the student drew at
-the scoring temperature from its whole distribution. A response that was cut off counts up to its
-last closed span, apart from the others. docs/two-tokenizers.md says what each of these is not.
-Every interval resamples problems.
+Where every response is finished, the mean log-ratio is unbiased for the KL of the student's law of
+tokens from the teacher's law of the tokens that its tokenizer gives to the same text. It needs
+rollouts that the student drew at the scoring temperature from its whole distribution. A response
+that was cut off counts up to its last closed span: with the others it estimates the KL up to the
+budget, less that span. The finished ones alone are a selection. docs/two-tokenizers.md says what
+each of these is not. Every interval resamples problems.
 """
 
 from __future__ import annotations
@@ -124,6 +125,7 @@ class _Checkpoint:
         with np.errstate(over="ignore"):
             k3 = np.where(own, np.exp(-self.ratios), 0.0) - 1 + self.ratios
         whole = np.ones_like(self.ratios)
+        counted[ALL] = np.ones_like(self.finished)
         for condition, chosen in counted.items():
             at = {"condition": condition, "estimand": OVER_RESPONSES}
             yield self.mean(RESPONSE_LOG_RATIO, self.ratios, whole, chosen, other_law, True, at)

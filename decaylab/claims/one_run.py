@@ -40,6 +40,7 @@ from decaylab.runs.found_runs import COMPARISON, FoundRun
 from decaylab.runs.measurements import Measurement
 from decaylab.runs.students import last_of_each, students
 from decaylab.runs.vocabulary import (
+    ABOVE_CAP,
     ACCURACY,
     ALL,
     ALREADY_WRONG,
@@ -49,6 +50,7 @@ from decaylab.runs.vocabulary import (
     CONSISTENCY,
     CONTENT,
     CORRECT_SO_FAR,
+    FINISHED,
     FRESH,
     MASS,
     MEAN_KL,
@@ -57,6 +59,7 @@ from decaylab.runs.vocabulary import (
     RANK_CORRELATION,
     REPAIR,
     REPAIRED,
+    RESPONSE_LOG_RATIO,
     STUDENT,
     STYLE,
     SURVIVORS,
@@ -68,6 +71,7 @@ from decaylab.runs.vocabulary import (
     gain,
     kl_named,
     of_policy,
+    of_two_tokenizers,
 )
 
 LINES, NAMED = 3, 3  # sentences, and students that one of them names
@@ -156,6 +160,7 @@ def _comparison(run: FoundRun) -> Lines:
 
 def _position(run: FoundRun) -> Lines:
     yield _mean_kl(run)
+    yield _whole_responses(run)
     yield judged(run, "cascade")
     yield judged(run, "early-kl")
 
@@ -172,9 +177,26 @@ def _mean_kl(run: FoundRun) -> str:
             after.append(f"{NATS.number(row)} ({student})")
     trained = f"; after it {_few(after)}" if after else ""
     return (
-        f"The reverse KL is {NATS.number(before)} per token before training, over "
+        f"The reverse KL is {NATS.number(before)} {_where(run)} before training, over "
         f"{before.rollouts:,} rollouts{trained}."
     )
+
+
+def _whole_responses(run: FoundRun) -> str:
+    """The log-ratio of whole responses of two tokenizers, and how many boundaries may mislead."""
+    whole = _first(run, RESPONSE_LOG_RATIO, condition=ALL, checkpoint=BASE)
+    finished = _first(run, RESPONSE_LOG_RATIO, condition=FINISHED, checkpoint=BASE)
+    capped = _first(run, ABOVE_CAP, checkpoint=BASE)
+    if not of_two_tokenizers(run.measurements) or whole is None or capped is None:
+        return ""
+    words = f"no log-ratio of whole responses, since {whole.note}"
+    if not math.isnan(whole.value):
+        count = finished.rollouts if finished else 0
+        words = (
+            f"the log-ratio is {NATS.number(whole)} a response ({count:,} of {whole.rollouts:,} "
+            "are finished)"
+        )
+    return f"{percent(capped)} of the boundaries have more than 10 nats; {words}."
 
 
 def _categories(run: FoundRun) -> Lines:
@@ -182,7 +204,8 @@ def _categories(run: FoundRun) -> Lines:
     if known := [row for row in rows if not math.isnan(row.value)]:
         most = max(known, key=lambda row: row.value)
         share = _first(run, "token_share", view=FRESH, checkpoint=BASE, category=most.category)
-        of_tokens = f", which are {percent(share)} of the tokens" if share else ""
+        whole = "tokens" if not of_two_tokenizers(run.measurements) else "boundaries"
+        of_tokens = f", which are {percent(share)} of the {whole}" if share else ""
         yield (
             f"The largest part of the reverse KL is in {_plain(most.category)} tokens: "
             f"{percent(most)}"
@@ -204,6 +227,13 @@ def _categories(run: FoundRun) -> Lines:
             f"Of the frequent tokens {token.token!r} has the highest mean: {NATS.number(token)} "
             f"over {token.tokens:,}."
         )
+
+
+def _where(run: FoundRun) -> str:
+    """What a mean is of: with two tokenizers only tokens that begin at a boundary of both."""
+    if of_two_tokenizers(run.measurements):
+        return "at a boundary of both tokenizers"
+    return "per token"
 
 
 def _plain(category: str) -> str:
@@ -237,6 +267,8 @@ def _signals(run: FoundRun) -> Lines:
         return
     yield judged(run, "early-kl")
     yield judged(run, "concentrated-kl")
+    if of_two_tokenizers(run.measurements):
+        return
     at = {"view": FRESH, "checkpoint": BASE}
     for curve in (SURVIVORS, MASS):
         length = _first(run, "cumulative_kl_position", condition=curve, **at)

@@ -107,7 +107,11 @@ class Study(StudyRollouts):
     def _score(
         self, label: str, policy: Policy, rollouts: pa.Table, views: tuple[str, ...]
     ) -> None:
-        readable = self._readable(label, rollouts)
+        read_as = label if FRESH in views else f"{label} on base rollouts"
+        readable = self._readable(read_as, rollouts)
+        if self.aligner is not None and FRESH in views:
+            temperature = self.options.score_temperature
+            self.material.other_law[label] = aligned_rollouts.other_law(rollouts, temperature)
         problems = self._problems(rollouts)
         name = self._stage(label, views)
         folder = self._scored(name, policy, readable, self.options.view_rollouts)
@@ -226,8 +230,6 @@ class Study(StudyRollouts):
             rollouts, self.setup.prompts[TEACHER], self.aligner, self.setup.answer_rule
         )
         self.material.notes += [f"{label}: {note}" for note in found.notes]
-        temperature = self.options.score_temperature
-        self.material.other_law[label] = aligned_rollouts.other_law(rollouts, temperature)
         if not found.rollouts:
             raise UserError(
                 f"{label}: no rollout is left that both tokenizers can read ({found.notes[0]})"

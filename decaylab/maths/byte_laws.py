@@ -57,25 +57,27 @@ class ByteEvents:
 
 
 def written_by_both(student: ByteEvents, teacher: ByteEvents) -> Tensor:
-    """The events that both can write, [258].
+    """The events of text and its end that both can write, [258].
 
-    A byte that no token of the teacher begins with makes the reverse KL infinite, however rarely
-    the student writes it. Events taken together can only lower a KL.
+    Where the teacher can never write an event, the reverse KL is infinite, however rarely the
+    student writes it. Tokens without text, such as control tokens, are none of them: one of the
+    student is none of the teacher.
     """
     both = [ours > 0 and theirs > 0 for ours, theirs in zip(student.counts, teacher.counts)]
+    both[OTHER] = False
     return torch.tensor(both)
 
 
-def together(logprobs: Tensor, kept: Tensor) -> Tensor:
-    """The law with all events that are not kept taken together as `OTHER`, [boundaries, 258].
+def among(logprobs: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+    """The law given that one of the kept events comes next, [boundaries, 258], and the probability
+    of all others before that, [boundaries].
 
     kept: [258].
     """
-    others = ~kept
-    others[OTHER] = True
-    merged = logprobs.masked_fill(others, -torch.inf)
-    merged[:, OTHER] = logprobs[:, others].logsumexp(-1)
-    return merged
+    inside = logprobs.masked_fill(~kept, -torch.inf)
+    mass = inside.logsumexp(-1)
+    removed = (-torch.expm1(mass)).clamp(min=0.0) + 0.0  # not -0
+    return inside - mass[:, None], removed
 
 
 class TokensByBytes:

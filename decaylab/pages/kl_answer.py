@@ -12,8 +12,20 @@ from decaylab.pages.asked import Asked, by_student, rows_by_student, untrained
 from decaylab.printing import rounded
 from decaylab.runs.found_runs import FoundRun
 from decaylab.runs.measurements import Measurement
-from decaylab.runs.vocabulary import ALL, BASE, FRESH, MASS, SURVIVORS, kl_named, winsorised
+from decaylab.runs.vocabulary import (
+    ALL,
+    BASE,
+    FRESH,
+    MASS,
+    SURVIVORS,
+    of_two_tokenizers,
+    winsorised,
+)
 
+OF_BYTES = (
+    "With two tokenizers only the next byte is compared, at boundaries of both: where its KL lies "
+    "is not where the KL of the tokens lies. The log-ratios of whole responses stand beside it."
+)
 NATS = Style(" nats", 3)
 
 
@@ -22,8 +34,10 @@ def kl(asked: Asked) -> list[str]:
     signals, _ = most_problems(asked.runs, "signals")
     where = _gathered(signals) if signals else ""
     rows = (signals or asked.run).measurements
+    if of_two_tokenizers(rows):
+        return [OF_BYTES]
     answer = [*([where] if where else _highest(asked.run)), _reached(asked)]
-    return [kl_named(sentence, rows) for sentence in answer]
+    return answer
 
 
 def _gathered(signals: FoundRun) -> str:

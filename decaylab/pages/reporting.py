@@ -27,6 +27,7 @@ from decaylab.pages.sections import Sections
 from decaylab.paper.paper_items import FIGURES, VIEWED
 from decaylab.runs import found_runs
 from decaylab.runs.found_runs import FoundRun
+from decaylab.runs.vocabulary import NEXT_BYTE, of_two_tokenizers
 from decaylab.tokens import viewed
 
 DECAY = "prefix-decay"
@@ -66,7 +67,7 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
         needs = questions.DECAY.needs
         unanswered.insert(0, report.Missing(questions.DECAY.heading, needs))
     others = list(sections.others())
-    return report.render(
+    page = report.render(
         report.ReportContent(
             title="Teacher decay",
             student=runs[0].pair.student,
@@ -91,6 +92,12 @@ def report_page(paths: Sequence[str | Path], *, published: bool = False) -> str:
             runs=[_run(run) for run in runs],
         )
     ).lstrip()
+    if not any(of_two_tokenizers(run.measurements) for run in runs):
+        return page
+    # Every part of the page is of one pair.
+    for name in ("Reverse KL", "reverse KL"):
+        page = page.replace(name, NEXT_BYTE[name])
+    return page
 
 
 def _short(finding: Finding) -> Finding:

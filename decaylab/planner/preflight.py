@@ -100,7 +100,10 @@ def _vocabularies(setup: Setup[Options]) -> Check:
         return Check("vocabularies", "warning", finding)
     index = agreement.conflicting[0]
     first, second = (_tokens(policy, [index]) for policy in _roles(setup).values())
-    finding = f"different (id {index} is {first} and {second}): prefixes are passed as text"
+    finding = (
+        f"different (id {index} is {first} and {second}): each policy reads the text in its own "
+        "tokens"
+    )
     return Check("vocabularies", "warning", finding)
 
 

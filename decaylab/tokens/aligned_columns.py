@@ -14,6 +14,7 @@ from decaylab.tokens.token_table import COLUMN_TYPES, SPAN_COLUMNS, WHOLE
 
 COUNTS = ("token_rank", "student_top1_rank", "top16_overlap")
 TOPS = ("student_top", "teacher_top")
+OTHER_MASSES = ("student_other_mass", "teacher_other_mass")
 Floats = NDArray[np.float32]
 
 
@@ -36,7 +37,7 @@ def columns_of(
         probabilities = np.full(everywhere.shape, np.nan, dtype=np.float32)
         probabilities[places] = np.exp(at_boundaries[f"{top}_logprobs"])
         tops[policy] = everywhere, probabilities
-    for name in COLUMN_TYPES:
+    for name in (*COLUMN_TYPES, *OTHER_MASSES):
         if name in at_boundaries:
             columns[name] = _spread(at_boundaries[name], places, time, whole=name in COUNTS)
     columns["student_logprob"] = own[0]["logprob"]

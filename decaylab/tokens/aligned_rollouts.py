@@ -128,6 +128,8 @@ def other_law(rollouts: pa.Table, score_temperature: float) -> str:
     That is the whole distribution at the scoring temperature.
     """
     drawn = rollouts.select(["temperature", "top_p", "top_k"]).to_pandas().drop_duplicates()
+    if drawn["temperature"].isna().any():
+        return "the rollouts are of a file that does not say how they were drawn"
     same = np.isclose(drawn["temperature"].astype(float), score_temperature)
     whole = drawn["top_p"].isin([1.0]) & drawn["top_k"].isin([0])
     if bool((same & whole).all()):

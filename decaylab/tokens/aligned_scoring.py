@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decaylab.maths.byte_laws import together, written_by_both
+from decaylab.maths.byte_laws import among, written_by_both
 from decaylab.maths.bytes_so_far import BytesSoFar
 from decaylab.maths.divergences import divergences, entropy
 from decaylab.policies.alignment import Aligner, Alignment
@@ -151,8 +151,8 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
         self, laws: Sequence[BytesSoFar], sides: Sequence[dict[str, Floats]]
     ) -> dict[str, Tensor]:
         """Divergences of the next byte at boundaries of both, given the bytes so far."""
-        student, teacher = (
-            together(law.logprobs(torch.from_numpy(own["logprob"])), self.written_by_both)
+        (student, ours), (teacher, theirs) = (
+            among(law.logprobs(torch.from_numpy(own["logprob"])), self.written_by_both)
             for law, own in zip(laws, sides, strict=True)
         )
         found = divergences(student, teacher)
@@ -160,6 +160,8 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
             "reverse_kl": found.reverse_kl,
             "forward_kl": found.forward_kl,
             "js": found.js,
+            "student_other_mass": ours,
+            "teacher_other_mass": theirs,
         }
 
     def _ranks(

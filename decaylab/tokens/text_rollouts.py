@@ -98,6 +98,11 @@ class TextReader:
         if text.prompt is None:
             read, response = self._whole(text, response)
         elif isinstance(text.prompt, tuple):
+            if self.aligner is not None and not text.teacher_prompt and not self._reads_student:
+                raise UserError(
+                    f"{text.place}: with two tokenizers the teacher needs its own prompt ids "
+                    "(teacher_prompt_ids), or teacher_prompt='student' to read the student's text"
+                )
             theirs = text.teacher_prompt or self._for_teacher(text.prompt)
             read = {"student": text.prompt, "teacher": theirs}
         else:
@@ -107,6 +112,11 @@ class TextReader:
             return self._aligned(text.place, read, response, self.aligner)
         self._check(text.place, read, response)
         return Rollout(text.place, read["student"], read["teacher"], response)
+
+    @property
+    def _reads_student(self) -> bool:
+        """Whether the teacher is to read the student's prompt."""
+        return self.options.teacher_prompt == "student" or self.student.template is None
 
     def _for_teacher(self, prompt: Ids) -> Ids:
         """The student's prompt in the teacher's ids."""
@@ -122,8 +132,8 @@ class TextReader:
         if isinstance(found, AlignedRollout):
             return found
         raise UserError(
-            f"{place}: cannot be scored with two tokenizers: some {found}; change the text, or use "
-            "a teacher with the student's tokenizer"
+            f"{place}: cannot be scored with two tokenizers: it is one of those that {found}; "
+            "change the text, or use a teacher with the student's tokenizer"
         )
 
     def _response(self, text: GivenText) -> Ids:

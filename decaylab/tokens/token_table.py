@@ -48,6 +48,8 @@ SCHEMA = pa.schema({"rollout_id": WORDS, "position": WHOLE, **COLUMN_TYPES})
 SPAN_COLUMNS: dict[str, pa.DataType] = {
     "at_shared_boundary": pa.bool_(),  # both tokenizations have cut before this token
     "as_own_tokenizer": pa.bool_(),  # the response is what the student's tokenizer writes
+    "student_other_mass": REAL,  # on control tokens and bytes that only one can write next
+    "teacher_other_mass": REAL,
     "span_log_ratio": REAL,  # log s - log t of the closed span that begins here, nats; else NaN
     "student_span_entropy": REAL,  # summed over the span's tokens, nats; else NaN
     "teacher_span_entropy": REAL,

@@ -5,10 +5,10 @@
     log_ratio            the same sum over the closed spans of all rollouts that could be aligned,
                          cut-off ones too, for each of the student's tokens in them
 
-Sampled at temperature 1 without top-p and top-k, the first is unbiased for the KL of the student's
-law over its tokens from the teacher's law of its own tokenization of the same text, among responses
-that finish and can be aligned. It is a sum over responses of any length, and which rollouts finish
-changes with training: read it beside their number.
+Sampled at temperature 1 without top-p and top-k, and if every rollout finishes and can be aligned,
+the first is unbiased for the KL of the student's law over its tokens from the teacher's law of its
+own tokenization of the same text. Otherwise it is of a selection, which changes with training: read
+it beside the number of finished rollouts.
 """
 
 from __future__ import annotations

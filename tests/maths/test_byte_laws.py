@@ -15,8 +15,8 @@ from decaylab.maths.byte_laws import (
     STOP,
     ByteEvents,
     TokensByBytes,
+    among,
     span_sums,
-    together,
     without_stop,
     written_by_both,
 )
@@ -82,13 +82,26 @@ def test_a_byte_that_only_the_student_writes_makes_the_reverse_kl_infinite(never
     assert float(forward_kl(student, teacher)) == pytest.approx(math.log(2))
 
 
-def test_events_that_one_of_two_cannot_write_are_put_with_the_others() -> None:
+def test_only_text_and_ends_that_both_can_write_are_compared() -> None:
     student = ByteEvents(torch.tensor([97, 98, OTHER, END]))
     kept = written_by_both(student, ByteEvents(torch.tensor([97, 99, OTHER, END])))
-    assert kept.nonzero()[:, 0].tolist() == [97, END, OTHER]
-    law = together(student.logprobs(torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()), kept).exp()
-    for code, mass in ((97, 0.4), (98, 0.0), (OTHER, 0.5), (END, 0.1)):
-        assert float(law[0, code]) == pytest.approx(mass)
+    assert kept.nonzero()[:, 0].tolist() == [97, END]
+    law, removed = among(student.logprobs(torch.tensor([[0.4, 0.3, 0.1, 0.2]]).log()), kept)
+    for code, mass in ((97, 2 / 3), (98, 0.0), (OTHER, 0.0), (END, 1 / 3)):
+        assert float(law[0, code].exp()) == pytest.approx(mass)
+    assert float(removed) == pytest.approx(0.4)
+
+
+def test_a_teacher_without_control_tokens_has_a_finite_kl() -> None:
+    student, teacher = (
+        ByteEvents(torch.tensor([97, OTHER, END])),
+        ByteEvents(torch.tensor([97, END])),
+    )
+    kept = written_by_both(student, teacher)
+    first, _ = among(student.logprobs(torch.tensor([[0.5, 0.25, 0.25]]).log()), kept)
+    second, _ = among(teacher.logprobs(torch.tensor([[0.5, 0.5]]).log()), kept)
+    expected = 2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(2 / 3)
+    assert float(reverse_kl(first, second)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("code", [-1, EVENTS])

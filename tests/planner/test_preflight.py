@@ -136,7 +136,7 @@ def test_one_ordinary_id_with_another_meaning_makes_them_different(tmp_path: Pat
     finding = checks("--student", respelt(tmp_path / "student", swap))["vocabularies"]
     assert finding["verdict"] == "warning"
     assert (
-        "prefixes are passed as text" in finding["finding"]
+        "reads the text in its own tokens" in finding["finding"]
         and "is '4' and '3'" in finding["finding"]
     )
 

@@ -92,14 +92,11 @@ def given_bytes(
 
 
 def kl(first: dict[Any, float], other: dict[Any, float]) -> float:
-    """KL over the events that both can write, the rest as one."""
+    """KL over the text and ends that both can write."""
     both = {event for event in first if event != "other" and other.get(event, 0.0) > 0}
-    pairs = [(first[event], other[event]) for event in both]
-    rest = (
-        sum(chance for event, chance in first.items() if event not in both),
-        sum(chance for event, chance in other.items() if event not in both),
-    )
-    return sum(p * math.log(p / q) for p, q in [*pairs, rest] if p > 0)
+    ours, theirs = sum(first[event] for event in both), sum(other[event] for event in both)
+    pairs = [(first[event] / ours, other[event] / theirs) for event in both]
+    return sum(p * math.log(p / q) for p, q in pairs if p > 0)
 
 
 def chance_of(law: dict[int, float], token: int, policy: Policy) -> float:

@@ -205,13 +205,10 @@ def test_one_byte_a_token_in_another_order_gives_the_divergences_of_one_tokenize
     for prompt, response in TEXTS:
         before, ids = ids_of(prompt, response)
         p, q = (naive(model, before, [*ids, 1]).exp() for model in (STUDENT[0], teacher[0]))
-        p, q = (
-            torch.cat([law[:, [1]], law[:, 5:], law[:, [0, 2, 3, 4]].sum(1, keepdim=True)], dim=1)
-            for law in (p, q)
-        )
+        p, q = (torch.cat([law[:, [1]], law[:, 5:]], dim=1) for law in (p, q))
+        p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)
         rows += (p * (p / q).log()).sum(1).tolist()
     np.testing.assert_allclose(aligned["reverse_kl"], rows, rtol=1e-4, atol=1e-5)
-    assert (aligned["reverse_kl"] <= exact["reverse_kl"] + 1e-6).all()
 
 
 @pytest.mark.parametrize(
@@ -237,7 +234,11 @@ def test_one_byte_a_token_in_another_order_gives_the_divergences_of_one_tokenize
             {"system": "s"},
             "rendered already: leave system",
         ),
-        ([("a", "b<|bos|>c")], {"teacher": OTHER_TOKENS}, "some hold a control token that the"),
+        (
+            [("a", "b<|bos|>c")],
+            {"teacher": OTHER_TOKENS},
+            "those that hold a control token that the",
+        ),
         (["a text"], {"teacher": OTHER_TOKENS}, "needs a beginning-of-sequence token in both"),
         (TEXTS, {"teacher": held(1, template=None)}, "has no chat template"),
     ],
