@@ -55,8 +55,9 @@ def fragment(
     """
     payload = pack(rollouts, tokens, continuations)
     template = environment().get_template("view.html.jinja")
-    # With one tokenizer every token that was scored has a KL.
-    two_tokenizers = bool((tokens["reverse_kl"].isna() & tokens["student_entropy"].notna()).any())
+    # With one tokenizer every token that was scored has top tokens.
+    scored = tokens["student_entropy"].notna() & tokens["reverse_kl"].isna()
+    two_tokenizers = bool((scored & tokens["student_top"].map(len).eq(0)).any())
     html = template.render(
         payload=payload, pair=pair, level=heading_level, two_tokenizers=two_tokenizers
     )
