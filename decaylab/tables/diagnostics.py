@@ -78,6 +78,7 @@ QUANTITIES = {
     "teacher_entropy": "teacher entropy",
 }
 OF_RESPONSES = {
+    "log-ratio, up to the budget": (RESPONSE_LOG_RATIO, ALL),
     "log-ratio, finished": (RESPONSE_LOG_RATIO, FINISHED),
     "log-ratio, cut off, up to the last span": (RESPONSE_LOG_RATIO, CUT_OFF),
     "k3, finished": (RESPONSE_K3, FINISHED),

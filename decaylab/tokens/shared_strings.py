@@ -28,9 +28,10 @@ class SharedStrings:
         ours, theirs = _strings(student, begins), _strings(teacher, begins)
         common = sorted(ours.keys() & theirs.keys())
         self.ids = (
-            torch.tensor([ours[string] for string in common], dtype=torch.int64),
-            torch.tensor([theirs[string] for string in common], dtype=torch.int64),
+            torch.tensor([*(ours[string] for string in common), student.policy.end_id]),
+            torch.tensor([*(theirs[string] for string in common), teacher.policy.end_id]),
         )
+        """Ids of the strings on both sides, and of the end of the turn behind them."""
         self.end = len(common)
         """The place of the end of the turn, behind the strings."""
         known = {ours[string]: place for place, string in enumerate(common)}
@@ -49,11 +50,11 @@ class SharedStrings:
             logprobs: of one policy over its own ids, [positions, width].
             side: 0 for the student, 1 for the teacher.
         """
-        ids = self.ids[side].to(logprobs.device)
-        kept = torch.cat([logprobs.index_select(1, ids), own.ending(logprobs)[:, None]], dim=1)
+        kept = logprobs.index_select(1, self.ids[side].to(logprobs.device))
+        kept[:, self.end] = own.ending(logprobs)
         mass = kept.logsumexp(1)
         removed = (-torch.expm1(mass)).clamp(min=0.0) + 0.0  # not -0
-        return kept - mass[:, None], removed
+        return kept.sub_(mass[:, None]), removed
 
     def place(self, tokens: Tensor, own: OwnVocabulary) -> Tensor:
         """Place of each token of the student among the strings; `NONE` where it is not shared."""
@@ -64,8 +65,7 @@ class SharedStrings:
 
     def student_ids(self, places: Tensor) -> Tensor:
         """The student's ids of strings, by their places."""
-        ids = torch.cat([self.ids[0], torch.tensor([self.student.policy.end_id])])
-        return ids.to(places.device)[places]
+        return self.ids[0].to(places.device)[places]
 
 
 def _strings(reader: TokenBytes, begins: bool) -> dict[bytes, int]:

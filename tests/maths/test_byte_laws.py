@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from decaylab.maths import byte_laws
 from decaylab.maths.byte_laws import (
     END,
     EVENTS,
@@ -197,3 +198,19 @@ def test_sums_over_spans_tile_the_response() -> None:
 
 
 # Given the bytes so far
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_and_many_ids_are_grouped_alike(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randint(0, EVENTS, (1500,), generator=generator)
+    laws = (20 * torch.randn(7, 1500, generator=generator, dtype=torch.float64)).log_softmax(1)
+    laws[:, ::5], laws[2, codes == 97] = -1e30, -torch.inf
+    at_once = ByteEvents(codes).logprobs(laws.to(dtype))
+    monkeypatch.setattr(byte_laws, "FEW", 0)
+    one_by_one = ByteEvents(codes).logprobs(laws.to(dtype))
+    assert at_once.dtype == dtype and not at_once.isnan().any()
+    assert torch.equal(at_once == -torch.inf, one_by_one == -torch.inf)
+    assert torch.allclose(at_once, one_by_one, rtol=1e-6, atol=1e-6)
