@@ -77,7 +77,7 @@ def sheet(metrics: pd.DataFrame, validation: pd.DataFrame, *, full: bool = False
         ("Held-out reverse KL", "nats per token"): [
             Curve("held-out.reverse_kl", validation, "reverse_kl", look)
         ],
-        ("Held-out log-ratio, finished responses", "nats per response"): [
+        ("Held-out log-ratio up to the budget", "nats per response"): [
             Curve("held-out.response_log_ratio", validation, RESPONSE_LOG_RATIO, look)
         ],
         ("Held-out accuracy", "accuracy (%)"): [
@@ -105,7 +105,7 @@ def caption(metrics: pd.DataFrame, validation: pd.DataFrame) -> str:
     problems = int(validation.problems.max()) if len(validation) else 0
     distance = "reverse KL"
     if RESPONSE_LOG_RATIO in validation:
-        distance = "log-ratio of finished responses"
+        distance = "log-ratio of responses up to the budget"
     steps = f"{len(metrics):,}"
     return words.filled(CAPTION, steps=steps, problems=f"{problems:,}", distance=distance)
 

@@ -29,8 +29,6 @@ RETAINED, HALF_DECAY = "retained_advantage", "half_decay_length"
 CORRECTIVE_GAIN, USABLE_SHARE = "corrective_gain", "usable_share"
 CONTINUATION_GAIN, TEACHER_FINISHED = "continuation_gain", "teacher_finished_share"
 CONTINUATION_TOKENS, MEAN_KL = "continuation_tokens", "mean_reverse_kl"
-# Log s - log t summed over a finished response, where student and teacher have two tokenizers
-RESPONSE_LOG_RATIO = "response_log_ratio"
 SECONDS_A_ROLLOUT = "seconds_per_rollout"
 # Of the tokens at which a step is decided: `decaylab.analyses.token_truth`
 TRUTH, CONSISTENCY, REPAIR = "truth", "consistency", "repair"

@@ -52,7 +52,7 @@ PROBLEMS = Column("problems", "problems", "whole")
 HELD_OUT = {
     ACCURACY: "held-out accuracy",
     MEAN_KL: "held-out mean reverse KL",
-    RESPONSE_LOG_RATIO: "held-out log-ratio of a finished response",
+    RESPONSE_LOG_RATIO: "held-out log-ratio of a response up to the budget",
 }
 UNITS = {FRACTION: "%", NATS: "nats per token", TOKENS: "tokens"}
 

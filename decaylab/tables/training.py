@@ -98,10 +98,10 @@ def _distance(before: Mapping[str, float], after: Mapping[str, float]) -> str:
         values = [rounded(row["reverse_kl"], 3) for row in (before, after)]
         return f"the reverse KL from {values[0]} to {values[1]} nats per token"
     values = [
-        f"{rounded(row[RESPONSE_LOG_RATIO], 2)} nats ({row['finished']:g} of them)"
+        f"{rounded(row[RESPONSE_LOG_RATIO], 2)} nats ({row['finished']:g} finished)"
         for row in (before, after)
     ]
-    return f"the log-ratio of a finished response from {values[0]} to {values[1]}"
+    return f"the log-ratio of a response up to the budget from {values[0]} to {values[1]}"
 
 
 def _tables(metrics: pd.DataFrame, validation: pd.DataFrame) -> Iterator[Table]:

@@ -1,14 +1,14 @@
 """Held-out log-ratios of whole responses, where student and teacher have two tokenizers.
 
-    response_log_ratio   sum of log s - log t over a finished response, its end included, in nats;
-                         the mean over finished rollouts that could be aligned
-    log_ratio            the same sum over the closed spans of all rollouts that could be aligned,
-                         cut-off ones too, for each of the student's tokens in them
+    response_log_ratio   sum of log s - log t over a response, in nats: its end included if it is
+                         finished, up to its last closed span if the budget cuts it off; the mean
+                         over the rollouts that could be aligned
+    log_ratio            the same sums for each of the student's tokens in them
 
-Sampled at temperature 1 without top-p and top-k, and if every rollout finishes and can be aligned,
-the first is unbiased for the KL of the student's law over its tokens from the teacher's law of its
-own tokenization of the same text. Otherwise it is of a selection, which changes with training: read
-it beside the number of finished rollouts.
+Sampled at temperature 1 without top-p and top-k, and if every rollout can be aligned, the first is
+unbiased for a KL up to the budget, less what the open spans at the cut carry: of the student's law
+over its tokens from the teacher's law of its own tokenization of the same text. It is the estimand
+of `position-kl` (`response_log_ratio`, condition "all").
 """
 
 from __future__ import annotations
@@ -86,13 +86,12 @@ def columns(held_out: Sequence[HeldOut]) -> dict[str, Any]:
     """The columns of validation.csv that only such a pair has; intervals over problems."""
     rollouts = sorted(held_out, key=lambda one: one.problem_id)
     known = [one for one in rollouts if not math.isnan(one.log_ratio)]
-    finished = [one for one in known if one.ended]
     sums = [one.log_ratio for one in known]
     by_token = mean_of(sums, [one.tokens for one in known], signed=True)
-    whole = mean_of([one.log_ratio for one in finished], [1] * len(finished), signed=True)
+    whole = mean_of(sums, [1] * len(known), signed=True)
     return {
         **with_interval(RESPONSE_LOG_RATIO, whole),
-        "finished": len(finished),
+        "finished": sum(one.ended for one in known),
         **with_interval("log_ratio", by_token),
         "aligned": len(known),
     }

@@ -187,8 +187,8 @@ def words(row: dict[str, Any]) -> str:
     distance = f"reverse KL {rounded(row['reverse_kl'], 4)} nats, "
     if RESPONSE_LOG_RATIO in row:
         distance = (
-            f"log-ratio {rounded(row[RESPONSE_LOG_RATIO], 2)} nats a finished response "
-            f"({row['finished']} of them), {rounded(row['log_ratio'], 4)} a token, "
+            f"log-ratio {rounded(row[RESPONSE_LOG_RATIO], 2)} nats a response "
+            f"({row['finished']} finished), {rounded(row['log_ratio'], 4)} a token, "
         )
     return (
         f"held-out accuracy {rounded(percent(row['accuracy']), 1)} %, {distance}"

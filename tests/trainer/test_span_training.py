@@ -183,20 +183,19 @@ def held(name: str, tokens: int, ratio: float, ended: bool = True) -> HeldOut:
     return HeldOut(name, True, tokens, math.nan, tokens, ended, False, ratio)
 
 
-def test_a_row_has_the_mean_over_finished_aligned_rollouts_and_the_mean_over_tokens() -> None:
+def test_a_row_has_the_mean_over_aligned_rollouts_and_the_mean_over_their_tokens() -> None:
     rollouts = [
         held("a", 10, -1.0),
-        held("b", 20, 5.0),
-        held("c", 30, 8.0, ended=False),
+        held("b", 20, 5.0, ended=False),
         held("d", 0, math.nan),
     ]
     row = validation.row(3, rollouts) | span_validation.columns(rollouts)
-    assert row["response_log_ratio"] == pytest.approx(2.0) and row["finished"] == 2
-    assert row["log_ratio"] == pytest.approx(12 / 60) and row["aligned"] == 3
+    assert row["response_log_ratio"] == pytest.approx(2.0) and row["finished"] == 1
+    assert row["log_ratio"] == pytest.approx(4 / 30) and row["aligned"] == 2
     # Two problems: the mean, and 12.706 standard errors of it to each side.
     assert row["response_log_ratio_low"] == pytest.approx(2 - 12.7062 * 3, rel=1e-4)
-    assert row["log_ratio_low"] < 0.2 < row["log_ratio_high"]
-    assert math.isnan(row["reverse_kl"]) and row["tokens"] == 60
+    assert row["log_ratio_low"] < 4 / 30 < row["log_ratio_high"]
+    assert math.isnan(row["reverse_kl"]) and row["tokens"] == 30
     nothing = span_validation.columns([held("d", 0, math.nan)])
     assert math.isnan(nothing["response_log_ratio"]) and math.isnan(nothing["log_ratio"])
     assert nothing["finished"] == nothing["aligned"] == 0
@@ -206,9 +205,10 @@ def test_a_row_has_the_mean_over_finished_aligned_rollouts_and_the_mean_over_tok
 # ---------------------------------------------------------------------------
 
 
-def test_a_run_lowers_the_held_out_log_ratio_of_a_token(run: Path) -> None:
+def test_a_run_lowers_the_held_out_log_ratio(run: Path) -> None:
     rows = pd.read_csv(run / "validation.csv")
-    assert rows.log_ratio.iloc[-1] < 0.95 * rows.log_ratio.iloc[0]
+    for column in ("log_ratio", "response_log_ratio"):
+        assert rows[column].iloc[-1] < 0.95 * rows[column].iloc[0]
     assert rows.reverse_kl.isna().all() and (rows.aligned == 6).all()
     assert (rows.finished == rows.natural_stop_share * 6).all()
 
@@ -227,17 +227,19 @@ def test_its_records_hold_log_ratios_and_no_kl(run: Path) -> None:
 def test_its_page_card_and_curves_speak_of_log_ratios(run: Path) -> None:
     result = train_results.read(run, True)
     sentence = next(iter(training.page(result).verdict))
-    assert "log-ratio of a finished response from" in sentence and "KL" not in sentence
+    assert "log-ratio of a response up to the budget from" in sentence and "KL" not in sentence
     held_out, steps = list(training.page(result).parts)
     assert "log-ratio, a token" in str(held_out) and "reverse KL" not in str(held_out)
     assert "log-ratio, nats per student token" in str(steps) and "KL" not in str(steps)
     about = (run / "step-000006" / "README.md").read_text()
-    assert "log-ratio of a finished response (nats)" in about and "reverse KL (" not in about
+    assert "log-ratio of a response up to the budget (nats)" in about
+    assert "reverse KL (" not in about
     assert set(card.held_out(result.validation)["what"]) == {"accuracy", "response_log_ratio"}
-    assert "log-ratio of finished responses" in curves.caption(result.metrics, result.validation)
-    known = result.validation.assign(response_log_ratio=[5.0, 4.0])
-    titles = [part.title for part in curves.sheet(result.metrics, known).parts.values()]
-    assert "Held-out log-ratio, finished responses" in titles
+    shown = curves.caption(result.metrics, result.validation)
+    assert "log-ratio of responses up to the budget" in shown
+    panels = curves.sheet(result.metrics, result.validation).parts.values()
+    titles = [part.title for part in panels]
+    assert "Held-out log-ratio up to the budget" in titles
     assert "Held-out reverse KL" not in titles
 
 

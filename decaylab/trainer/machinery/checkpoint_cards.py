@@ -34,7 +34,7 @@ HELD_OUT = (
 )
 HELD_OUT_SPANS = (
     HELD_OUT[0],
-    ("log-ratio of a finished response (nats)", RESPONSE_LOG_RATIO, NATS),
+    ("log-ratio of a response up to the budget (nats)", RESPONSE_LOG_RATIO, NATS),
     ("log-ratio (nats per token of the student)", "log_ratio", NATS),
 )
 TITLE = "{student}, distilled on-policy from {teacher}: step {step} of {steps}"
