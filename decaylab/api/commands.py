@@ -61,7 +61,7 @@ def prefix_decay(
     hand_back: Sequence[int] | str | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -133,8 +133,9 @@ def prefix_decay(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -229,7 +230,7 @@ def position_kl(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -309,8 +310,9 @@ def position_kl(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -414,7 +416,7 @@ def category_kl(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -490,8 +492,9 @@ def category_kl(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -593,7 +596,7 @@ def submode(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -667,8 +670,9 @@ def submode(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -767,7 +771,7 @@ def signals(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -848,8 +852,9 @@ def signals(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -960,7 +965,7 @@ def served_kl(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     tensor_parallel: int = 1,
     top_ids: int = 64,
     out: str | Path | None = None,
@@ -1028,8 +1033,9 @@ def served_kl(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         tensor_parallel: vllm: GPUs per model.
         top_ids: Teacher log-probabilities requested per position.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -1121,7 +1127,7 @@ def token_truth(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -1192,8 +1198,9 @@ def token_truth(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -1288,7 +1295,7 @@ def interventions(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -1359,8 +1366,9 @@ def interventions(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -1451,7 +1459,7 @@ def arm_gains(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -1520,8 +1528,9 @@ def arm_gains(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -1614,7 +1623,7 @@ def values(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -1686,8 +1695,9 @@ def values(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -1781,7 +1791,7 @@ def behaviour(
     max_tokens: int | None = None,
     rollouts: str | Path | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -1850,8 +1860,9 @@ def behaviour(
             ``decaylab rollouts FILE`` shows how they are read.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -1948,7 +1959,7 @@ def evaluate(
     max_tokens: int | None = None,
     answer_rule: AnswerRule | None = None,
     temperature: float | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -2013,8 +2024,9 @@ def evaluate(
             Default: the first of the task, and completion of code with prompt_format plain.
         temperature: Sampling temperature. 0 is greedy. Default: 0.7; 0 of code and function calls,
             but 0.7 in training and values.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -2101,7 +2113,7 @@ def train(
     full_finetune: bool = False,
     learning_rate: float | None = None,
     seed: int = 0,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
     teacher_revision: str | None = None,
@@ -2185,8 +2197,9 @@ def train(
         learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
         seed: Seed for the order of problems, sampling, and the adapters' initial weights.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
         overwrite: Discard the existing run in the output folder.
         quiet: Show no progress and no notes.
@@ -2299,7 +2312,7 @@ def sweep(
     steps: int | None = None,
     learning_rate: float | None = None,
     samples: int = 1,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     workers: int = 1,
     runs: str | Path | None = None,
     out: str | Path | None = None,
@@ -2385,8 +2398,9 @@ def sweep(
         learning_rate: Learning rate of AdamW. Default: 1e-3 with the embedded pair, 5e-5 with any
             other; a fifth of that with full_finetune.
         samples: Rollouts per test problem.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         workers: Training runs in parallel, each with its share of the cores.
         runs: Folder of the training runs; several sweeps may share it. Default: in runs/.
         out: Output folder. Default: a folder in runs/ named after the pair, or the given run's own.
@@ -2555,7 +2569,7 @@ def plan(
     limit: int | None = None,
     samples: int | None = None,
     max_tokens: int | None = None,
-    engine: Literal["transformers", "vllm"] = "transformers",
+    engine: Literal["auto", "transformers", "vllm"] = "auto",
     only: Sequence[str] | str = ("prefix-decay", "diagnostics", "train"),
     gpus: str | None = None,
     memory: str | None = None,
@@ -2632,8 +2646,9 @@ def plan(
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
             abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
-        engine: What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions
-            of parameters.
+        engine: What samples rollouts. auto is vllm where it is installed (pip install
+            'decaylab[vllm]') and a GPU is there, else transformers. A run may resume with another
+            engine.
         only: Commands to plan, comma-separated: prefix-decay,diagnostics,train.
         gpus: Number of GPUs and memory of each: 1x48GB, 8x80GB. Default: those of this machine.
         memory: Plan for a CPU with this much memory: 24GB.

@@ -30,6 +30,7 @@ from decaylab.policies.identity import versions
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
+from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.runs import measurements, records, sources, store, students
 from decaylab.tokens import task_categories, viewed
@@ -216,6 +217,7 @@ def run_record(
         identity,
         notes=setup.notes,
         prompt_notes=setup.prompt_notes,
+        engine=engine_record(setup.options),
         rollouts=summary.record(setup.external) if setup.external else None,
     )
 

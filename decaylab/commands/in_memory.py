@@ -45,9 +45,10 @@ def named(command: str, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     pair = {role: loaded_models.as_loaded(given.get(role)) for role in ROLES}
     checkpoints = tuple(given.get("checkpoints", ()))
     trained = [loaded_models.as_loaded(checkpoint) for checkpoint in checkpoints]
+    texts = dict(given)
     if any((*pair.values(), *trained)):
         _check(command, pair, trained, given)
-    texts = dict(given)
+        texts["engine"] = "transformers"  # the only one that can run a loaded model
     with ExitStack() as stack:
         for name in PROBLEMS:
             rows = None if texts.get(name) is None else given_rows.as_rows(texts[name], name)
@@ -86,8 +87,8 @@ def _check(
     if command not in (*MEASURING, "train"):
         raise UserError(f"{command} takes no loaded model: save it and give its folder")
     loaded_checks.refuse_shared([one.model for one in (*pair.values(), *trained) if one])
-    engine = options.get("engine", "transformers")
-    if engine != "transformers":
+    engine = options.get("engine", "auto")
+    if engine not in ("auto", "transformers"):
         raise UserError(
             f"engine {engine!r} cannot run a loaded model: use engine='transformers', or save the "
             "model and give its folder"

@@ -7,7 +7,6 @@ from typing import Any
 from decaylab.pair import kept_prompts
 from decaylab.pair.prepare import Setup
 from decaylab.policies.policy import Policy
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import records
 from decaylab.runs.vocabulary import STUDENT, TEACHER
 
@@ -18,12 +17,11 @@ def policies(setup: Setup[Any]) -> dict[str, Policy]:
 
 
 def identity(setup: Setup[Any]) -> dict[str, Any]:
-    """Policies, problems, prompts and engine. A command adds its options, and whatever else its
+    """Policies, problems and prompts. A command adds its options, and whatever else its
     results depend on."""
     return records.identity_of_pair(
         policies(setup),
         setup.problem_set,
         kept_prompts.digest(setup.prompts),
-        engine_record(setup.options),
         asked=len(setup.problems),
     )

@@ -27,6 +27,7 @@ from decaylab.progress import Reporter
 from decaylab.rollout_files import summary
 from decaylab.rollout_files.table import to_table
 from decaylab.rollouts.collect import Collector, DecayPlan
+from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import settings_of
 from decaylab.runs import graded, measurements, records, store
@@ -127,6 +128,7 @@ def _record(setup: Setup[Options], command: str) -> dict[str, Any]:
         identity,
         notes=setup.notes,
         prompt_notes=setup.prompt_notes,
+        engine=engine_record(setup.options),
         example_prompt=records.example_prompt(pair_identity.policies(setup), setup.prompts),
         rollouts=summary.record(external) if external else None,
         **_reported(setup),

@@ -26,7 +26,6 @@ from decaylab.policies.policy import Policy, load_settings
 from decaylab.problems.grading import Grader
 from decaylab.progress import Reporter
 from decaylab.rollout_files.table import to_table
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.engines import Engines
 from decaylab.rollouts.sampling import settings_of
 from decaylab.rollouts.stages import Stages, StageSettings, absent_note
@@ -178,7 +177,6 @@ class StudyRollouts:
             "samples": options.samples,
             "max_tokens": options.max_tokens,
             "end_ids": sorted(policy.end_ids),
-            "engine": engine_record(options),
         }
         folder = store.RunFolder(self.cache / f"rollouts-{_digest(identity)[:16]}")
         self.material.rollout_folders[label] = folder.path

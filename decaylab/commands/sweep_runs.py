@@ -27,7 +27,6 @@ from decaylab.options.training import TrainOptions
 from decaylab.pair import checkpoint_rules
 from decaylab.plugins import origins
 from decaylab.progress import Reporter, StageProgress
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import differences, outcomes, store
 from decaylab.runs.vocabulary import BEST, LAST
 
@@ -125,11 +124,9 @@ def _of_test(words: str) -> str:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a run's record holds: options, the engine where it says which, and functions of the
-    user's own."""
+    """What a run's record holds: options, and functions of the user's own."""
 
     options: Mapping[str, Any]
-    engine: Mapping[str, Any] | None
     plugins: Mapping[str, Any]
 
 
@@ -138,7 +135,7 @@ def _held(folder: Path, key: str) -> _Held | None:
     identity = (store.RunFolder(folder).record or {}).get("identity", {})
     if key not in identity:
         return None
-    return _Held(identity[key], identity.get("engine"), identity.get(origins.PLUGINS, {}))
+    return _Held(identity[key], identity.get(origins.PLUGINS, {}))
 
 
 def _plugins(options: TrainOptions) -> Mapping[str, Any]:
@@ -152,8 +149,6 @@ def _differing(there: _Held, wanted: Mapping[str, Any], options: TrainOptions) -
     names = there.options.keys() & wanted.keys()
     held: dict[str, Any] = {"options": {name: there.options[name] for name in names}}
     here: dict[str, Any] = {"options": {name: wanted[name] for name in names}}
-    if there.engine is not None:
-        held["engine"], here["engine"] = there.engine, engine_record(options)
     return differences.found(held, here)
 
 

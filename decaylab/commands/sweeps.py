@@ -33,7 +33,6 @@ from decaylab.policies.checkpoint_folders import step_of
 from decaylab.policies.identity import versions
 from decaylab.problems import tasks
 from decaylab.progress import Reporter
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, outcomes, records, store
 from decaylab.runs.growing_csv import Table
 from decaylab.runs.trained import TrainedRun
@@ -193,7 +192,6 @@ def _record(options: SweepOptions, jobs: Sequence[Job], command: str) -> dict[st
             job.name: {"selector": job.options.selector, "training": _training(job.options)}
             for job in jobs
         },
-        "engine": engine_record(options),
         **origins.identity(one for job in jobs for one in job.options.own_parts()),
     }
     return records.run_record(command, identity, runs=str(options.folder_of_runs()))

@@ -16,8 +16,8 @@ from typing import Any
 from decaylab.options.declared import RUNS, identity
 
 LONGEST_NAME = 120  # bytes of a folder's name; file systems allow 255
-RECORDED_APART = ("engine", "adapters", "tensor_parallel", "top_ids")
-"""Options that a run's identity has beside its options: the engine, and the bound of served-kl."""
+RECORDED_APART = ("top_ids",)
+"""Options that a run's identity has beside its options: the bound of served-kl."""
 
 
 def joined(parts: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from decaylab.errors import UserError
-from decaylab.options import folder_names, option_values
+from decaylab.options import engine_choice, folder_names, option_values
 from decaylab.options.declared import (
     DIAGNOSTIC,
     MEASURED,
@@ -312,12 +312,12 @@ class PairOptions:
         identity=NEVER,  # the batch size changes only rounding
     )
 
-    # How sampling is run. run.json records it separately: `engine_spec.engine_record`.
-    engine: Literal["transformers", "vllm"] = common(
+    # How sampling is run. run.json has it beside machine and commit: `engine_spec.engine_record`.
+    engine: Literal["auto", "transformers", "vllm"] = common(
         "The engine",
-        "What samples rollouts. vllm (pip install 'decaylab[vllm]') is for models of billions of "
-        "parameters.",
-        "transformers",
+        "What samples rollouts. auto is vllm where it is installed (pip install 'decaylab[vllm]') "
+        "and a GPU is there, else transformers. A run may resume with another engine.",
+        "auto",
         without=NOT_SAMPLING,
         identity=NEVER,
     )
@@ -414,6 +414,11 @@ class PairOptions:
         return self.workers > 1 or self.ray is not None
 
     @property
+    def usual_engine(self) -> engine_choice.Engine:
+        """What ``--engine auto`` is."""
+        return engine_choice.usual(self.device)
+
+    @property
     def needs_vllm(self) -> bool:
         return self.engine == "vllm"
 
@@ -458,6 +463,7 @@ class PairOptions:
             student=self.student or (EMBEDDED_STUDENT if chosen.embedded else HUB_STUDENT),
             problems=chosen.problems,
             max_tokens=budget,
+            engine=self.usual_engine if self.engine == "auto" else self.engine,
             temperature=chosen.usual_temperature if temperature is None else temperature,
             samples=chosen.task.samples if samples is None else samples,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from decaylab.errors import UserError
+from decaylab.options import engine_choice
 from decaylab.options.declared import (
     common,
     option,
@@ -109,6 +110,11 @@ class PlanOptions(TrainFields, ScoredFields, PrefixFields, PairOptions):
     probe: bool = common(
         "Lengths and rates", "Load both models and measure rates with a short probe.", False
     )
+
+    @property
+    def usual_engine(self) -> engine_choice.Engine:
+        only_transformers = self.probe or self.trainers > 1
+        return "transformers" if only_transformers else super().usual_engine
 
     def resolved(self) -> PlanOptions:
         """These options with pair, problems and budget filled in.

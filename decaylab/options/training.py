@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from decaylab.errors import UserError
 from decaylab.maths.selection import SELECTORS
+from decaylab.options import engine_choice
 from decaylab.options.declared import (
     NEVER,
     TRAINED,
@@ -248,6 +250,12 @@ class TrainOptions(TrainFields, PairOptions):
 
     def needs_weights(self, role: str) -> bool:
         return True
+
+    @property
+    def usual_engine(self) -> engine_choice.Engine:
+        # vLLM samples for one process; accelerate says how many it has launched.
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        return "transformers" if several else super().usual_engine
 
     @property
     def preset(self) -> str:

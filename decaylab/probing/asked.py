@@ -26,7 +26,6 @@ from decaylab.problems import given_rows
 from decaylab.problems.given_rows import ProblemsLike as ProblemsLike
 from decaylab.problems.problem import ProblemSet
 from decaylab.problems.sets import instruction_of, load_problems
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.rollouts.sampling import Request
 from decaylab.runs import records
 from decaylab.runs.vocabulary import STUDENT, TEACHER
@@ -70,7 +69,6 @@ class Asked:
             self.policies,
             self.problem_set,
             kept_prompts.digest(self.prompts),
-            engine_record(self.options),
             asked=len(self.codes),
         )
 

@@ -26,8 +26,11 @@ CONTENTS = {
     "kl": "other runs of the KL",
 }
 """Parts of an identity that no option states, as a message calls them."""
-IMPLIED = ("problems", "prompts", "end_ids", "engine", "precision")
+IMPLIED = ("problems", "prompts", "end_ids", "precision")
 """Parts that follow from the options: not worth a word where an option differs."""
+
+NOT_COMPARED = ("options", "training", origins.PLUGINS, "engine")
+"""Parts that are compared one by one, and the engine that runs of the first edition have there."""
 
 
 def kind(identity: Identity) -> str:
@@ -50,7 +53,7 @@ def found(there: Identity, now: Identity) -> list[str]:
     parts = [
         words
         for name in sorted(there.keys() | now.keys())
-        if name not in ("options", "training", origins.PLUGINS) and there.get(name) != now.get(name)
+        if name not in NOT_COMPARED and there.get(name) != now.get(name)
         if not (options and name in IMPLIED)
         for words in _part(name, there.get(name), now.get(name))
     ]
@@ -90,8 +93,8 @@ def _part(name: str, there: Any, now: Any) -> Iterator[str]:
         yield from _checkpoints(there or {}, now or {})
     elif name == "runs" and isinstance(there, dict) and isinstance(now, dict):
         yield from _swept(there, now)
-    elif name in ("engine", "scores"):
-        yield from _engine(there or {}, now or {})
+    elif name == "scores":
+        yield from of_options(there or {}, now or {})
     elif name == "precision":
         yield f"precision {_value(there)} there, {_value(now)} now (--device, --dtype)"
     else:
@@ -119,18 +122,6 @@ def _swept(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
             yield from of_options(theirs, ours)
         elif theirs != ours:
             yield f"another training of {name}"
-
-
-def _engine(there: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """The engine, or the bound of served-kl: what an option sets, and else a word."""
-    if there.get("name") != now.get("name"):  # the rest follows
-        yield from of_options({"engine": there.get("name")}, {"engine": now.get("name")})
-        return
-    settable = ("adapters", "tensor_parallel", "top_ids")
-    theirs, ours = (
-        {name: each[name] for name in settable if name in each} for each in (there, now)
-    )
-    yield from of_options(theirs, ours) or ["another engine"]
 
 
 def _value(value: Any) -> str:

@@ -1,7 +1,8 @@
 """What made a run: when, for how long, on which hardware, by which source code.
 
     run.json: "made": {"date": "2026-11-30T02:10:05Z", "seconds": 812.4,
-                       "hardware": "AMD EPYC, 2 cores, 31.3 GiB", "commit": "6d665ef...-dirty"}
+                       "hardware": "AMD EPYC, 2 cores, 31.3 GiB", "commit": "6d665ef...-dirty",
+                       "engine": {"name": "transformers", ...}}
 
 It is never part of a run's identity: two runs that differ in it alone are the same run. `store`
 adds up the seconds of a run that was resumed.
@@ -22,24 +23,27 @@ from typing import Any
 from decaylab import printing
 from decaylab.printing import GIB
 
-MADE = "made"
+MADE, ENGINE = "made", "engine"
 PATIENCE = 10  # seconds for git or nvidia-smi
 SOURCE = Path(__file__).parents[1]
 DIRTY = "-dirty"
 
 
-def begun() -> dict[str, Any]:
-    """Of a run that begins now: the date in UTC, no seconds yet, this machine, this source."""
+def begun(engine: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Of a run that begins now: the date in UTC, no seconds yet, this machine, this source, and
+    what samples, if anything does."""
     date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {"date": date, "seconds": 0.0, "hardware": hardware(), "commit": commit()}
+    made = {"date": date, "seconds": 0.0, "hardware": hardware(), "commit": commit()}
+    return {**made, ENGINE: dict(engine)} if engine else made
 
 
-def resumed(made: dict[str, Any]) -> dict[str, Any]:
-    """Of a run that another process resumes now: the same, with machine and commit beside the first
-    ones where they are others."""
-    now = {name: value for name, value in begun().items() if name != "seconds"}
+def resumed(made: dict[str, Any], engine: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Of a run that another process resumes now: the same, with machine, commit and engine beside
+    the first ones where one of them is another."""
+    now = {name: value for name, value in begun(engine).items() if name != "seconds"}
     parts = [made, *made.get("resumed", [])]
-    if any(now[name] != parts[-1][name] for name in ("hardware", "commit")):
+    names = ("hardware", "commit", *([ENGINE] if engine else []))
+    if any(now[name] != parts[-1].get(name) for name in names):
         return {**made, "resumed": [*parts[1:], now]}
     return made
 
@@ -57,11 +61,14 @@ def words(made: Mapping[str, Any] | None) -> str:
 
 
 def _source(made: Mapping[str, Any]) -> str:
-    """Machine and commit."""
-    if not made["commit"]:
-        return str(made["hardware"])
-    dirty = DIRTY if made["commit"].endswith(DIRTY) else ""
-    return f"{made['hardware']}, commit {made['commit'][:7]}{dirty}"
+    """Machine, engine and commit."""
+    parts = [str(made["hardware"])]
+    if ENGINE in made:
+        parts.append(f"engine {made[ENGINE]['name']}")
+    if made["commit"]:
+        dirty = DIRTY if made["commit"].endswith(DIRTY) else ""
+        parts.append(f"commit {made['commit'][:7]}{dirty}")
+    return ", ".join(parts)
 
 
 @cache

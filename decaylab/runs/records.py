@@ -17,10 +17,9 @@ def identity_of_pair(
     policies: Mapping[str, Policy],
     problem_set: ProblemSet,
     prompts_digest: str,
-    engine: dict[str, Any],
     **problems: Any,
 ) -> dict[str, Any]:
-    """The part of a run's identity that follows from its pair, problems and engine.
+    """The part of a run's identity that follows from its pair and problems.
 
     Args:
         policies: by role.
@@ -37,7 +36,6 @@ def identity_of_pair(
     return {
         **{role: asdict(policy.identity) for role, policy in policies.items()},
         "precision": {role: policy.precision for role, policy in policies.items()},
-        "engine": engine,
         "prompts": prompts_digest,
         "problems": about_problems,
     }
@@ -78,14 +76,19 @@ def run_record(
     *,
     notes: Sequence[str] = (),
     prompt_notes: Sequence[str] = (),
+    engine: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The content of run.json. ``identity`` must agree for a run to be resumed."""
+    """The content of run.json. ``identity`` must agree for a run to be resumed.
+
+    engine: what samples, as `engine_spec.engine_record` describes it. A run may be resumed with
+        another: each rollout says which one sampled it.
+    """
     return {
         "command": command,
         "identity": identity,
         "versions": versions(),
-        MADE: begun(),
+        MADE: begun(engine),
         "notes": list(notes),
         "prompt_notes": list(prompt_notes),
         **more,

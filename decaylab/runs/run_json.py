@@ -27,7 +27,7 @@ NUMBER = (int, float)
 BASE = {"name": str, "content_hash": str}
 POLICY: dict[str, Any] = {**BASE, "base": (BASE, NULL)}
 PAIR = {STUDENT: POLICY, TEACHER: POLICY}
-RESUMED = {"date": str, "hardware": str, "commit": (str, NULL)}
+RESUMED = {"date": str, "hardware": str, "commit": (str, NULL), "engine": {"name": str}}
 SHAPE: dict[str, Any] = {
     "command": str,
     "notes": [str],
@@ -56,7 +56,6 @@ SHAPE: dict[str, Any] = {
         PLUGINS: {},
         "options": {},
         "training": {},
-        "engine": {},
         "checkpoints": {},
         "rollouts_hash": (str, NULL),
         "runs": ({}, [{}]),

@@ -26,7 +26,7 @@ from decaylab.disk import write_atomically as write_atomically
 from decaylab.errors import UserError
 from decaylab.plugins.origins import PLUGINS
 from decaylab.runs import differences, run_json
-from decaylab.runs.made import MADE, resumed
+from decaylab.runs.made import ENGINE, MADE, resumed
 
 SCHEMA = b"decaylab_schema"
 ROLLOUTS = "decaylab.rollouts/1"
@@ -279,7 +279,7 @@ class RunFolder:
             self._counts = not (self.finished if complete is None else complete)
             resumes = self._counts and MADE in existing
             if resumes:
-                existing[MADE] = resumed(existing[MADE])
+                existing[MADE] = resumed(existing[MADE], record.get(MADE, {}).get(ENGINE))
             # Another answer rule of the user's own may grade the same rollouts.
             plugins = {**identity.get(PLUGINS, {}), **wanted.get(PLUGINS, {})}
             more = plugins != identity.get(PLUGINS, {})

@@ -24,7 +24,6 @@ from decaylab.options.command_options import COMMANDS
 from decaylab.options.diagnosing import DiagnosticOptions
 from decaylab.options.sweeping import SweepOptions
 from decaylab.options.training import TrainOptions
-from decaylab.rollouts.engine_spec import engine_record
 from decaylab.runs import measurements, store
 from decaylab.runs.vocabulary import OVER_SEEDS, THESE_SEEDS
 
@@ -599,16 +598,6 @@ def test_every_option_of_a_sweep_arrives_where_it_concerns(
         assert getattr(evaluation, name) == untouched, (
             "the problems of the test are told by the run"
         )
-
-
-def test_runs_by_another_engine_are_not_taken_for_those_of_this_sweep(tmp_path: Path) -> None:
-    run = tmp_path / "runs" / "prefix-5-seed-0"
-    run.mkdir(parents=True)
-    training = dataclasses.asdict(TrainOptions(rollout_length="5").resolved())
-    identity = {"training": training, "engine": engine_record(TrainOptions(engine="vllm"))}
-    (run / "run.json").write_text(json.dumps({"identity": identity}))
-    with pytest.raises(UserError, match="settings .--engine vllm there, transformers now"):
-        sweeps.sweep(options(tmp_path))
 
 
 def test_how_a_sweep_is_computed_is_no_part_of_what_it_is(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ SPECIAL: dict[str, Any] = {
     "device": "cpu",
 }
 # Recorded beside a run's options, and part of its identity there.
-APART = {"engine", "adapters", "tensor_parallel", "top_ids"}
+APART = {"top_ids"}
 # What a run resumes under, written down a second time.
 MACHINE = {"device", "batch_rows", "out", "overwrite", "paper", "plugin"} | {
     *("engine", "adapters", "tensor_parallel", "gpu_memory_share", "workers", "ray")

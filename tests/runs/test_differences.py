@@ -45,7 +45,6 @@ def test_options_are_named_as_a_user_sets_them_and_what_follows_from_them_is_lef
 
 def test_contents_are_told_in_words_and_no_hash_is_ever_shown() -> None:
     second = HASHES[1]
-    engine = ["--engine transformers there, vllm now"]
     precision = "precision student=torch.float32 on cpu there, student=torch.bfloat16 on cuda now"
     changes: dict[str, tuple[Any, list[str]]] = {
         "student": ({"name": "s", "content_hash": second}, ["another student"]),
@@ -57,7 +56,7 @@ def test_contents_are_told_in_words_and_no_hash_is_ever_shown() -> None:
             {"esr/step-000002": second, "full": second},
             ["another checkpoint esr/step-000002", "checkpoint full only now"],
         ),
-        "engine": ({"name": "vllm", "adapters": "merged"}, engine),
+        "engine": ({"name": "vllm", "adapters": "merged"}, []),
         "precision": (
             {"student": "torch.bfloat16 on cuda"},
             [f"{precision} (--device, --dtype)"],

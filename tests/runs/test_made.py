@@ -94,6 +94,22 @@ def test_runs_that_differ_in_what_made_them_alone_are_one_run(
         store.RunFolder(tmp_path / "run").open(changed)
 
 
+def test_a_run_may_resume_with_another_engine_and_says_both(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    engines = {"name": "transformers", "seeding": "by position"}, {"name": "vllm"}
+    folder = store.RunFolder(tmp_path / "run")
+    for engine in (*engines, engines[1]):
+        with folder.lock():
+            folder.open(records.run_record("decaylab x", IDENTITY, engine=engine))
+            clock[0] += 5
+    record = json.loads((tmp_path / "run" / "run.json").read_text())["made"]
+    assert record["engine"] == engines[0]
+    assert [each["engine"] for each in record["resumed"]] == [engines[1]]
+    first, second = made.words(record).split("; resumed ")
+    assert ", engine transformers" in first and ", engine vllm" in second
+
+
 def test_the_line_names_machine_time_and_commit() -> None:
     record = {
         "date": "2026-11-30T02:10:05Z",

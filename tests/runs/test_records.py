@@ -21,15 +21,15 @@ def policy(name: str, ends: set[int]) -> Any:
 POLICIES = {"student": policy("s", {3, 1}), "teacher": policy("t", {2})}
 
 
-def test_an_identity_says_which_pair_problems_and_engine_a_run_depends_on() -> None:
+def test_an_identity_says_which_pair_and_problems_a_run_depends_on() -> None:
     problem_set = cast(
         ProblemSet,
         SimpleNamespace(name="abacus", version="3", content_hash="c", instruction="boxed"),
     )
-    found = records.identity_of_pair(POLICIES, problem_set, "digest", {"name": "vllm"}, asked=7)
+    found = records.identity_of_pair(POLICIES, problem_set, "digest", asked=7)
     assert found["student"]["content_hash"] == "hash of s" and found["teacher"]["name"] == "t"
     assert found["precision"] == {"student": "s float32", "teacher": "t float32"}
-    assert (found["engine"], found["prompts"]) == ({"name": "vllm"}, "digest")
+    assert found["prompts"] == "digest" and "engine" not in found
     assert found["problems"] == {
         "name": "abacus",
         "version": "3",

@@ -41,7 +41,6 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         policies,
         pair.problem_set,
         kept_prompts.digest(pair.prompts),
-        engine_record(options),
         trained_on=len(pair.problems),
         held_out=[problem.problem_id for problem in setup.validation],
         overlap_with_test=setup.overlap,
@@ -57,6 +56,7 @@ def run_record(setup: TrainSetup, command: str) -> dict[str, Any]:
         identity,
         notes=pair.notes,
         prompt_notes=pair.prompt_notes,
+        engine=engine_record(options),
         preset=options.preset,
         example_prompt=records.example_prompt(policies, pair.prompts),
     )
