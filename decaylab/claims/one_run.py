@@ -160,7 +160,7 @@ def _comparison(run: FoundRun) -> Lines:
 
 def _position(run: FoundRun) -> Lines:
     yield _mean_kl(run)
-    yield _whole_responses(run)
+    yield whole_responses(run)
     yield judged(run, "cascade")
     yield judged(run, "early-kl")
 
@@ -182,21 +182,23 @@ def _mean_kl(run: FoundRun) -> str:
     )
 
 
-def _whole_responses(run: FoundRun) -> str:
-    """The log-ratio of whole responses of two tokenizers, and how many boundaries may mislead."""
-    whole = _first(run, RESPONSE_LOG_RATIO, condition=ALL, checkpoint=BASE)
+def whole_responses(run: FoundRun) -> str:
+    """The log-ratio of whole responses, and how many boundaries may mislead, where a run compares
+    by bytes; "" where it does not."""
+    of_all = pick(run.measurements, RESPONSE_LOG_RATIO, condition=ALL, checkpoint=BASE)
+    whole = next(iter(of_all), None)
     finished = _first(run, RESPONSE_LOG_RATIO, condition=FINISHED, checkpoint=BASE)
     capped = _first(run, ABOVE_CAP, checkpoint=BASE)
-    if not of_two_tokenizers(run.measurements) or whole is None or capped is None:
+    if whole is None or capped is None:
         return ""
-    words = f"no log-ratio of whole responses, since {whole.note}"
+    words = f"there is no log-ratio of whole responses ({whole.note})"
     if not math.isnan(whole.value):
         count = finished.rollouts if finished else 0
         words = (
             f"the log-ratio is {NATS.number(whole)} a response ({count:,} of {whole.rollouts:,} "
             "are finished)"
         )
-    return f"{percent(capped)} of the boundaries have more than 10 nats; {words}."
+    return f"By bytes, {percent(capped)} of the boundaries have more than 10 nats; {words}."
 
 
 def _categories(run: FoundRun) -> Lines:

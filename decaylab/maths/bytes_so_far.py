@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from decaylab.maths.byte_laws import STOP, TokensByBytes
+from decaylab.maths.byte_laws import OTHER, STOP, TokensByBytes
 
 Reach = tuple[bytes, bool, int]
 """Bytes from where a token begins to a boundary that it passes; whether it begins the response;
@@ -41,25 +41,35 @@ class BytesSoFar:
         self.boundaries: dict[int, int] = {}
         self.firsts: set[int] = set()
         self.reaches: dict[int, list[Reach]] = defaultdict(list)
+        self.blanks: dict[int, int] = {}
+        self.behind_blank: dict[int, Tensor] = {}
         self.own: dict[int, Tensor] = {}
         self.beyond: list[tuple[list[int], list[int], Tensor]] = []
 
-    def response(self, pieces: Sequence[bytes], wanted: Sequence[int]) -> None:
+    def response(
+        self, pieces: Sequence[bytes], wanted: Sequence[int], *, blank: bool = False
+    ) -> None:
         """Adds a response.
 
         Args:
             pieces: bytes of each of its tokens; none for the end and for tokens without text.
             wanted: boundaries whose law is asked for, as the number of tokens before them.
+            blank: the first token is a blank that is not written, as some tokenizers put before a
+                digit: what may follow it can also begin the response.
         """
         start = self.tokens
         self.tokens += len(pieces)
         self.firsts.add(start)
         for place in wanted:
             self.boundaries[start + place] = len(self.boundaries)
+        if blank and start in self.boundaries and len(pieces) > 1:
+            self.blanks[start + 1] = self.boundaries[start]
         for place in range(len(pieces)):
             vocabulary, since = self._vocabulary(start + place), b""
             for later in range(place + 1, len(pieces)):
                 since += pieces[later - 1]
+                if blank and later == 1:
+                    continue
                 if not pieces[later - 1] or not vocabulary.extends(since):
                     break
                 if start + later in self.boundaries:
@@ -80,6 +90,9 @@ class BytesSoFar:
         for place, row in enumerate(rows):
             if row in self.boundaries:
                 own[row in self.firsts].append(place)
+            if row in self.blanks:
+                law = self.vocabulary.at_boundary.logprobs(token_logprobs[[place]])[0]
+                self.behind_blank[self.blanks[row]] = law.double().cpu()
             for since, begins, boundary in self.reaches.get(row, ()):
                 passed[since, begins].append((place, boundary))
         for places in own.values():
@@ -102,6 +115,11 @@ class BytesSoFar:
         behind = torch.nn.functional.pad(taken.double().cumsum(0), (1, 0)).cpu()
         found = torch.stack([self.own[number] for number in range(len(self.boundaries))])
         at_row = torch.tensor(list(self.boundaries))
+        for boundary, law in self.behind_blank.items():
+            blank = taken[at_row[boundary]].double().cpu()
+            others = (found[boundary, OTHER].exp() - blank.exp()).clamp(min=0)
+            found[boundary, OTHER] = others.log()
+            found[boundary] = torch.logaddexp(found[boundary], law + blank)
         for rows, boundaries, masses in self.beyond:
             written = behind[at_row[boundaries]] - behind[rows]
             found[boundaries] = torch.logaddexp(found[boundaries], masses - written[:, None])

@@ -6,6 +6,7 @@ import math
 
 from decaylab.claims.advice_lengths import suggest
 from decaylab.claims.advice_runs import most_problems
+from decaylab.claims.one_run import whole_responses
 from decaylab.claims.verdicts import pick, side
 from decaylab.claims.wording import RATIO, Style
 from decaylab.pages.asked import Asked, by_student, rows_by_student, untrained
@@ -24,7 +25,7 @@ from decaylab.runs.vocabulary import (
 
 OF_BYTES = (
     "With two tokenizers only the next byte is compared, at boundaries of both: where its KL lies "
-    "is not where the KL of the tokens lies. The log-ratios of whole responses stand beside it."
+    "is not where the KL of the tokens lies."
 )
 NATS = Style(" nats", 3)
 
@@ -35,7 +36,8 @@ def kl(asked: Asked) -> list[str]:
     where = _gathered(signals) if signals else ""
     rows = (signals or asked.run).measurements
     if of_two_tokenizers(rows):
-        return [OF_BYTES]
+        measured, _ = most_problems(asked.runs, "position-kl")
+        return [OF_BYTES, *([whole_responses(measured)] if measured else [])]
     answer = [*([where] if where else _highest(asked.run)), _reached(asked)]
     return answer
 

@@ -36,6 +36,15 @@ class OwnVocabulary:
         """Log-probability that the turn ends here, [positions]."""
         return logprobs[:, self.ends.to(logprobs.device)].logsumexp(-1)
 
+    def ends_as_one(self, logprobs: Tensor) -> Tensor:
+        """The same law with one id that ends a turn, which has the mass of all, and others none."""
+        if len(self.ends) < 2:
+            return logprobs
+        ends = self.ends.to(logprobs.device)
+        merged = logprobs.index_fill(-1, ends, CUT)
+        merged[:, ends[0]] = self.ending(logprobs)
+        return merged
+
     def taken(self, logprobs: Tensor, tokens: Tensor) -> Tensor:
         """Log-probability of the token at each position, [positions]; of the end where it is one.
 

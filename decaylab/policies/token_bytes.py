@@ -78,10 +78,16 @@ class TokenBytes:
     def of(self, ids: Sequence[int]) -> list[bytes]:
         """The bytes of each token of a response; ids without a token have none."""
         pieces = [self.table.get(token, b"") for token in ids]
-        if pieces and self.drops_blank and ids[0] not in self.added:
-            first = pieces[0]
-            pieces[0] = first.lstrip(b" ") if self.drops_all_blanks else first.removeprefix(b" ")
+        if pieces:
+            pieces[0] = self.first(ids[0])
         return pieces
+
+    def first(self, token: int) -> bytes:
+        """The bytes of a token at the beginning of a response."""
+        piece = self.table.get(token, b"")
+        if not self.drops_blank or token in self.added:
+            return piece
+        return piece.lstrip(b" ") if self.drops_all_blanks else piece.removeprefix(b" ")
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of the tokens of a response, control tokens included."""

@@ -97,9 +97,11 @@ def _left_out(reasons: Counter[str], grades: Mapping[bool, Sequence[bool]]) -> I
         note += f", {_accuracy(grades[True])} of the others"
     if count > MOST_LEFT_OUT * total:
         note += (
-            f"; that is more than {100 * MOST_LEFT_OUT:g} %: the numbers are those of the rollouts "
-            "that both tokenizers can read, which may differ from the rest"
+            f"; that is more than {100 * MOST_LEFT_OUT:g} %: the numbers are those of the others, "
+            "which may differ from them"
         )
+    if reasons[LONG]:
+        note += "; a smaller --max-tokens keeps responses within both contexts"
     yield note
 
 

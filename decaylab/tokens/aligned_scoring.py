@@ -118,7 +118,8 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
                 its = places[side][rows]
                 laws[side].add(its.tolist(), logprobs[side])
                 own = self.own[side].taken(logprobs[side], tokens[side][its])
-                columns |= {f"logprob_{side}": own, f"entropy_{side}": entropy(logprobs[side])}
+                columns[f"logprob_{side}"] = own
+                columns[f"entropy_{side}"] = entropy(self.own[side].ends_as_one(logprobs[side]))
             return columns
 
         few = STATISTICS_ELEMENTS.get(device.type, STATISTICS_ELEMENTS["cuda"])
@@ -139,12 +140,14 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
         for rollout in rollouts:
             alignment = rollout.alignment
             ids = (alignment.student, alignment.teacher)[side]
-            pieces = reader.of(ids[:-1] if alignment.ended else ids)
+            body = ids[:-1] if alignment.ended else ids
+            pieces = reader.of(body)
+            blank = pieces[:1] == [b""] and bool(reader.table[body[0]])
             if alignment.ended:
                 pieces.append(b"")
             texts = reader.policy.control.texts
             written = [b"" if token in texts else piece for token, piece in zip(ids, pieces)]
-            laws.response(written, alignment.boundaries[side].tolist())
+            laws.response(written, alignment.boundaries[side].tolist(), blank=blank)
         return laws
 
     def _divergences(
@@ -215,7 +218,7 @@ class AlignedScorer(BatchScorer[AlignedRollout]):
             logprobs = self._logprobs(head.logits(states[rows]), side)
             laws.add(rows.tolist(), logprobs)
             columns["logprob"][rows] = own.taken(logprobs, tokens[rows]).to(states.device)
-            columns["entropy"][rows] = entropy(logprobs).to(states.device)
+            columns["entropy"][rows] = entropy(own.ends_as_one(logprobs)).to(states.device)
         return {name: values.cpu().numpy() for name, values in columns.items()}
 
     def _results(

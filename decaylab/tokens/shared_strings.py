@@ -92,7 +92,7 @@ def _text(reader: TokenBytes, token: int, begins: bool) -> bytes:
     string = reader.table[token]
     if not (begins and reader.drops_blank) or token in reader.added:
         return string
-    return string[1:] if string.startswith(b" ") else b""
+    return reader.first(token) if string.startswith(b" ") else b""
 
 
 def by_bytes(reader: TokenBytes, *, begins: bool = False) -> TokensByBytes:
@@ -103,7 +103,6 @@ def by_bytes(reader: TokenBytes, *, begins: bool = False) -> TokensByBytes:
     policy = reader.policy
     pieces = [b""] * policy.head_width
     for token, string in reader.table.items():
-        dropped = begins and reader.drops_blank and token not in reader.added
         if token < len(pieces) and token not in policy.control.texts:
-            pieces[token] = string.removeprefix(b" ") if dropped else string
+            pieces[token] = reader.first(token) if begins else string
     return TokensByBytes(pieces, [token for token in policy.end_ids if token < len(pieces)])

@@ -38,9 +38,8 @@ import torch
 from torch import Tensor
 
 from decaylab.maths import divergences
-from decaylab.maths.divergences import expectation
+from decaylab.maths.divergences import entropy
 from decaylab.policies.own_vocabulary import OwnVocabulary
-from decaylab.policies.vocabularies import CUT
 from decaylab.tokens.chunks import GRADIENT, SLOPE, over_chunks
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import scaled
@@ -114,19 +113,9 @@ def _scored(side: Side) -> dict[str, Tensor]:
     def at_chunk(logits: Tensor, rows: slice) -> dict[str, Tensor]:
         logprobs = side.vocabulary.logprobs(scaled(logits))
         taken = side.vocabulary.taken(logprobs, side.tokens[rows])
-        return {"logprob": taken, "entropy": _entropy(logprobs, side.vocabulary)}
+        return {"logprob": taken, "entropy": entropy(side.vocabulary.ends_as_one(logprobs))}
 
     return over_chunks((side.head,), (side.states,), at_chunk)
-
-
-def _entropy(logprobs: Tensor, vocabulary: OwnVocabulary) -> Tensor:
-    """Shannon entropy at each position, in nats, the ends of a turn as one event."""
-    ends = vocabulary.ends.to(logprobs.device)
-    if len(ends) > 1:
-        ending = vocabulary.ending(logprobs)
-        logprobs = logprobs.index_fill(-1, ends, CUT)
-        logprobs[:, ends[0]] = ending
-    return divergences.negative(expectation(logprobs.exp(), logprobs))
 
 
 def _slope(logprobs: Tensor, tokens: Tensor, ratios: Tensor, vocabulary: OwnVocabulary) -> Tensor:

@@ -5,10 +5,10 @@
                          over the rollouts that could be aligned
     log_ratio            the same sums for each of the student's tokens in them
 
-Sampled at temperature 1 without top-p and top-k, and if every rollout can be aligned, the first is
-unbiased for a KL up to the budget, less what the open spans at the cut carry: of the student's law
-over its tokens from the teacher's law of its own tokenization of the same text. It is the estimand
-of `position-kl` (`response_log_ratio`, condition "all").
+Sampled at temperature 1 without top-p and top-k, and if every rollout finishes and can be aligned,
+the first is unbiased for the KL of the student's law over its tokens from the teacher's law of its
+own tokenization of the same text. Cut-off rollouts make it a number at this budget, off a KL by
+about a span. It is the estimand of `position-kl` (`response_log_ratio`, condition "all").
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from decaylab.rollouts.sampling import Response
 from decaylab.runs.vocabulary import RESPONSE_LOG_RATIO, STUDENT, TEACHER
 from decaylab.tokens.heads import Head
 from decaylab.tokens.scoring import states
-from decaylab.trainer.draw import TrainingRollout, micro_batches
+from decaylab.trainer.draw import EMPTY, TrainingRollout, micro_batches
 from decaylab.trainer.machinery.setup import TrainSetup
 from decaylab.trainer.span_draw import aligned
 from decaylab.trainer.span_loss import span_losses
@@ -47,9 +47,13 @@ class SpanScores:
     def __call__(
         self, setup: TrainSetup, problems: Sequence[Problem], responses: Sequence[Response]
     ) -> dict[str, Scored]:
-        """The rollouts that can be aligned, up to the last closed span."""
-        rollouts = list(_aligned(setup, problems, responses))
-        found = {}
+        """The rollouts that can be aligned, up to the last closed span: 0 nats where none is."""
+        rollouts, found = [], {}
+        for name, rollout in _aligned(setup, problems, responses):
+            if isinstance(rollout, TrainingRollout):
+                rollouts.append(rollout)
+            elif rollout == EMPTY:
+                found[name] = Scored(0, math.nan, 0.0)
         for batch in micro_batches(rollouts, self.batch_tokens):
             for rollout, total in zip(batch, self._log_ratios(batch), strict=True):
                 tokens = len(rollout.scored.response)
@@ -71,15 +75,15 @@ class SpanScores:
 
 def _aligned(
     setup: TrainSetup, problems: Sequence[Problem], responses: Sequence[Response]
-) -> Iterator[TrainingRollout]:
+) -> Iterator[tuple[str, TrainingRollout | str]]:
+    """The rollouts that hold a token, by the names of their problems, or why there is none."""
     assert setup.aligner is not None
     prompts = setup.pair.prompts
     for problem, response in zip(problems, responses, strict=True):
         name = problem.problem_id
         both = prompts[STUDENT][name], prompts[TEACHER][name]
-        rollout = aligned(setup.aligner, name, both, response)
-        if not isinstance(rollout, str):
-            yield rollout
+        if response.ids:
+            yield name, aligned(setup.aligner, name, both, response)
 
 
 def columns(held_out: Sequence[HeldOut]) -> dict[str, Any]:

@@ -91,3 +91,25 @@ def test_no_token_reaches_beyond_one_without_text() -> None:
     assert torch.allclose(law.logprobs(taken)[1], first[1])
     assert float(law.logprobs(taken)[2, ord("c")]) == -math.inf
     assert float(law.logprobs(taken)[2, ord("b")].exp()) == pytest.approx((0.3 * 0.1 + 0.3) / 0.6)
+
+
+def test_the_law_at_the_beginning_goes_through_a_blank_that_is_not_written() -> None:
+    """Written: a blank of no bytes, 5, the end. Without it, only " 5" would begin a "5"."""
+    pieces = [b" ", b"5", b" 5", b"7", b"", b""]  # a control token, and the end of the turn
+    at_first = [piece.removeprefix(b" ") for piece in pieces]
+    first, behind = [0.4, 0.1, 0.3, 0.05, 0.1, 0.05], [0.05, 0.6, 0.05, 0.2, 0.05, 0.05]
+    law = BytesSoFar(TokensByBytes(pieces, {5}), TokensByBytes(at_first, {5}))
+    law.response([b"", b"5", b""], [0, 2], blank=True)
+    law.add([0, 1, 2], torch.tensor([first, behind, behind], dtype=torch.float64).log())
+    found = law.logprobs(torch.tensor([0.4, 0.6, 0.05]).double().log()).exp()[0]
+    masses = {
+        "5": 0.1 + 0.3 + 0.4 * 0.6,
+        "7": 0.05 + 0.4 * 0.2,
+        " ": 0.4 * (0.05 + 0.05),
+        END: 0.05 + 0.4 * 0.05,
+        OTHER: 0.1 + 0.4 * 0.05,
+    }
+    for event, mass in masses.items():
+        code = ord(event) if isinstance(event, str) else event
+        assert float(found[code]) == pytest.approx(mass, rel=1e-6), event
+    assert float(found.sum()) == pytest.approx(1)

@@ -240,6 +240,7 @@ def expected_gradient(
         logprobs=lambda logits: logits - logits.logsumexp(-1, keepdim=True),
     )
     vocabulary.ending = lambda laws: OwnVocabulary.ending(vocabulary, laws)
+    vocabulary.ends_as_one = lambda laws: laws  # one id ends a turn
     vocabulary.taken = lambda laws, tokens: OwnVocabulary.taken(vocabulary, laws, tokens)
     plain: Any = SimpleNamespace(model=None, shell=None, logits=lambda states: states)
     for text, logprob in texts(student):

@@ -171,6 +171,8 @@ def test_held_out_log_ratios_are_sums_over_the_tokens_of_both(
     unread = Response(tuple(models[0].encode("é")[1:]), "length")
     found = scores(setup, problems, [*responses, unread])
     assert found.keys() == {one.scored.rollout_id for one in given}
+    short = scores(setup, problems[:2], [written(models[0], "a", False), Response((), "length")])
+    assert [*short.values()] == [(0, pytest.approx(math.nan, nan_ok=True), 0.0)], "no closed span"
     for one in given:
         own = of_tokens(models[0], one.scored.student_prompt, one.scored.response)
         theirs = of_tokens(models[1], one.scored.teacher_prompt, one.theirs)
