@@ -117,8 +117,7 @@ def command(function: Any) -> Measuring:
         options = _options(kind, values | {"said": frozenset(said)})
         # Before anything that takes longer than a second to import.
         if not output.quiet and os.environ.get("RANK", "0") == "0":  # of several, one process
-            first = STARTING.get(name, "loads torch and the models")
-            output.reporter.note(f"decaylab {name}: {first} ...")
+            output.reporter.note(f"decaylab {name}: {_first(name, options)} ...")
         try:
             with hushed(output.quiet):
                 function(options, output)
@@ -131,6 +130,17 @@ def command(function: Any) -> Measuring:
     register(name, run, signature(name).parameters.values())
     registered: Measuring = function
     return registered
+
+
+def _first(name: str, options: Any) -> str:
+    """What a command does first, and which engine samples if one may."""
+    if name in STARTING:
+        return STARTING[name]
+    words = "loads torch and the models"
+    if "engine" not in COMMANDS[name].names:
+        return words
+    chosen = options.usual_engine if options.engine == "auto" else options.engine
+    return f"{words}, engine {chosen}"
 
 
 def _options(kind: type[Any], values: Mapping[str, Any]) -> Any:

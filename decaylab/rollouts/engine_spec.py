@@ -69,6 +69,7 @@ def spec_of(policy: Policy, options: PairOptions, longest: int) -> EngineSpec:
     settings = VllmSettings.of(
         options, MEMORY_SHARE, longest, adapters=options.adapters, seed=options.seed % 2**32
     )
+    assert options.engine != "auto"  # resolved options name one
     contents = policy.identity.contents
     return EngineSpec(
         options.engine, policy.name, contents, policy.settings, options.batch_rows, settings

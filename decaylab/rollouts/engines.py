@@ -36,7 +36,6 @@ class Engines:
         self.options, self.reporter = options, reporter
         self.device, self.parallel = options.device, 1
         self.crew: Crew | None = None
-        reporter.note(f"engine: {options.engine}")
         if options.has_workers:  # vLLM may be installed only there
             self.parallel, several = options.workers, "s" * (options.workers > 1)
             reporter.note(f"starting {options.workers} worker{several} through Ray")

@@ -480,7 +480,7 @@ def test_libraries_keep_quiet_in_a_real_process(finished: tuple[Path, Outcome]) 
     out, err = process.communicate()
     assert (process.returncode, err) == (
         0,
-        "decaylab prefix-decay: loads torch and the models ...\n"
+        "decaylab prefix-decay: loads torch and the models, engine transformers ...\n"
         f"{folder} holds this run, finished: nothing is sampled again (--overwrite redoes it)\n",
     )
     assert out == finished[1].out

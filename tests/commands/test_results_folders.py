@@ -54,7 +54,7 @@ def test_in_a_run_the_name_follows_the_options_that_the_run_does_not_imply(esr: 
     assert folder("evaluate", esr, max_tokens=200) == "evaluate", "as the run recorded it"
     assert folder("evaluate", esr, max_tokens=320) == "evaluate-max-tokens-320"
     assert folder("position-kl", esr, bins=(0, 9)) == "position-kl-bins-0-9"
-    assert folder("served-kl", esr, engine="vllm", top_ids=8) == "served-kl-engine-vllm-top-ids-8"
+    assert folder("served-kl", esr, engine="vllm", top_ids=8) == "served-kl-top-ids-8"
     assert folder("evaluate", esr, student="abacus-teacher") == "evaluate-student-abacus-teacher"
     assert folder("evaluate", esr, level=0.9, out=f"{esr}/mine") == "mine"
 

@@ -138,7 +138,7 @@ def test_an_interrupted_run_says_so_in_one_line_and_goes_on(
     code, said = stop_after(folder, 1, signal.SIGINT)
     assert code == 130
     begun, told = [line for line in said.splitlines() if "tokens/s" not in line]
-    assert begun.endswith("loads torch and the models ...")
+    assert begun.endswith("loads torch and the models, engine transformers ...")
     kept = re.fullmatch(
         r"decaylab: interrupted; (\d+) rollouts are kept in (.*)\. To resume: decaylab (.*)", told
     )
@@ -237,7 +237,8 @@ def test_a_finished_run_is_read_and_not_sampled(
     outcome = decaylab(*COMMAND, "--out", undisturbed)
     assert asked == []
     assert (
-        outcome.err == "decaylab prefix-decay: loads torch and the models ...\n"
+        outcome.err
+        == "decaylab prefix-decay: loads torch and the models, engine transformers ...\n"
         f"{undisturbed} holds this run, finished: nothing is sampled again (--overwrite redoes "
         "it)\n"
     )
