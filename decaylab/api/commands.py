@@ -120,7 +120,8 @@ def prefix_decay(
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
             0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
-            0,5,10,20,40 of function calls.
+            0,5,10,20,40 of function calls; with a larger max_tokens than usual also 2, 4, ... times
+            the last, up to half of it.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
             abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.
@@ -2709,7 +2710,8 @@ def plan(
             other. The last step is always saved.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
             0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
-            0,5,10,20,40 of function calls.
+            0,5,10,20,40 of function calls; with a larger max_tokens than usual also 2, 4, ... times
+            the last, up to half of it.
         rollout_length: train: tokens at which rollouts stop, or full. Default: that of train.
         controls: Control experiments: all, none, or some of
             own-prefix,correct-so-far,reverse,swapped.
@@ -2810,7 +2812,8 @@ def preflight(
         limit: Use only the first N problems.
         prefix_lengths: Prefix lengths in tokens, starting at 0 (the teacher alone). Default:
             0,20,40,80,120 with abacus-teacher; else 0,100,200,300, 0,25,50,100,150 of code,
-            0,5,10,20,40 of function calls.
+            0,5,10,20,40 of function calls; with a larger max_tokens than usual also 2, 4, ... times
+            the last, up to half of it.
         samples: Rollouts per problem and policy. Default: 4, and 1 of code and function calls.
         max_tokens: Maximum tokens of a rollout, prefix and continuation together. Default: 320 with
             abacus-teacher; else 2,048, 1,024 of code, 512 of function calls.

@@ -26,7 +26,8 @@ class PrefixFields:
         "The measurement",
         "Prefix lengths in tokens, starting at 0 (the teacher alone). Default: "
         f"{_listed(EMBEDDED_LENGTHS)} with abacus-teacher; else {_listed(MATHEMATICS.lengths)}, "
-        f"{_listed(CODE.lengths)} of code, {_listed(CALLS.lengths)} of function calls.",
+        f"{_listed(CODE.lengths)} of code, {_listed(CALLS.lengths)} of function calls; with a "
+        "larger --max-tokens than usual also 2, 4, ... times the last, up to half of it.",
         common=("prefix-decay", "preflight"),
     )
     controls: Controls = common(

@@ -434,8 +434,9 @@ class PairOptions:
 
     @property
     def lengths(self) -> Lengths:
-        """The usual lengths of the task's responses."""
-        return EMBEDDED_LENGTHS if self.embedded else self.task.lengths
+        """The usual lengths of the task's responses, for the budget where one is given."""
+        usual = EMBEDDED_LENGTHS if self.embedded else self.task.lengths
+        return usual.up_to(self.max_tokens or usual.budget)
 
     @property
     def beside_published(self) -> bool:
@@ -522,7 +523,10 @@ class PairOptions:
         """The identifying options of these kinds of runs that differ from the pair's defaults,
         without those in `names_folder`."""
         known: Any = type(self)  # a class of options that can be resolved
-        usual = known(**{name: getattr(self, name) for name in self.names_folder}).resolved()
+        given = {name: getattr(self, name) for name in self.names_folder}
+        # A budget has usual lengths of its own, which are not worth a word beside it.
+        usual = known(**given, max_tokens=self.max_tokens).resolved()
+        usual = dataclasses.replace(usual, max_tokens=known(**given).resolved().max_tokens)
         return folder_names.unusual(self, usual, kinds)
 
 

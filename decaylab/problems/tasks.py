@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from decaylab.calls.judging import RULES as CALL_RULES
@@ -41,6 +41,25 @@ class Lengths:
     prefixes: tuple[int, ...]
     rollout: int
     bins: Bins
+
+    def up_to(self, budget: int) -> Lengths:
+        """These lengths for another budget of a rollout.
+
+        Above the usual one, as of a thinking model, the bins go on by doubling up to the budget,
+        and the prefixes up to half of it.
+        """
+        if budget <= self.budget:
+            return self
+        prefixes = _doubling(self.prefixes, budget // 2)
+        return replace(self, prefixes=prefixes, bins=_doubling(self.bins, budget))
+
+
+def _doubling(lengths: Bins, limit: int) -> Bins:
+    """These lengths, then twice the last one and so on, each below the limit."""
+    more = [*lengths]
+    while 2 * more[-1] < limit:
+        more.append(2 * more[-1])
+    return tuple(more)
 
 
 @dataclass(frozen=True)
