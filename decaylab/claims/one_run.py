@@ -170,16 +170,20 @@ def _mean_kl(run: FoundRun) -> str:
     before = _first(run, MEAN_KL, condition=ALL, view=FRESH, checkpoint=BASE, category="")
     if before is None:
         return ""
-    after = []
-    for student in _last(run):
-        row = _first(run, MEAN_KL, condition=ALL, view=FRESH, checkpoint=student, category="")
-        if row is not None:
-            after.append(f"{NATS.number(row)} ({student})")
-    trained = f"; after it {_few(after)}" if after else ""
     return (
         f"The reverse KL is {NATS.number(before)} {_where(run)} before training, over "
-        f"{before.rollouts:,} rollouts{trained}."
+        f"{before.rollouts:,} rollouts{_after_training(run, MEAN_KL)}."
     )
+
+
+def _after_training(run: FoundRun, what: str) -> str:
+    """A quantity of the last checkpoint of each training on its own rollouts, as "; after it"."""
+    after = []
+    for student in _last(run):
+        row = _first(run, what, condition=ALL, view=FRESH, checkpoint=student, category="")
+        if row is not None:
+            after.append(f"{NATS.number(row)} ({student})")
+    return f"; after it {_few(after)}" if after else ""
 
 
 def whole_responses(run: FoundRun) -> str:
@@ -195,8 +199,8 @@ def whole_responses(run: FoundRun) -> str:
     if not math.isnan(whole.value):
         count = finished.rollouts if finished else 0
         words = (
-            f"the log-ratio is {NATS.number(whole)} a response ({count:,} of {whole.rollouts:,} "
-            "are finished)"
+            f"the log-ratio is {NATS.number(whole)} a response before training ({count:,} of "
+            f"{whole.rollouts:,} are finished){_after_training(run, RESPONSE_LOG_RATIO)}"
         )
     return f"By bytes, {percent(capped)} of the boundaries have more than 10 nats; {words}."
 
