@@ -56,6 +56,33 @@ def test_a_decay_run_says_the_advantage_the_fall_and_the_control() -> None:
     assert control_line.startswith("The control holds: after prefixes of its own")
 
 
+def of_responses(value: float, half: float, checkpoint: str, note: str = "") -> Measurement:
+    """The mean log-ratio of all responses."""
+    at = {**WHOLE, "checkpoint": checkpoint}
+    found = row("response_log_ratio", value, half, "all", unit="nats", **at)
+    return replace(found, note=note, rollouts=40)
+
+
+CAPPED = row("above_cap_share", 0.02, 0.01, "all", unit="fraction", **WHOLE)
+
+
+def test_a_comparison_by_bytes_says_the_log_ratio_before_and_after_training() -> None:
+    finished = replace(of_responses(9.0, 1.0, "base"), condition="finished", rollouts=30)
+    rows = [of_responses(12.0, 2.0, "base"), of_responses(8.0, 1.0, "esr"), finished, CAPPED]
+    (line,) = [one for one in said("position-kl", rows) if "By bytes" in one]
+    assert line.startswith("By bytes, 2.0 % [1.0, 3.0] of the boundaries have more than 10 nats; ")
+    assert "12.000 nats [10.000, 14.000] a response before training (30 of 40 are" in line
+    assert "after it 8.000 nats [7.000, 9.000] (esr)" in line
+
+
+def test_rollouts_of_another_law_have_no_log_ratio_and_the_reason_is_said() -> None:
+    rows = [of_responses(math.nan, math.nan, "base", "the rollouts were sampled at 0.7"), CAPPED]
+    (line,) = [one for one in said("position-kl", rows) if "By bytes" in one]
+    assert line.endswith(
+        "there is no log-ratio of whole responses (the rollouts were sampled at 0.7)."
+    )
+
+
 def test_the_sentence_is_the_one_that_the_report_prints_of_the_claim() -> None:
     run = made("prefix-decay", [*DECAY, *changes(-0.05, -0.2), *control(0.01, -0.01)])
     (finding,) = (one for one in judge([run]) if one.claim.name == "teacher-decay")
