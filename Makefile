@@ -15,11 +15,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## measures teacher decay on the pair that ships with the repository, with every control
 	$(BIN)/decaylab prefix-decay --prefix-lengths 0,20,40,80 --samples 4 --controls all --out runs/demo
 
-test: $(INSTALLED)  ## every test; those that need a GPU say so and are skipped where there is none
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3
+test: $(INSTALLED)  ## the tests; those that need a GPU are skipped where there is none, whole runs over Ray are in test-engines
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 -m "not cluster"
 
 test-fast: $(INSTALLED)  ## without the simulations and the real model
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not cluster"
 
 WITH_VLLM := .venv-vllm
 test-engines:  ## the tests of vLLM and Ray, in an environment with vLLM's build for CPUs (3.6 GB, made where it is not there)

@@ -58,7 +58,7 @@ def student() -> loading.Policy:
 
 @pytest.fixture(scope="module")
 def spec(student: loading.Policy) -> EngineSpec:
-    return spec_of(student, Options(batch_rows=8), longest=200)
+    return spec_of(student, Options(batch_rows=8, engine="transformers"), longest=200)
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +290,7 @@ def closed_port() -> int:
             ("--gpu-memory-share", "1.5"),
             "--gpu-memory-share must lie above 0 and not above 1, got 1.5",
         ),
-        (("--engine", "sglang"), "--engine must be one of transformers, vllm, got sglang"),
+        (("--engine", "sglang"), "--engine must be one of auto, transformers, vllm, got sglang"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(
@@ -402,7 +402,7 @@ from test_workers import SETTINGS, requests
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 other = cluster.add_node(num_cpus=1)
 student = policies.load("abacus-student", policies.LoadSettings(device="cpu"))
-spec, asked = spec_of(student, Options(batch_rows=8), 200), requests(student, 100, tokens=120)
+spec, asked = spec_of(student, Options(batch_rows=8, engine="transformers"), 200), requests(student, 100, tokens=120)
 made = [None, None]
 with Crew(2, cluster.address, device="cpu") as crew:
     homes = crew._ray.get([
@@ -428,6 +428,7 @@ print("the same")
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_machine_lost_from_the_cluster_changes_nothing() -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{NODE_LOST}"
     done = subprocess.run(
@@ -437,6 +438,7 @@ def test_a_machine_lost_from_the_cluster_changes_nothing() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_of_two_workers_killed_halfway_ends_as_one_of_one_process(
     alone: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -454,6 +456,7 @@ def test_a_run_of_two_workers_killed_halfway_ends_as_one_of_one_process(
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_ctrl_c_ends_workers_and_run_in_one_line(alone: dict[str, bytes], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     running = start("prefix-decay", *WORK, "--out", folder, "--workers", 2, "--quiet")
