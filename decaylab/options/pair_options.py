@@ -524,9 +524,11 @@ class PairOptions:
         without those in `names_folder`."""
         known: Any = type(self)  # a class of options that can be resolved
         given = {name: getattr(self, name) for name in self.names_folder}
-        # A budget has usual lengths of its own, which are not worth a word beside it.
-        usual = known(**given, max_tokens=self.max_tokens).resolved()
-        usual = dataclasses.replace(usual, max_tokens=known(**given).resolved().max_tokens)
+        usual = known(**given).resolved()
+        if usual.max_tokens and (self.max_tokens or 0) > usual.max_tokens:
+            # A larger budget has usual lengths of its own, not worth a word beside it.
+            grown = known(**given, max_tokens=self.max_tokens).resolved()
+            usual = dataclasses.replace(grown, max_tokens=usual.max_tokens)
         return folder_names.unusual(self, usual, kinds)
 
 

@@ -39,3 +39,9 @@ def test_the_folder_of_a_run_names_the_budget_and_not_the_lengths_that_follow() 
     assert "max-tokens-8192" in name and "lengths" not in name
     given = Options(**PAIR, max_tokens=8192, prefix_lengths=(0, 50)).resolved()
     assert "prefix-lengths-0-50" in given.folder_name("prefix-decay", kinds=(DECAY,))
+
+
+def test_a_budget_below_the_usual_lengths_has_a_folder_too() -> None:
+    given = Options(**PAIR, max_tokens=60, prefix_lengths=(0, 20)).resolved()
+    name = given.folder_name("prefix-decay", kinds=(DECAY,))
+    assert "max-tokens-60" in name and "prefix-lengths-0-20" in name
