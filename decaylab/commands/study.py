@@ -231,9 +231,7 @@ class Study(StudyRollouts):
         )
         self.material.notes += [f"{label}: {note}" for note in found.notes]
         if not found.rollouts:
-            raise UserError(
-                f"{label}: no rollout is left that both tokenizers can read ({found.notes[0]})"
-            )
+            raise UserError(f"{label}: no rollout is left to score ({found.notes[0]})")
         return found.rollouts
 
     def _room(self, student_prompt: int, teacher_prompt: int) -> int:

@@ -37,7 +37,8 @@ def kl(asked: Asked) -> list[str]:
     rows = (signals or asked.run).measurements
     if of_two_tokenizers(rows):
         measured, _ = most_problems(asked.runs, "position-kl")
-        return [OF_BYTES, *([whole_responses(measured)] if measured else [])]
+        words = whole_responses(measured) if measured else ""
+        return [OF_BYTES, words] if words else [OF_BYTES]
     answer = [*([where] if where else _highest(asked.run)), _reached(asked)]
     return answer
 

@@ -10,6 +10,7 @@ the end-of-turn token, if present, has a row too.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -99,7 +100,7 @@ class ScoredRollout:
     top: dict[str, tuple[NDArray[np.int32], NDArray[np.float32]]]
 
 
-class BatchScorer(Generic[Scorable]):
+class BatchScorer(ABC, Generic[Scorable]):
     """Scores rollouts in batches, the longest first. If memory runs out, batches are halved."""
 
     def __init__(
@@ -164,9 +165,9 @@ class BatchScorer(Generic[Scorable]):
                     "(--max-tokens)"
                 )
 
+    @abstractmethod
     def _batch(self, rollouts: list[Scorable], shown: frozenset[str]) -> list[ScoredRollout]:
         """The statistics of each rollout, in order. shown: ids of those whose top 5 are kept."""
-        raise NotImplementedError
 
     def _states(self, rollouts: list[Scorable]) -> tuple[Tensor, Tensor]:
         """Both policies' states that predict their response tokens, each [positions, width]."""
